@@ -1,0 +1,105 @@
+//! One injected clock for wall time, monotonic time and sleeping.
+//!
+//! Everything in the framework that waits (requeue, backoff, resync, polls, rate limits) asks a [`Clock`], so that
+//! a test runs the same code with time sped up. tokio's paused clock cannot do that: it stands still while a real
+//! socket is being waited for.
+//!
+//! # Guarantees
+//! - [`Clock::now`] and [`Clock::elapsed`] never disagree about how long something took: both derive from one
+//!   monotonic reading, so a step of the host's wall clock does not shorten or lengthen a wait.
+//! - Clones share their origin: two clones asked at the same moment answer the same.
+//!
+//! # Caveats
+//! Timeouts of network requests are real time on purpose: an accelerated clock does not make a server faster.
+//! Leader election does not use this clock (see [`crate::leader`]): its deadlines must count a suspended host.
+
+use std::{future::Future, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+/// Wall time, monotonic time and sleep, real or sped up by a factor.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    wall_origin: Timestamp,
+    origin: Instant,
+    speed: u32,
+}
+
+/// The time given to [`Clock::timeout`] passed before the future completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("timed out after {0:?}")]
+pub struct TimedOut(pub Duration);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl Clock {
+    /// The real clock.
+    pub fn system() -> Self {
+        Self::accelerated(1)
+    }
+
+    /// A clock that runs `speed` times as fast as the real one, starting from the current wall time. A `speed` of
+    /// 0 counts as 1.
+    pub fn accelerated(speed: u32) -> Self {
+        Self { wall_origin: Timestamp::now(), origin: Instant::now(), speed: speed.max(1) }
+    }
+
+    /// How many times faster than real time this clock runs.
+    pub fn speed(&self) -> u32 {
+        self.speed
+    }
+
+    /// Time since this clock was made: monotonic, in the clock's own (sped up) seconds.
+    pub fn elapsed(&self) -> Duration {
+        self.origin.elapsed().saturating_mul(self.speed)
+    }
+
+    /// Wall time: the origin plus [`Clock::elapsed`].
+    pub fn now(&self) -> Timestamp {
+        let since = SignedDuration::try_from(self.elapsed()).unwrap_or(SignedDuration::MAX);
+        self.wall_origin.checked_add(since).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Sleeps for `duration` of this clock's time.
+    pub async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration / self.speed).await;
+    }
+
+    /// Sleeps until [`Clock::elapsed`] is at least `instant`; returns at once if it already is.
+    pub async fn sleep_until(&self, instant: Duration) {
+        self.sleep(instant.saturating_sub(self.elapsed())).await;
+    }
+
+    /// Runs `future` for at most `limit` of this clock's time; at the limit the future is dropped.
+    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, TimedOut> {
+        tokio::time::timeout(limit / self.speed, future).await.map_err(|_| TimedOut(limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_accelerated_clock_sleeps_its_own_seconds() {
+        let clock = Clock::accelerated(100);
+        let real = Instant::now();
+        clock.sleep(Duration::from_secs(100)).await;
+        assert_eq!(real.elapsed(), Duration::from_secs(1));
+        assert_eq!(clock.elapsed(), Duration::from_secs(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wall_and_monotonic_time_advance_together() {
+        let clock = Clock::accelerated(10);
+        let (wall, mono) = (clock.now(), clock.elapsed());
+        clock.sleep_until(mono + Duration::from_secs(50)).await;
+        assert_eq!(clock.now().duration_since(wall), SignedDuration::from_secs(50));
+        assert!(clock.timeout(Duration::from_secs(1), std::future::pending::<()>()).await.is_err());
+    }
+}

@@ -1,0 +1,3 @@
+//! A framework for Kubernetes operators.
+
+pub mod clock;
