@@ -1,3 +1,5 @@
 //! A framework for Kubernetes operators.
 
 pub mod clock;
+pub mod events;
+pub mod metrics;
