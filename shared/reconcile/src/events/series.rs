@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use super::Notice;
 
 /// A repeat this long after the last one starts a new event.
-const WINDOW: Duration = Duration::from_secs(600);
+const WINDOW: Duration = Duration::from_mins(10);
 
 /// One event that stands in the cluster, and how often its notice was seen.
 pub(super) struct Entry {

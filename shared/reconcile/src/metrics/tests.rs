@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prometheus::proto::MetricType;
+use prometheus::proto::{LabelPair, Metric, MetricType};
 
 use super::*;
 
@@ -113,13 +113,10 @@ fn the_exposition_has_the_names_types_and_labels_of_stock_dashboards() {
     let found: BTreeMap<&str, (MetricType, BTreeSet<&str>)> = gathered
         .iter()
         .map(|family| {
-            let labels = family.get_metric().iter().flat_map(|metric| metric.get_label());
+            let labels = family.get_metric().iter().flat_map(Metric::get_label);
             (
                 family.name(),
-                (
-                    family.get_field_type(),
-                    labels.map(|label| label.name()).collect(),
-                ),
+                (family.get_field_type(), labels.map(LabelPair::name).collect()),
             )
         })
         .collect();
