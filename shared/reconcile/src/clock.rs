@@ -46,7 +46,11 @@ impl Clock {
     /// A clock that runs `speed` times as fast as the real one, starting from the current wall time. A `speed` of
     /// 0 counts as 1.
     pub fn accelerated(speed: u32) -> Self {
-        Self { wall_origin: Timestamp::now(), origin: Instant::now(), speed: speed.max(1) }
+        Self {
+            wall_origin: Timestamp::now(),
+            origin: Instant::now(),
+            speed: speed.max(1),
+        }
     }
 
     /// How many times faster than real time this clock runs.
@@ -77,7 +81,9 @@ impl Clock {
 
     /// Runs `future` for at most `limit` of this clock's time; at the limit the future is dropped.
     pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, TimedOut> {
-        tokio::time::timeout(limit / self.speed, future).await.map_err(|_| TimedOut(limit))
+        tokio::time::timeout(limit / self.speed, future)
+            .await
+            .map_err(|_| TimedOut(limit))
     }
 }
 
@@ -100,6 +106,11 @@ mod tests {
         let (wall, mono) = (clock.now(), clock.elapsed());
         clock.sleep_until(mono + Duration::from_secs(50)).await;
         assert_eq!(clock.now().duration_since(wall), SignedDuration::from_secs(50));
-        assert!(clock.timeout(Duration::from_secs(1), std::future::pending::<()>()).await.is_err());
+        assert!(
+            clock
+                .timeout(Duration::from_secs(1), std::future::pending::<()>())
+                .await
+                .is_err()
+        );
     }
 }

@@ -1,6 +1,26 @@
 //! A framework for Kubernetes operators.
 
+pub mod apply;
+pub mod cache;
 pub mod clock;
+pub mod conditions;
+pub mod controller;
+pub mod error;
 pub mod events;
-pub mod metrics;
 pub mod fence;
+pub mod finalizer;
+pub mod key;
+pub mod metrics;
+pub mod pass;
+pub mod paused;
+pub mod queue;
+pub mod reconciler;
+pub mod requeue;
+pub mod status;
+pub mod task;
+
+pub use controller::Controller;
+pub use error::{Class, ReconcileError};
+pub use key::ObjectKey;
+pub use pass::Pass;
+pub use reconciler::{Gate, Kind, Progress, Reconciler};

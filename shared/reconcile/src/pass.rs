@@ -1,0 +1,197 @@
+//! One pass: what a reconciler is given, and the single place where every pass goes through.
+//!
+//! The choke point ([`run`]) does, in this order: cache read, gate, finalizer, the reconciler's own method behind a
+//! panic guard, error class → requeue, metrics, at most one event, one log line. Reconcilers contain none of these.
+
+mod run;
+
+use std::{any::Any, sync::Arc};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Api, Client, ResourceExt as _, api::Patch, core::Status};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::Value;
+
+pub(crate) use run::run;
+
+use crate::{
+    cache::{Cache, differs_beyond_own_writes, slim},
+    clock::Clock,
+    error::ApiError,
+    events::{EventRecorder, Notice},
+    fence::Fence,
+    key::ObjectKey,
+    metrics::ControllerMetrics,
+    queue::{Priority, Queue},
+    reconciler::Kind,
+    requeue::Backoff,
+    status,
+    task::Supervise,
+};
+
+/// What all passes of a controller share.
+pub(crate) struct Context<K> {
+    pub(crate) name: &'static str,
+    pub(crate) intent_manager: String,
+    pub(crate) intent_fields: &'static [&'static str],
+    pub(crate) client: Client,
+    pub(crate) clock: Clock,
+    pub(crate) fence: Fence,
+    pub(crate) events: EventRecorder,
+    pub(crate) metrics: ControllerMetrics,
+    pub(crate) cache: Cache<K>,
+    pub(crate) queue: Queue,
+    pub(crate) backoff: Backoff<ObjectKey>,
+    pub(crate) supervised: Vec<Box<dyn Supervise>>,
+}
+
+/// What a reconciler is given beside the object.
+pub struct Pass<K> {
+    context: Arc<Context<K>>,
+    key: ObjectKey,
+    /// The newest state of the object that this pass knows: as read, or as answered to its last write.
+    current: Mutex<Arc<K>>,
+}
+
+impl<K: Kind> Pass<K> {
+    pub(crate) fn new(context: Arc<Context<K>>, key: ObjectKey, object: Arc<K>) -> Self {
+        Self {
+            context,
+            key,
+            current: Mutex::new(object),
+        }
+    }
+
+    /// A client for other kinds. Its mutating requests are refused once the lease is lost.
+    pub fn client(&self) -> &Client {
+        &self.context.client
+    }
+
+    /// The clock to wait and to tell the time with.
+    pub fn clock(&self) -> &Clock {
+        &self.context.clock
+    }
+
+    /// The lease's fence: to be checked immediately before each request to the outside world.
+    pub fn fence(&self) -> &Fence {
+        &self.context.fence
+    }
+
+    /// Namespace and name of the object.
+    pub fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    /// The newest state of the object that this pass knows, its own writes included.
+    pub fn current(&self) -> Arc<K> {
+        self.current.lock().clone()
+    }
+
+    /// The object's UID.
+    pub fn uid(&self) -> String {
+        self.current().uid().unwrap_or_default()
+    }
+
+    /// A reference to the object, for events about it.
+    pub fn reference(&self) -> ObjectReference {
+        self.current().object_ref(&())
+    }
+
+    /// Reads the object from the API server, past the cache.
+    ///
+    /// # Errors
+    /// A conflict if it is gone or was replaced by another of the same name; whatever the request fails with.
+    pub async fn live(&self) -> Result<Arc<K>, ApiError> {
+        let what = || format!("read {} {}", K::kind(&()), self.key);
+        self.context.metrics.cache_miss();
+        let found = self
+            .api()
+            .get_opt(&self.key.name)
+            .await
+            .map_err(|e| ApiError::new(what(), e))?;
+        match found {
+            Some(object) if object.uid() == self.current().uid() => {
+                self.wrote(object);
+                Ok(self.current())
+            }
+            _ => Err(ApiError::new(what(), gone())),
+        }
+    }
+
+    /// Reports what was observed; says whether a write was needed. See [`crate::status`].
+    ///
+    /// An object that is gone needs no status: that is not an error.
+    pub async fn write_status(&self, status: &impl Serialize) -> Result<bool, ApiError> {
+        let action = || format!("write the status of {} {}", K::kind(&()), self.key);
+        let patch = status::report(self.current().as_ref(), status, self.context.intent_fields)
+            .map_err(|e| ApiError::new(action(), kube::Error::SerdeError(e)))?;
+        let Some(patch) = patch else { return Ok(false) };
+        match self.patch_status(self.context.name, &patch).await {
+            Ok(()) => Ok(true),
+            Err(error) if crate::error::is_not_found(&error) => Ok(false),
+            Err(error) => Err(ApiError::new(action(), error)),
+        }
+    }
+
+    /// Records what is about to be done, before it is done; `intent` is the whole intent, under the fields that
+    /// [`Reconciler::INTENT_FIELDS`](crate::Reconciler::INTENT_FIELDS) lists.
+    ///
+    /// # Errors
+    /// A conflict if the object is not the one that this pass planned from: abandon the pass.
+    pub async fn write_intent(&self, intent: &impl Serialize) -> Result<(), ApiError> {
+        let action = || format!("record the intent of {} {}", K::kind(&()), self.key);
+        let patch = status::intend(self.current().as_ref(), intent)
+            .map_err(|e| ApiError::new(action(), kube::Error::SerdeError(e)))?;
+        self.patch_status(&self.context.intent_manager, &patch)
+            .await
+            .map_err(|e| ApiError::new(action(), e))
+    }
+
+    /// Publishes an event about the object. Best effort: it never fails the pass.
+    pub async fn event(&self, notice: Notice) {
+        self.context.events.publish(&self.reference(), notice).await;
+    }
+
+    async fn patch_status(&self, manager: &str, patch: &Value) -> Result<(), kube::Error> {
+        let params = status::apply_params(manager);
+        let written = self
+            .api()
+            .patch_status(&self.key.name, &params, &Patch::Apply(patch))
+            .await?;
+        self.wrote(written);
+        Ok(())
+    }
+
+    fn api(&self) -> Api<K> {
+        Api::namespaced(self.context.client.clone(), &self.key.namespace)
+    }
+
+    /// Takes in the answer to a write of ours, or to a live read. If it shows a change of somebody else's as well, the watch event of
+    /// that change will be older than the cache and ignored, so the object is woken here.
+    fn wrote(&self, object: K) {
+        let object = Arc::new(slim(object));
+        if let Some(before) = self.context.cache.wrote(object.clone())
+            && differs_beyond_own_writes(before.as_ref(), object.as_ref())
+        {
+            self.context.queue.add(self.key.clone(), Priority::User);
+        }
+        *self.current.lock() = object;
+    }
+}
+
+fn gone() -> kube::Error {
+    kube::Error::Api(Box::new(Status {
+        code: 409,
+        reason: "Conflict".into(),
+        message: "the object is gone, or was replaced by another of the same name".into(),
+        ..Status::default()
+    }))
+}
+
+/// The text of a panic, if it has one.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".into())
+}

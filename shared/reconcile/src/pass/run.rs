@@ -1,0 +1,216 @@
+//! The choke point of every pass.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt as _;
+use kube::{Api, Resource as _};
+use tracing::{Instrument as _, Span, field, info, info_span, warn};
+
+use super::{Context, Pass, panic_message};
+use crate::{
+    error::{Class, ReconcileError, chain, classify, retry_after},
+    events::{EventKind, Notice},
+    finalizer,
+    key::ObjectKey,
+    metrics::PassResult,
+    queue::Priority,
+    reconciler::{Gate, Kind, Progress, Reconciler},
+};
+
+/// Why a pass did not get through.
+enum Failure<E> {
+    Reconciler(E),
+    Finalizer(kube::Error),
+    Panic(String),
+}
+
+impl<E: ReconcileError> Failure<E> {
+    fn class(&self) -> Class {
+        match self {
+            Self::Reconciler(error) => error.class(),
+            Self::Finalizer(error) => classify(error),
+            Self::Panic(_) => Class::Transient,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Reconciler(error) => error.reason(),
+            Self::Finalizer(_) => "FinalizerError",
+            Self::Panic(_) => "ReconcilePanic",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Reconciler(error) => error.retry_after(),
+            Self::Finalizer(error) => retry_after(error),
+            Self::Panic(_) => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Reconciler(error) => chain(error),
+            Self::Finalizer(error) => format!("failed to write the finalizer: {}", chain(error)),
+            Self::Panic(message) => format!("the reconciler panicked: {message}"),
+        }
+    }
+}
+
+/// Runs one pass for `key` and puts the object back into the queue as its result demands.
+pub(crate) async fn run<R: Reconciler>(reconciler: &R, context: &Arc<Context<R::Kind>>, key: &ObjectKey) {
+    let Some(object) = context.cache.get(key) else {
+        // It was deleted while it waited.
+        context.backoff.forget(key);
+        return;
+    };
+    context.metrics.cache_hit();
+    let span = info_span!(
+        "reconcile",
+        controller = context.name,
+        namespace = &*key.namespace,
+        name = &*key.name,
+        generation = object.meta().generation,
+        phase = field::Empty,
+    );
+    let guard = context.metrics.pass_started();
+    let pass = Pass::new(context.clone(), key.clone(), object);
+    let started = context.clock.elapsed();
+    let attempt = AssertUnwindSafe(dispatch(reconciler, &pass))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await;
+    let outcome = attempt.unwrap_or_else(|payload| {
+        context.metrics.panic();
+        Err(Failure::Panic(panic_message(payload.as_ref())))
+    });
+    let took = context.clock.elapsed().saturating_sub(started);
+    let result = match outcome {
+        Ok(progress) => succeeded(&pass, progress),
+        Err(failure) => failed(&pass, &failure).instrument(span.clone()).await,
+    };
+    guard.finish(result);
+    span.in_scope(|| info!(result = result.as_str(), took_ms = took.as_millis(), "Reconciled"));
+}
+
+async fn dispatch<R: Reconciler>(
+    reconciler: &R,
+    pass: &Pass<R::Kind>,
+) -> Result<Progress, Failure<R::Error>> {
+    let object = pass.current();
+    let phase = |name: &str| {
+        Span::current().record("phase", name);
+    };
+    if object.meta().deletion_timestamp.is_some() {
+        let Some(name) = R::FINALIZER.filter(|name| finalizer::has(object.as_ref(), name)) else {
+            return Ok(Progress::Settled);
+        };
+        phase("cleanup");
+        let progress = reconciler
+            .cleanup(object, pass)
+            .await
+            .map_err(Failure::Reconciler)?;
+        if progress == Progress::Settled {
+            release(pass, name).await.map_err(Failure::Finalizer)?;
+        }
+        return Ok(progress);
+    }
+    match reconciler.gate(object.as_ref()) {
+        Gate::Ignore => Ok(Progress::Settled),
+        Gate::NotYet(reason) => {
+            info!(reason, "Not managed yet");
+            Ok(Progress::Settled)
+        }
+        Gate::Paused => {
+            phase("paused");
+            for tasks in &pass.context.supervised {
+                tasks.stop(&pass.uid());
+            }
+            reconciler.paused(object, pass).await.map_err(Failure::Reconciler)
+        }
+        Gate::Manage => {
+            phase("apply");
+            claim(pass, R::FINALIZER).await.map_err(Failure::Finalizer)?;
+            reconciler
+                .apply(pass.current(), pass)
+                .await
+                .map_err(Failure::Reconciler)
+        }
+    }
+}
+
+async fn claim<K: Kind>(pass: &Pass<K>, name: Option<&'static str>) -> Result<(), kube::Error> {
+    let object = pass.current();
+    let Some(name) = name.filter(|name| !finalizer::has(object.as_ref(), name)) else {
+        return Ok(());
+    };
+    let api: Api<K> = Api::namespaced(pass.context.client.clone(), &pass.key.namespace);
+    let written = finalizer::add(&api, object.as_ref(), name).await?;
+    pass.wrote(written);
+    Ok(())
+}
+
+async fn release<K: Kind>(pass: &Pass<K>, name: &str) -> Result<(), kube::Error> {
+    let api: Api<K> = Api::namespaced(pass.context.client.clone(), &pass.key.namespace);
+    if let Some(written) = finalizer::remove(&api, pass.current().as_ref(), name).await? {
+        pass.wrote(written);
+    }
+    Ok(())
+}
+
+fn succeeded<K: Kind>(pass: &Pass<K>, progress: Progress) -> PassResult {
+    let context = &pass.context;
+    context.backoff.forget(&pass.key);
+    context.events.success(&pass.uid());
+    match progress {
+        Progress::Settled => PassResult::Success,
+        Progress::Waiting { after } => {
+            context.queue.add_after(pass.key.clone(), after, Priority::User);
+            PassResult::RequeueAfter
+        }
+    }
+}
+
+async fn failed<K: Kind, E: ReconcileError>(pass: &Pass<K>, failure: &Failure<E>) -> PassResult {
+    let context = &pass.context;
+    let class = failure.class();
+    let (delay, result) = match class {
+        Class::Terminal => {
+            context.metrics.terminal_error();
+            context.backoff.forget(&pass.key);
+            (None, PassResult::Error)
+        }
+        Class::Transient => (
+            Some(context.backoff.next(&pass.key, failure.retry_after())),
+            PassResult::Error,
+        ),
+        Class::Denied => (Some(context.backoff.denied()), PassResult::Error),
+        Class::Conflict => (Some(context.backoff.conflict()), PassResult::Requeue),
+        Class::Waiting => (
+            Some(failure.retry_after().unwrap_or(context.backoff.conflict())),
+            PassResult::RequeueAfter,
+        ),
+    };
+    if let Some(delay) = delay {
+        context.queue.add_after(pass.key.clone(), delay, Priority::User);
+    }
+    let (error, class_name) = (failure.text(), class.as_str());
+    match class {
+        Class::Waiting | Class::Conflict => info!(error, class = class_name, retry_in = ?delay, "Retrying"),
+        Class::Denied => tracing::error!(error, class = class_name, retry_in = ?delay, "Permission denied"),
+        Class::Terminal | Class::Transient => {
+            warn!(error, class = class_name, retry_in = ?delay, "Reconcile failed");
+        }
+    }
+    if !matches!(class, Class::Waiting | Class::Conflict) {
+        let notice = Notice {
+            kind: EventKind::Warning,
+            reason: failure.reason(),
+            action: "Reconcile",
+            note: error,
+        };
+        context.events.failure(&pass.reference(), notice).await;
+    }
+    result
+}

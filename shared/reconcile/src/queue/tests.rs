@@ -1,0 +1,139 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::metrics::Metrics;
+
+fn queue(clock: &Clock) -> Queue {
+    Queue::new(clock.clone(), Metrics::new().controller("test", 1))
+}
+
+fn key(namespace: &str, name: &str) -> ObjectKey {
+    ObjectKey::new(namespace, name)
+}
+
+async fn drain(queue: &Queue) -> Vec<String> {
+    let mut taken = Vec::new();
+    while let Ok(key) = tokio::time::timeout(Duration::from_millis(1), queue.next()).await {
+        taken.push(key.to_string());
+        queue.done(&key);
+    }
+    taken
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_added_often_is_handed_out_once() {
+    let queue = queue(&Clock::system());
+    for _ in 0..10 {
+        queue.add(key("a", "x"), Priority::Background);
+        queue.add(key("a", "x"), Priority::User);
+    }
+    assert_eq!(drain(&queue).await, ["a/x"]);
+    assert!(queue.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_in_work_is_not_handed_out_again_until_done_and_then_once() {
+    let queue = queue(&Clock::system());
+    queue.add(key("a", "x"), Priority::User);
+    let taken = queue.next().await;
+    queue.add(taken.clone(), Priority::User);
+    queue.add(taken.clone(), Priority::User);
+    assert!(
+        tokio::time::timeout(Duration::from_secs(60), queue.next())
+            .await
+            .is_err()
+    );
+    queue.done(&taken);
+    assert_eq!(drain(&queue).await, ["a/x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_change_overtakes_ten_thousand_resyncs() {
+    let queue = queue(&Clock::system());
+    for n in 0..10_000 {
+        queue.add(key("a", &n.to_string()), Priority::Background);
+    }
+    queue.add(key("a", "5000"), Priority::User);
+    assert_eq!(queue.next().await, key("a", "5000"));
+    queue.done(&key("a", "5000"));
+    assert_eq!(drain(&queue).await.len(), 9_999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn namespaces_take_turns() {
+    let queue = queue(&Clock::system());
+    for name in ["1", "2", "3"] {
+        queue.add(key("loud", name), Priority::User);
+    }
+    queue.add(key("quiet", "1"), Priority::User);
+    assert_eq!(drain(&queue).await, ["loud/1", "quiet/1", "loud/2", "loud/3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn delayed_keys_come_when_due_and_the_earliest_time_counts() {
+    let clock = Clock::system();
+    let queue = queue(&clock);
+    queue.add_after(key("a", "x"), Duration::from_secs(60), Priority::User);
+    queue.add_after(key("a", "x"), Duration::from_secs(5), Priority::User);
+    queue.add_after(key("a", "x"), Duration::from_secs(30), Priority::User);
+    let taken = queue.next().await;
+    assert_eq!(clock.elapsed().as_secs(), 5);
+    queue.done(&taken);
+    assert!(
+        tokio::time::timeout(Duration::from_secs(120), queue.next())
+            .await
+            .is_err()
+    );
+    assert!(queue.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_immediate_add_supersedes_the_delayed_one() {
+    let queue = queue(&Clock::system());
+    queue.add_after(key("a", "x"), Duration::from_secs(60), Priority::User);
+    queue.add(key("a", "x"), Priority::User);
+    assert_eq!(drain(&queue).await, ["a/x"]);
+    assert!(
+        tokio::time::timeout(Duration::from_secs(120), queue.next())
+            .await
+            .is_err()
+    );
+}
+
+proptest! {
+    /// Whatever the order of adds, takes and dones: no overlap, and in the end every added key was handed out.
+    #[test]
+    fn no_add_is_lost_and_no_key_overlaps(steps in prop::collection::vec((0..4u8, 0..6u8, any::<bool>()), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let queue = queue(&Clock::system());
+            let mut in_work: Vec<ObjectKey> = Vec::new();
+            let mut owed: std::collections::HashSet<ObjectKey> = std::collections::HashSet::new();
+            let mut now_or_never = async |in_work: &mut Vec<ObjectKey>, owed: &mut std::collections::HashSet<ObjectKey>| {
+                if let Ok(k) = tokio::time::timeout(Duration::from_millis(1), queue.next()).await {
+                    assert!(!in_work.contains(&k), "{k} overlaps");
+                    owed.remove(&k);
+                    in_work.push(k);
+                }
+            };
+            for (step, n, user) in steps {
+                let k = key(if n % 2 == 0 { "even" } else { "odd" }, &n.to_string());
+                let priority = if user { Priority::User } else { Priority::Background };
+                match step {
+                    0 => { queue.add(k.clone(), priority); owed.insert(k); }
+                    1 => { queue.add_after(k.clone(), Duration::from_secs(u64::from(n)), priority); owed.insert(k); }
+                    2 => now_or_never(&mut in_work, &mut owed).await,
+                    _ => if let Some(k) = in_work.pop() { queue.done(&k) },
+                }
+            }
+            for k in in_work.drain(..) { queue.done(&k) }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            for _ in 0..20 {
+                now_or_never(&mut in_work, &mut owed).await;
+                for k in in_work.drain(..) { queue.done(&k) }
+            }
+            assert!(owed.is_empty(), "never handed out: {owed:?}");
+            assert!(queue.is_empty());
+        });
+    }
+}

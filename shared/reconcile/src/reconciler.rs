@@ -1,0 +1,143 @@
+//! What an operator implements for each of its kinds.
+
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
+
+use kube::{Resource, core::NamespaceResourceScope};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{error::ReconcileError, pass::Pass};
+
+/// A namespaced kind that can be reconciled. Implemented for every type that has what it takes.
+pub trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Kind for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Brings the world to what one object says.
+///
+/// The framework calls [`gate`](Self::gate), then [`apply`](Self::apply) or, for an object that is being deleted
+/// and carries our finalizer, [`cleanup`](Self::cleanup).
+///
+/// # Guarantees
+/// - At most one pass per object at a time, in this process and (with leader election) in the cluster.
+/// - `apply` runs only on an object that carries [`FINALIZER`](Self::FINALIZER), if there is one; `cleanup` only on
+///   one that is being deleted and still carries it. The finalizer is removed when `cleanup` returns
+///   [`Progress::Settled`], never before.
+/// - A panic is counted, reported and retried like a transient error; it hurts no other object.
+/// - The object is never older than our own last write to it.
+///
+/// # Assumptions
+/// - Both methods are idempotent and may be cut off at any `.await` by a crash.
+/// - They return soon: work that outlives a pass belongs into a [`crate::task::Tasks`].
+///
+/// # Caveats
+/// The object may be older than *other people's* writes. A pass that is about to do something that must not be done
+/// twice reads it live first ([`Pass::live`]).
+pub trait Reconciler: Send + Sync + 'static {
+    /// The kind.
+    type Kind: Kind;
+    /// Its errors.
+    type Error: ReconcileError;
+
+    /// The controller's name: metric label, field manager, reporting controller of events. Lower case.
+    const NAME: &'static str;
+
+    /// A qualified finalizer name (`domain/name`) where something outside the cluster must be cleaned up.
+    const FINALIZER: Option<&'static str>;
+
+    /// Top-level fields of `status` that hold intent: written by [`Pass::write_intent`] before the call that they
+    /// explain, never part of what [`Pass::write_status`] reports.
+    const INTENT_FIELDS: &'static [&'static str] = &[];
+
+    /// Whether this object is ours to act on. Looked at before anything is written, the finalizer included; not
+    /// asked for objects that are being deleted and carry our finalizer.
+    fn gate(&self, object: &Self::Kind) -> Gate {
+        let _ = object;
+        Gate::Manage
+    }
+
+    /// Brings the world one step or all the way to `object`.
+    fn apply(
+        &self,
+        object: Arc<Self::Kind>,
+        pass: &Pass<Self::Kind>,
+    ) -> impl Future<Output = Result<Progress, Self::Error>> + Send;
+
+    /// Removes what `apply` made outside the cluster.
+    fn cleanup(
+        &self,
+        object: Arc<Self::Kind>,
+        pass: &Pass<Self::Kind>,
+    ) -> impl Future<Output = Result<Progress, Self::Error>> + Send {
+        let _ = (object, pass);
+        std::future::ready(Ok(Progress::Settled))
+    }
+
+    /// Called instead of `apply` while [`gate`](Self::gate) says [`Gate::Paused`], after the object's tasks have
+    /// been told to stop. For a `Paused` condition, where a contract wants one.
+    fn paused(
+        &self,
+        object: Arc<Self::Kind>,
+        pass: &Pass<Self::Kind>,
+    ) -> impl Future<Output = Result<Progress, Self::Error>> + Send {
+        let _ = (object, pass);
+        std::future::ready(Ok(Progress::Settled))
+    }
+
+    /// The object is gone from the API, whether or not there was a cleanup. For dropping what is kept in memory.
+    fn forget(&self, uid: &str) {
+        let _ = uid;
+    }
+}
+
+/// Whether an object is ours to act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Reconcile it.
+    Manage,
+    /// A person paused it: stop its tasks, call [`Reconciler::paused`], write nothing else.
+    Paused,
+    /// Not yet, for this reason (an owner is not set, say): nothing is written; the next change wakes it.
+    NotYet(&'static str),
+    /// Somebody else's: write nothing at all.
+    Ignore,
+}
+
+/// How far a pass got.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is left to do until something changes. The periodic resync looks again.
+    Settled,
+    /// Something that sends no event is under way: look again after this time.
+    Waiting {
+        /// When to look again.
+        after: Duration,
+    },
+}
+
+impl Progress {
+    /// Waiting for `after`.
+    pub fn waiting(after: Duration) -> Self {
+        Self::Waiting { after }
+    }
+}

@@ -1,0 +1,336 @@
+//! Supervised tasks: work that outlives a pass.
+//!
+//! A partition that is being deleted, a node that boots, a dump: such work must not hold a worker, so it runs as a
+//! task beside the passes. A pass starts it, looks at it, or stops it; none of the three waits.
+//!
+//! # Expected flow
+//! 1. A pass calls [`Tasks::start`] with the object's UID and a hash of what the task depends on.
+//! 2. The task reports progress through its [`TaskContext`]; the object is woken, at most once per interval.
+//! 3. The pass reads [`Tasks::state`] and writes the status.
+//! 4. The task ends; the object is woken at once; the pass sees [`TaskState::Finished`] and acts on the result.
+//!
+//! # Guarantees
+//! - **Single-flight**: at most one task per UID. Starting with another hash stops the old one first; the object is
+//!   woken when it has ended, and only then can the new one start.
+//! - **Awaited**: a stopped task is told through its token and then waited for, never dropped in mid-request, so
+//!   that what it had in flight is accounted for.
+//! - A task that panics ends as [`Ended::Panicked`]; nothing else is hurt.
+//! - Tasks are stopped when their object disappears, is paused, or the process drains.
+//!
+//! # Assumptions
+//! - Tasks look at their token often, and end soon after it fires.
+//! - Their checkpoint is in the outside world or in the object's status: a task lost with its process starts again
+//!   from there.
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{clock::Clock, key::ObjectKey, queue::Priority, queue::Queue};
+
+/// What a task is for.
+#[derive(Clone, Debug)]
+pub struct TaskId {
+    /// UID of the object.
+    pub uid: String,
+    /// The object to wake.
+    pub key: ObjectKey,
+    /// A hash of everything in the spec that the task depends on.
+    pub spec_hash: u64,
+}
+
+/// What [`Tasks::start`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The task runs now.
+    Started,
+    /// A task with this hash runs already, or has ended and waits to be looked at.
+    Present,
+    /// A task with another hash is being stopped; the object is woken when that is done.
+    Replacing,
+    /// The process is draining; nothing is started any more.
+    Draining,
+}
+
+/// What is known of an object's task.
+#[derive(Clone, Debug)]
+pub enum TaskState<P, O> {
+    /// It runs; this was its last progress.
+    Running(P),
+    /// It was told to stop and has not ended yet; this was its last progress.
+    Stopping(P),
+    /// It ended, with this as its last progress.
+    Finished(P, Ended<O>),
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub enum Ended<O> {
+    /// It returned.
+    Returned(Arc<O>),
+    /// It panicked, with this message.
+    Panicked(String),
+}
+
+impl<O> Clone for Ended<O> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Returned(output) => Self::Returned(output.clone()),
+            Self::Panicked(message) => Self::Panicked(message.clone()),
+        }
+    }
+}
+
+/// What a task is given.
+pub struct TaskContext<P> {
+    /// Fires when the task must end.
+    pub cancel: CancellationToken,
+    /// The clock to wait with.
+    pub clock: Clock,
+    progress: Arc<watch::Sender<P>>,
+    wake: Arc<dyn Fn(Duration) + Send + Sync>,
+    interval: Duration,
+}
+
+impl<P> Clone for TaskContext<P> {
+    fn clone(&self) -> Self {
+        Self {
+            cancel: self.cancel.clone(),
+            clock: self.clock.clone(),
+            progress: self.progress.clone(),
+            wake: self.wake.clone(),
+            interval: self.interval,
+        }
+    }
+}
+
+impl<P> TaskContext<P> {
+    /// Publishes progress. Cheap: the object is woken at most once per interval, however often this is called.
+    pub fn report(&self, progress: P) {
+        self.progress.send_replace(progress);
+        (self.wake)(self.interval);
+    }
+
+    /// Publishes progress and wakes the object at once: for a step that people wait to see.
+    pub fn report_now(&self, progress: P) {
+        self.progress.send_replace(progress);
+        (self.wake)(Duration::ZERO);
+    }
+}
+
+/// The tasks of one controller: progress `P`, output `O`. Clones share them.
+pub struct Tasks<P, O> {
+    shared: Arc<Shared<P, O>>,
+}
+
+impl<P, O> Clone for Tasks<P, O> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+struct Shared<P, O> {
+    entries: Mutex<HashMap<String, Entry<P, O>>>,
+    queue: Mutex<Option<Queue>>,
+    clock: Clock,
+    interval: Duration,
+    running: TaskTracker,
+    root: CancellationToken,
+}
+
+struct Entry<P, O> {
+    spec_hash: u64,
+    cancel: CancellationToken,
+    progress: watch::Receiver<P>,
+    ended: Option<Ended<O>>,
+    /// Nobody will look at the result: drop the entry when the task ends.
+    abandoned: bool,
+}
+
+impl<P, O> Tasks<P, O>
+where
+    P: Clone + Default + Send + Sync + 'static,
+    O: Send + Sync + 'static,
+{
+    /// No tasks yet. Progress wakes an object at most once per `interval`.
+    pub fn new(clock: Clock, interval: Duration) -> Self {
+        let shared = Shared {
+            entries: Mutex::default(),
+            queue: Mutex::default(),
+            clock,
+            interval,
+            running: TaskTracker::new(),
+            root: CancellationToken::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Starts `work` unless a task with this id is there already.
+    pub fn start<F, Fut>(&self, id: &TaskId, work: F) -> Started
+    where
+        F: FnOnce(TaskContext<P>) -> Fut,
+        Fut: Future<Output = O> + Send + 'static,
+    {
+        let shared = &self.shared;
+        if shared.root.is_cancelled() {
+            return Started::Draining;
+        }
+        let mut entries = shared.entries.lock();
+        if let Some(entry) = entries.get(&id.uid) {
+            match (
+                &entry.ended,
+                entry.spec_hash == id.spec_hash && !entry.cancel.is_cancelled(),
+            ) {
+                (_, true) => return Started::Present,
+                (None, false) => {
+                    entry.cancel.cancel();
+                    return Started::Replacing;
+                }
+                (Some(_), false) => {}
+            }
+        }
+        let (sender, progress) = watch::channel(P::default());
+        let cancel = shared.root.child_token();
+        let context = TaskContext {
+            cancel: cancel.clone(),
+            clock: shared.clock.clone(),
+            progress: Arc::new(sender),
+            wake: self.waker(id.key.clone()),
+            interval: shared.interval,
+        };
+        let entry = Entry {
+            spec_hash: id.spec_hash,
+            cancel,
+            progress,
+            ended: None,
+            abandoned: false,
+        };
+        entries.insert(id.uid.clone(), entry);
+        drop(entries);
+        let task = std::panic::AssertUnwindSafe(work(context)).catch_unwind();
+        let (tasks, id) = (self.clone(), id.clone());
+        shared.running.spawn(async move {
+            let ended = match task.await {
+                Ok(output) => Ended::Returned(Arc::new(output)),
+                Err(payload) => Ended::Panicked(crate::pass::panic_message(payload.as_ref())),
+            };
+            tasks.end(&id, ended);
+        });
+        Started::Started
+    }
+
+    /// What is known of the task of the object with this UID.
+    pub fn state(&self, uid: &str) -> Option<TaskState<P, O>> {
+        let entries = self.shared.entries.lock();
+        let entry = entries.get(uid)?;
+        let progress = entry.progress.borrow().clone();
+        Some(match &entry.ended {
+            Some(ended) => TaskState::Finished(progress, ended.clone()),
+            None if entry.cancel.is_cancelled() => TaskState::Stopping(progress),
+            None => TaskState::Running(progress),
+        })
+    }
+
+    /// Tells the task to stop; the object is woken when it has ended. Says whether a task is still running.
+    pub fn stop(&self, uid: &str) -> bool {
+        let entries = self.shared.entries.lock();
+        let Some(entry) = entries.get(uid).filter(|entry| entry.ended.is_none()) else {
+            return false;
+        };
+        entry.cancel.cancel();
+        true
+    }
+
+    /// Drops the result of a task that has ended. A running one is left alone.
+    pub fn clear(&self, uid: &str) {
+        let mut entries = self.shared.entries.lock();
+        if entries.get(uid).is_some_and(|entry| entry.ended.is_some()) {
+            entries.remove(uid);
+        }
+    }
+
+    /// Number of tasks that run.
+    pub fn running(&self) -> usize {
+        self.shared.running.len()
+    }
+
+    fn waker(&self, key: ObjectKey) -> Arc<dyn Fn(Duration) + Send + Sync> {
+        let shared = self.shared.clone();
+        Arc::new(move |delay| {
+            if let Some(queue) = shared.queue.lock().as_ref() {
+                queue.add_after(key.clone(), delay, Priority::User);
+            }
+        })
+    }
+
+    fn end(&self, id: &TaskId, ended: Ended<O>) {
+        {
+            let mut entries = self.shared.entries.lock();
+            match entries.get_mut(&id.uid) {
+                Some(entry) if !entry.abandoned => entry.ended = Some(ended),
+                _ => {
+                    entries.remove(&id.uid);
+                    return;
+                }
+            }
+        }
+        (self.waker(id.key.clone()))(Duration::ZERO);
+    }
+}
+
+/// What the controller does with the tasks of its reconciler.
+pub(crate) trait Supervise: Send + Sync {
+    /// Connects progress to the queue.
+    fn attach(&self, queue: Queue);
+    /// Stops the task of this object and keeps its result for a pass to look at.
+    fn stop(&self, uid: &str);
+    /// Stops the task of an object that is gone; nobody will look at the result.
+    fn abandon(&self, uid: &str);
+    /// Stops all tasks and waits for them.
+    fn drain(&self) -> BoxFuture<'static, ()>;
+}
+
+impl<P, O> Supervise for Tasks<P, O>
+where
+    P: Clone + Default + Send + Sync + 'static,
+    O: Send + Sync + 'static,
+{
+    fn attach(&self, queue: Queue) {
+        *self.shared.queue.lock() = Some(queue);
+    }
+
+    fn stop(&self, uid: &str) {
+        Self::stop(self, uid);
+    }
+
+    fn abandon(&self, uid: &str) {
+        let mut entries = self.shared.entries.lock();
+        let Some(entry) = entries.get_mut(uid) else { return };
+        if entry.ended.is_some() {
+            entries.remove(uid);
+        } else {
+            entry.abandoned = true;
+            entry.cancel.cancel();
+        }
+    }
+
+    fn drain(&self) -> BoxFuture<'static, ()> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            shared.root.cancel();
+            shared.running.close();
+            shared.running.wait().await;
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "task/tests.rs"]
+mod tests;
