@@ -1,2 +1,3 @@
 //! The test bed.
 
+pub mod fault;
