@@ -159,11 +159,6 @@ impl FenceKeeper {
     pub(crate) fn close(&self) {
         self.fence.shared.deadline.store(0, Ordering::Release);
     }
-
-    /// The fence that this keeper moves.
-    pub(crate) fn fence(&self) -> &Fence {
-        &self.fence
-    }
 }
 
 impl Drop for FenceKeeper {

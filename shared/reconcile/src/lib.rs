@@ -2,6 +2,8 @@
 
 pub mod apply;
 pub mod cache;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod conditions;
 pub mod controller;
@@ -10,6 +12,7 @@ pub mod events;
 pub mod fence;
 pub mod finalizer;
 pub mod key;
+pub mod leader;
 pub mod metrics;
 pub mod pass;
 pub mod paused;

@@ -1,0 +1,36 @@
+//! The connection to the API server.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use kube::{
+    Config,
+    client::{Body, ConfigExt, DynBody},
+};
+use tower::{BoxError, ServiceExt, util::BoxCloneService};
+
+use super::WireService;
+
+/// A peer that vanished without a word is noticed by unanswered probes; a quiet watch would wait for ever.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A pool of connections according to `config`.
+pub(super) fn connect(config: &Config) -> kube::Result<WireService> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_connect_timeout(config.connect_timeout);
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(tls);
+    let service = client
+        .map_response(|response| {
+            response.map(|body| -> Box<DynBody> { Box::new(body.map_err(BoxError::from)) })
+        })
+        .map_err(BoxError::from);
+    Ok(BoxCloneService::new(service))
+}
