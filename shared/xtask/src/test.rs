@@ -1,0 +1,217 @@
+//! `cargo xtask test`: builds once, starts one control plane, runs the levels and sums up.
+//!
+//! | level | tests | what they need |
+//! |---|---|---|
+//! | 0 | beside the code, and the examples in its documentation | nothing |
+//! | 1 | in `tests/` | the control plane, DynamoDB (embedded, and DynamoDB Local as second opinion) |
+//! | 2 | in files `tests/process*.rs` | the shipped programs as processes |
+//! | 3 | named `smoke_…` | a cluster with nodes in containers |
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build::{self, Artifacts, TestBinary, TestKind},
+    prerequisites, sabotage, servers,
+    stage::Stages,
+    suite::{Run, Tally},
+    workspace,
+};
+
+/// Arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only tests whose name contains this (examples in the documentation are then left out)
+    filter: Option<String>,
+    /// The highest level to run, 0 to 3
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
+    level: u8,
+    /// Longer loops: more seeds, more schedules, bigger clusters
+    #[arg(long)]
+    full: bool,
+    /// Afterwards make each of the product's named mistakes and fail unless a test notices it
+    #[arg(long)]
+    sabotage: bool,
+}
+
+/// The part of a name that marks a test of level 3.
+const SMOKE: &str = "smoke_";
+
+/// Runs what the arguments select. Fails if a test fails, after all of them have run.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let mut stages = Stages::default();
+    let outcome = all_stages(args, &mut stages);
+    eprintln!("\n{}", stages.summary());
+    outcome?;
+    let failures = stages.failures();
+    if !failures.is_empty() {
+        bail!("{} failed:\n  {}", failures.len(), failures.join("\n  "));
+    }
+    if stages.passed() == 0 {
+        bail!("no test matches `{}`", args.filter.as_deref().unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
+    stages.step("prerequisites", || {
+        prerequisites::ensure(&prerequisites::COMPILER)?;
+        prerequisites::ensure(if args.level > 0 {
+            &prerequisites::DYNAMODB_LOCAL
+        } else {
+            &[]
+        })
+    })?;
+    let artifacts = stages.step("build", build::everything)?;
+    let mut run = Run {
+        arguments: args
+            .filter
+            .iter()
+            .cloned()
+            .chain(["--skip".to_owned(), SMOKE.to_owned()])
+            .collect(),
+        environment: environment(args),
+        limit: Duration::from_secs(if args.full { 4 * 3600 } else { 1200 }),
+        ..Run::default()
+    };
+    stages.tests("level 0: unit tests", || run.all(at_level(&artifacts, 0)))?;
+    if args.filter.is_none() {
+        stages.tests("level 0: documentation", || documentation(&run))?;
+    }
+    // Held until the end of the run: dropping it stops the servers.
+    let mut _control_plane = None;
+    if args.level > 0 {
+        let testkit = artifacts.program("testkit")?;
+        let started = stages.step("control plane", || servers::ControlPlane::start(testkit))?;
+        run.environment.extend(started.environment.iter().cloned());
+        _control_plane = Some(started);
+        stages.tests("level 1: one controller", || run.all(at_level(&artifacts, 1)))?;
+    }
+    if args.level > 1 {
+        stages.tests("level 2: processes", || run.all(at_level(&artifacts, 2)))?;
+    }
+    if args.level > 2 {
+        stages.tests("level 3: smoke", || smoke(args, &artifacts, &run))?;
+    }
+    if args.sabotage {
+        if !stages.failures().is_empty() {
+            bail!("the sabotages were not tried: tests fail without them");
+        }
+        let binaries: Vec<_> = (0..=args.level.min(2))
+            .flat_map(|level| at_level(&artifacts, level))
+            .collect();
+        stages.step("sabotages", || sabotage::run(&binaries, &run))?;
+    }
+    Ok(())
+}
+
+/// What every test finds in its environment.
+fn environment(args: &Args) -> Vec<(String, String)> {
+    let mut environment = Vec::new();
+    if args.level > 0 {
+        environment.push(("TESTKIT_DYNAMODB_LOCAL".to_owned(), "1".to_owned()));
+    }
+    if args.full {
+        environment.push(("TESTKIT_FULL".to_owned(), "1".to_owned()));
+    }
+    environment
+}
+
+/// The binaries whose tests are of `level`; those of level 3 are picked by name from all of them.
+fn at_level(artifacts: &Artifacts, level: u8) -> impl Iterator<Item = &TestBinary> {
+    artifacts
+        .tests
+        .iter()
+        .filter(move |binary| level_of(binary) == level)
+}
+
+fn level_of(binary: &TestBinary) -> u8 {
+    match binary.kind {
+        TestKind::Unit => 0,
+        TestKind::Integration if binary.target.starts_with("process") => 2,
+        TestKind::Integration => 1,
+    }
+}
+
+fn documentation(run: &Run) -> Result<Tally> {
+    let mut command = workspace::cargo("test");
+    command
+        .args(workspace::SELECTION)
+        .args(["--quiet", "--doc", "--no-fail-fast"]);
+    command.envs(run.environment.iter().cloned());
+    run.one("documentation", &mut command)
+}
+
+/// Runs the smokes by their exact names: the harness cannot combine a filter with "contains smoke_".
+fn smoke(args: &Args, artifacts: &Artifacts, run: &Run) -> Result<Tally> {
+    let mut total = Tally::default();
+    for binary in artifacts
+        .tests
+        .iter()
+        .filter(|binary| binary.kind == TestKind::Integration)
+    {
+        let names = smokes_in(binary, args.filter.as_deref())?;
+        if names.is_empty() {
+            continue;
+        }
+        let mut smoke = run.clone();
+        smoke.arguments = ["--exact".to_owned()].into_iter().chain(names).collect();
+        smoke
+            .environment
+            .push(("TESTKIT_CLUSTER".to_owned(), "1".to_owned()));
+        let started = Instant::now();
+        total.add(smoke.all([binary])?);
+        eprintln!("{}: {:.1} s", binary.label(), started.elapsed().as_secs_f64());
+    }
+    Ok(total)
+}
+
+fn smokes_in(binary: &TestBinary, filter: Option<&str>) -> Result<Vec<String>> {
+    let output = Command::new(&binary.executable)
+        .current_dir(&binary.folder)
+        .args(["--list", "--format", "terse"])
+        .output()
+        .with_context(|| format!("cannot list the tests of {}", binary.label()))?;
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .filter(|name| name.contains(SMOKE) && filter.is_none_or(|filter| name.contains(filter)))
+        .map(str::to_owned)
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binary(kind: TestKind, target: &str) -> TestBinary {
+        let package = "package".to_owned();
+        let target = target.to_owned();
+        TestBinary {
+            package,
+            kind,
+            target,
+            folder: ".".into(),
+            executable: "/bin/false".into(),
+        }
+    }
+
+    #[test]
+    fn the_level_of_a_test_is_where_it_is_written() {
+        assert_eq!(level_of(&binary(TestKind::Unit, "process")), 0);
+        assert_eq!(level_of(&binary(TestKind::Integration, "engine")), 1);
+        assert_eq!(level_of(&binary(TestKind::Integration, "process_restart")), 2);
+    }
+
+    #[test]
+    fn only_this_binarys_smokes_are_picked() {
+        let mut own = binary(TestKind::Integration, "own");
+        own.executable = std::env::current_exe().unwrap();
+        // The harness of this very binary lists no smoke, so an empty selection is what must come back.
+        assert_eq!(smokes_in(&own, None).unwrap(), Vec::<String>::new());
+    }
+}
