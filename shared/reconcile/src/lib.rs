@@ -7,6 +7,7 @@ pub mod client;
 pub mod clock;
 pub mod conditions;
 pub mod controller;
+pub mod crd;
 pub mod error;
 pub mod events;
 pub mod fence;
@@ -19,8 +20,10 @@ pub mod paused;
 pub mod queue;
 pub mod reconciler;
 pub mod requeue;
+pub mod server;
 pub mod status;
 pub mod task;
+pub mod telemetry;
 
 pub use controller::Controller;
 pub use error::{Class, ReconcileError};
