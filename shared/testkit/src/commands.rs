@@ -1,0 +1,3 @@
+//! The subcommands of the test bed's binary, a file each.
+
+pub(crate) mod control_plane;

@@ -1,0 +1,546 @@
+//! A real control plane without nodes: etcd, kube-apiserver and kube-controller-manager as processes on loopback.
+//!
+//! It is what a controller sees of Kubernetes: CRDs with CEL, server-side apply, watches, admission, RBAC, leases,
+//! garbage collection, namespaces, jobs. Nothing schedules or runs pods.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use testkit::control_plane::ControlPlane;
+//!
+//! let plane = ControlPlane::shared().await?;
+//! let namespace = plane.namespace().await?;
+//! // … create objects in namespace.name() through plane.client() …
+//! # Ok(()) }
+//! ```
+//!
+//! # Guarantees
+//! - The processes and the folder are gone when the value is dropped, and soon after this process ends in any other
+//!   way, SIGKILL included (see [`crate::process`]).
+//! - Ports are free ones on 127.0.0.1; any number of control planes run side by side.
+//! - Every request is in [`ControlPlane::audit`], once, when it has been answered.
+//!
+//! # Assumptions
+//! - The store does not flush to disk: a power failure loses it, a killed process does not.
+//! - The garbage collector learns of a new CRD within 30 s (its own resync); an owner of a kind that is younger may
+//!   keep its children for as long.
+
+mod kubeconfig;
+mod namespace;
+mod pki;
+mod servers;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::core::v1::ServiceAccount,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use parking_lot::Mutex;
+use tokio::{sync::OnceCell, time::Instant};
+
+pub use namespace::TestNamespace;
+use pki::Pki;
+pub use pki::{Pair, PkiError};
+use servers::Ports;
+
+use crate::{
+    audit::AuditLog,
+    process::{ProcessError, ScratchFolder, Supervised, free_port},
+    tools::{self, Tool, ToolError},
+};
+
+/// The environment variable that names the kubeconfig of a control plane to attach to.
+pub const KUBECONFIG_VARIABLE: &str = "TESTKIT_KUBECONFIG";
+/// The environment variable that names the audit log of that control plane.
+pub const AUDIT_LOG_VARIABLE: &str = "TESTKIT_AUDIT_LOG";
+
+/// How long a control plane may take to become ready.
+const READY_DEADLINE: Duration = Duration::from_mins(1);
+/// How long a CRD may take to be established and served.
+const CRD_DEADLINE: Duration = Duration::from_secs(30);
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// How often a start is tried with other ports when a process ends at once.
+const ATTEMPTS: usize = 3;
+/// The user of [`ControlPlane::client`].
+pub const ADMIN: &str = "test-admin";
+/// The field manager of what the test bed itself applies.
+const FIELD_MANAGER: &str = "testkit";
+
+static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+
+/// What a control plane is to be like. The default is right for nearly every test.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Further arguments of kube-apiserver, for instance `--feature-gates=…`.
+    pub apiserver_args: Vec<String>,
+    /// Leaves kube-controller-manager out: nothing is collected, no namespace ever goes away.
+    pub without_controllers: bool,
+    /// Where everything is kept; the folder must not exist and is removed at the end. By default a new one below
+    /// the system's temporary folder.
+    pub folder: Option<PathBuf>,
+}
+
+/// Why there is no control plane, or why it did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlPlaneError {
+    /// A program is not to be had.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// No certificates.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A process did not start or ended.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A file or a port.
+    #[error("control plane: {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The kubeconfig cannot be used.
+    #[error("control plane: kubeconfig {}: {source}", .path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// A request failed.
+    #[error("control plane: cannot {action}: {source}")]
+    Request {
+        /// What was tried.
+        action: String,
+        /// The reason.
+        source: Box<kube::Error>,
+    },
+    /// Something did not happen in time.
+    #[error("control plane: not within {after:?}: {what}; logs are in {}", .folder.display())]
+    Deadline {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        after: Duration,
+        /// Where the processes' logs are.
+        folder: PathBuf,
+    },
+    /// The processes belong to somebody else.
+    #[error(
+        "control plane: cannot {0}: this one was attached to through {KUBECONFIG_VARIABLE}; start one of your own with ControlPlane::start"
+    )]
+    NotOurs(&'static str),
+}
+
+/// A running control plane, ours or one that was attached to.
+#[derive(Debug)]
+pub struct ControlPlane {
+    kubeconfig: PathBuf,
+    config: Config,
+    audit: AuditLog,
+    owned: Option<Owned>,
+}
+
+/// The processes, in the order in which they are to end.
+#[derive(Debug)]
+struct Owned {
+    controller_manager: Mutex<Option<Supervised>>,
+    apiserver: Mutex<Supervised>,
+    etcd: Mutex<Supervised>,
+    programs: Programs,
+    ports: Ports,
+    apiserver_args: Vec<String>,
+    folder: ScratchFolder,
+}
+
+#[derive(Clone, Debug)]
+struct Programs {
+    etcd: PathBuf,
+    apiserver: PathBuf,
+    controller_manager: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts one of the caller's own; returns when it is ready, which takes about four seconds. What must be built
+    /// first is built.
+    pub async fn start(options: Options) -> Result<Self, ControlPlaneError> {
+        let paths =
+            tools::ensure_async(&[Tool::Etcd, Tool::KubeApiserver, Tool::KubeControllerManager]).await?;
+        let Ok([etcd, apiserver, controller_manager]) = <[PathBuf; 3]>::try_from(paths) else {
+            return Err(ControlPlaneError::NotOurs("find its programs"));
+        };
+        let programs = Programs {
+            etcd,
+            apiserver,
+            controller_manager,
+        };
+        let mut attempt = 1;
+        loop {
+            match Self::start_once(&programs, &options).await {
+                // The usual reason is a port that somebody else took first.
+                Err(ControlPlaneError::Process(ProcessError::Ended { .. })) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn start_once(programs: &Programs, options: &Options) -> Result<Self, ControlPlaneError> {
+        let folder = match &options.folder {
+            Some(path) => ScratchFolder::adopt(path.clone()),
+            None => ScratchFolder::create("testkit-control-plane"),
+        }
+        .map_err(during("make its folder"))?;
+        let ports = Ports {
+            etcd: port()?,
+            peers: port()?,
+            apiserver: port()?,
+        };
+        let kubeconfig = write_files(folder.path(), ports)?;
+        let config = read_config(&kubeconfig).await?;
+        let owned = Owned::spawn(programs, options, folder, ports)?;
+        let audit = AuditLog::at(owned.folder.path().join("audit.log"));
+        let plane = Self {
+            kubeconfig,
+            config,
+            audit,
+            owned: Some(owned),
+        };
+        plane.wait_until_ready().await?;
+        if !options.without_controllers {
+            plane.start_controllers()?;
+            plane.wait_for_controllers().await?;
+        }
+        Ok(plane)
+    }
+
+    /// The one of this test run: the one that the environment names ([`KUBECONFIG_VARIABLE`],
+    /// [`AUDIT_LOG_VARIABLE`]), else one per process, started by whoever asks first. Tests that change
+    /// cluster-scoped things which others see start their own.
+    pub async fn shared() -> Result<&'static Self, ControlPlaneError> {
+        SHARED
+            .get_or_try_init(|| async {
+                match (
+                    std::env::var_os(KUBECONFIG_VARIABLE),
+                    std::env::var_os(AUDIT_LOG_VARIABLE),
+                ) {
+                    (Some(kubeconfig), Some(log)) => Self::attach(kubeconfig.into(), log.into()).await,
+                    _ => Self::start(Options::default()).await,
+                }
+            })
+            .await
+    }
+
+    /// Uses a control plane that somebody else runs and ends.
+    pub async fn attach(kubeconfig: PathBuf, audit_log: PathBuf) -> Result<Self, ControlPlaneError> {
+        let config = read_config(&kubeconfig).await?;
+        Ok(Self {
+            kubeconfig,
+            config,
+            audit: AuditLog::at(audit_log),
+            owned: None,
+        })
+    }
+
+    /// A client that may do everything. It belongs to the current runtime: make one per test.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn client(&self) -> Client {
+        make_client(self.config.clone())
+    }
+
+    /// A client that acts for `user` in `groups`, with only the rights that RBAC gives them.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn client_as(&self, user: &str, groups: &[&str]) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(user.to_owned());
+        let groups: Vec<String> = groups.iter().map(|&group| group.to_owned()).collect();
+        config.auth_info.impersonate_groups = (!groups.is_empty()).then_some(groups);
+        make_client(config)
+    }
+
+    /// The configuration of [`ControlPlane::client`], for a client with layers of the caller's own.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The kubeconfig of an administrator, with everything inline.
+    pub fn kubeconfig_path(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// What the API server was asked.
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+
+    /// A new namespace with a name of its own, deleted when the value is dropped.
+    pub async fn namespace(&self) -> Result<TestNamespace, ControlPlaneError> {
+        TestNamespace::create(&self.config, "test").await
+    }
+
+    /// Creates or updates `crds` and waits until each is served.
+    pub async fn apply_crds(&self, crds: &[CustomResourceDefinition]) -> Result<(), ControlPlaneError> {
+        let client = self.client();
+        let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        for crd in crds {
+            let name = crd.name_any();
+            let applied = api.patch(&name, &params, &Patch::Apply(crd)).await;
+            applied.map_err(requesting(format!("apply the CRD {name}")))?;
+        }
+        for crd in crds {
+            let what = format!("the CRD {} is established and served", crd.name_any());
+            self.wait(CRD_DEADLINE, &what, async || is_served(&api, &client, crd).await)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Kills the API server, as a crash would. Requests fail until [`ControlPlane::start_apiserver`].
+    pub fn stop_apiserver(&self) -> Result<(), ControlPlaneError> {
+        let owned = self
+            .owned
+            .as_ref()
+            .ok_or(ControlPlaneError::NotOurs("stop the API server"))?;
+        owned.apiserver.lock().kill();
+        Ok(())
+    }
+
+    /// Starts the API server again, on the same port and with the same data; returns when it is ready.
+    pub async fn start_apiserver(&self) -> Result<(), ControlPlaneError> {
+        let owned = self
+            .owned
+            .as_ref()
+            .ok_or(ControlPlaneError::NotOurs("start the API server"))?;
+        let started = owned.spawn_apiserver()?;
+        *owned.apiserver.lock() = started;
+        self.wait_until_ready().await
+    }
+
+    /// [`ControlPlane::stop_apiserver`], then [`ControlPlane::start_apiserver`].
+    pub async fn restart_apiserver(&self) -> Result<(), ControlPlaneError> {
+        self.stop_apiserver()?;
+        self.start_apiserver().await
+    }
+
+    /// Ends the processes and removes the folder; dropping the value does the same.
+    pub fn stop(self) {}
+
+    fn start_controllers(&self) -> Result<(), ControlPlaneError> {
+        if let Some(owned) = &self.owned {
+            let folder = owned.folder.path();
+            let command = servers::controller_manager(&owned.programs.controller_manager, folder);
+            let log = folder.join("kube-controller-manager.log");
+            let process = Supervised::spawn("kube-controller-manager", &command, &log)?;
+            *owned.controller_manager.lock() = Some(process);
+        }
+        Ok(())
+    }
+
+    async fn wait_until_ready(&self) -> Result<(), ControlPlaneError> {
+        let client = self.client();
+        self.wait(READY_DEADLINE, "the API server is ready", async || {
+            let request = http::Request::get("/readyz")
+                .body(Vec::new())
+                .map_err(kube::Error::HttpError)?;
+            Ok(client.request_text(request).await.is_ok())
+        })
+        .await
+    }
+
+    /// The controllers run once they have given the first namespace its service account.
+    async fn wait_for_controllers(&self) -> Result<(), ControlPlaneError> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), "default");
+        self.wait(READY_DEADLINE, "the controllers run", async || {
+            Ok(accounts.get_opt("default").await?.is_some())
+        })
+        .await
+    }
+
+    async fn wait(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut holds: impl AsyncFnMut() -> Result<bool, kube::Error>,
+    ) -> Result<(), ControlPlaneError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(owned) = &self.owned {
+                owned.check()?;
+            }
+            if holds().await.map_err(requesting(what.to_owned()))? {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let folder = self.kubeconfig.parent().unwrap_or(&self.kubeconfig).to_owned();
+                return Err(ControlPlaneError::Deadline {
+                    what: what.to_owned(),
+                    after: limit,
+                    folder,
+                });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The ids of the processes: etcd, kube-apiserver, kube-controller-manager. Empty when they are not ours.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.owned.as_ref().map_or_else(Vec::new, |owned| {
+            let first = [owned.etcd.lock().id(), owned.apiserver.lock().id()];
+            first
+                .into_iter()
+                .chain(owned.controller_manager.lock().as_ref().map(Supervised::id))
+                .collect()
+        })
+    }
+}
+
+impl Owned {
+    fn spawn(
+        programs: &Programs,
+        options: &Options,
+        folder: ScratchFolder,
+        ports: Ports,
+    ) -> Result<Self, ControlPlaneError> {
+        let etcd_command = servers::etcd(&programs.etcd, folder.path(), ports);
+        let etcd = Supervised::spawn("etcd", &etcd_command, &folder.path().join("etcd.log"))?;
+        let apiserver = spawn_apiserver(&programs.apiserver, folder.path(), ports, &options.apiserver_args)?;
+        Ok(Self {
+            controller_manager: Mutex::new(None),
+            apiserver: Mutex::new(apiserver),
+            etcd: Mutex::new(etcd),
+            programs: programs.clone(),
+            ports,
+            apiserver_args: options.apiserver_args.clone(),
+            folder,
+        })
+    }
+
+    /// Fails if one of the processes has ended.
+    fn check(&self) -> Result<(), ProcessError> {
+        self.etcd.lock().check()?;
+        self.apiserver.lock().check()?;
+        self.controller_manager
+            .lock()
+            .as_mut()
+            .map_or(Ok(()), Supervised::check)
+    }
+
+    fn spawn_apiserver(&self) -> Result<Supervised, ProcessError> {
+        spawn_apiserver(
+            &self.programs.apiserver,
+            self.folder.path(),
+            self.ports,
+            &self.apiserver_args,
+        )
+    }
+}
+
+fn spawn_apiserver(
+    program: &Path,
+    folder: &Path,
+    ports: Ports,
+    extra: &[String],
+) -> Result<Supervised, ProcessError> {
+    let command = servers::apiserver(program, folder, ports, extra);
+    Supervised::spawn("kube-apiserver", &command, &folder.join("kube-apiserver.log"))
+}
+
+/// Writes everything that the processes read; returns the administrator's kubeconfig.
+fn write_files(folder: &Path, ports: Ports) -> Result<PathBuf, ControlPlaneError> {
+    let pki = Pki::create(&folder.join("pki"))?;
+    let server = format!("https://127.0.0.1:{}", ports.apiserver);
+    let write = |name: &str, content: String| {
+        let path = folder.join(name);
+        fs::write(&path, content).map_err(during("write a file"))?;
+        Ok::<_, ControlPlaneError>(path)
+    };
+    write("audit-policy.json", servers::AUDIT_POLICY.to_owned())?;
+    let controllers = pki.client("kube-controller-manager", "system:masters")?;
+    write(
+        "controller-manager.kubeconfig",
+        kubeconfig::render(&server, pki.authority(), &controllers),
+    )?;
+    let admin = pki.client(ADMIN, "system:masters")?;
+    write("kubeconfig", kubeconfig::render(&server, pki.authority(), &admin))
+}
+
+async fn read_config(path: &Path) -> Result<Config, ControlPlaneError> {
+    kubeconfig::read(path)
+        .await
+        .map_err(|source| ControlPlaneError::Kubeconfig {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "the configuration was read and checked when the control plane started"
+)]
+fn make_client(config: Config) -> Client {
+    Client::try_from(config).expect("a configuration made by the test bed is valid")
+}
+
+/// Whether the API server has taken the CRD on and answers requests for each of its versions.
+async fn is_served(
+    api: &Api<CustomResourceDefinition>,
+    client: &Client,
+    crd: &CustomResourceDefinition,
+) -> Result<bool, kube::Error> {
+    let live = api.get(&crd.name_any()).await?;
+    let conditions = live
+        .status
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    let holds = |kind: &str| {
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == kind && condition.status == "True")
+    };
+    if !holds("Established") || !holds("NamesAccepted") {
+        return Ok(false);
+    }
+    for version in live.spec.versions.iter().filter(|version| version.served) {
+        let kind = GroupVersionKind::gvk(&live.spec.group, &version.name, &live.spec.names.kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, &live.spec.names.plural);
+        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        match objects.list(&ListParams::default().limit(1)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
+            answer => drop(answer?),
+        }
+    }
+    Ok(true)
+}
+
+fn port() -> Result<u16, ControlPlaneError> {
+    free_port().map_err(during("find a free port on 127.0.0.1"))
+}
+
+fn during(action: &str) -> impl FnOnce(io::Error) -> ControlPlaneError {
+    let action = action.to_owned();
+    move |source| ControlPlaneError::Io { action, source }
+}
+
+fn requesting(action: String) -> impl FnOnce(kube::Error) -> ControlPlaneError {
+    move |source| ControlPlaneError::Request {
+        action,
+        source: Box::new(source),
+    }
+}

@@ -1,0 +1,34 @@
+//! The test bed as a program: servers and clusters for tests, for `cargo xtask up` and for people.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The test bed.
+#[derive(Debug, Parser)]
+#[command(name = "testkit", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    ControlPlane(commands::control_plane::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::ControlPlane(arguments) => commands::control_plane::run(arguments).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            testkit::progress::line(&format!("testkit: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
