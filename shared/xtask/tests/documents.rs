@@ -1,0 +1,140 @@
+//! What stands in the README, the documentation, the examples and the source tree keeps to its form.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
+}
+
+/// The files below `folder` with this extension, build output left out.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let skipped = path
+            .file_name()
+            .is_some_and(|name| name == "target" || name == ".git");
+        if path.is_dir() && !skipped {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|of| of == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+#[test]
+fn the_readme_is_short_and_names_the_commands() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let lines = readme.lines().count();
+    assert!(
+        lines <= 200,
+        "README.md has {lines} lines, at most 200 are wanted"
+    );
+    for command in ["cargo xtask up", "cargo xtask test", "kubectl get"] {
+        assert!(readme.contains(command), "README.md does not name `{command}`");
+    }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut links = 0;
+    let documents = files(&root().join("docs"), "md")
+        .into_iter()
+        .chain([root().join("README.md")]);
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = target.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            links += 1;
+            let path = document.parent().unwrap().join(target);
+            assert!(
+                path.exists(),
+                "{} links to {target}, which does not exist",
+                shown(&document)
+            );
+        }
+    }
+    assert!(links > 5, "only {links} links were found");
+}
+
+#[test]
+fn no_source_file_is_longer_than_400_lines() {
+    let sources = files(&root(), "rs");
+    assert!(sources.len() > 50, "only {} files were found", sources.len());
+    let lines = |source: &Path| fs::read_to_string(source).unwrap().lines().count();
+    let long: Vec<_> = sources
+        .iter()
+        .filter(|source| lines(source) > 400)
+        .map(|source| shown(source))
+        .collect();
+    assert!(
+        long.is_empty(),
+        "more than 400 lines, split them: {}",
+        long.join(", ")
+    );
+}
+
+#[test]
+fn every_example_is_what_its_type_says() {
+    let examples = files(&root().join("examples"), "yaml");
+    assert!(!examples.is_empty());
+    for example in examples {
+        let name = shown(&example);
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(&example).unwrap())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!objects.is_empty(), "{name} is empty");
+        for object in objects {
+            match object["kind"].as_str() {
+                Some("DdbctlDpJob") => round_trip::<dynamodb_api::DdbctlDpJob>(&name, &object),
+                Some("Secret") => round_trip::<Secret>(&name, &object),
+                Some("Namespace") => round_trip::<Namespace>(&name, &object),
+                kind => panic!("{name}: there is no type for kind {kind:?}"),
+            }
+        }
+    }
+}
+
+/// A field that its type does not know would be gone after the round trip.
+fn round_trip<K: DeserializeOwned + serde::Serialize>(name: &str, object: &Value) {
+    let typed: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_kept(name, "", object, &serde_json::to_value(typed).unwrap());
+}
+
+fn assert_kept(name: &str, path: &str, written: &Value, read: &Value) {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => {
+            for (key, value) in written {
+                let inner = read
+                    .get(key)
+                    .unwrap_or_else(|| panic!("{name}: no type knows the field {path}.{key}"));
+                assert_kept(name, &format!("{path}.{key}"), value, inner);
+            }
+        }
+        _ => assert_eq!(written, read, "{name}: {path}"),
+    }
+}
