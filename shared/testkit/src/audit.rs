@@ -8,6 +8,9 @@
 //!   as the server writes them in the order of its answers.
 //! - A line that is still being written is not parsed, and is found whole by the next read.
 
+mod event;
+mod filter;
+
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
@@ -15,9 +18,10 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::time::Instant;
+
+pub use event::{Event, ObjectRef, ResponseStatus, User};
+pub use filter::Filter;
 
 /// How long [`AuditLog::settle`] waits for its own request to appear.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(10);
@@ -60,213 +64,6 @@ pub struct AuditLog {
 /// A place in the log: what was logged before it is not read again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position(u64);
-
-/// One answered request.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Event {
-    /// When the request came in.
-    #[serde(rename = "requestReceivedTimestamp")]
-    pub received: Timestamp,
-    /// What was asked: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
-    pub verb: String,
-    /// Path and query.
-    #[serde(rename = "requestURI")]
-    pub uri: String,
-    /// Who asked.
-    pub user: User,
-    /// Whom the asker acted for, if it impersonated somebody.
-    #[serde(default)]
-    pub impersonated_user: Option<User>,
-    /// The client's program.
-    #[serde(default)]
-    pub user_agent: String,
-    /// What it was about; nothing for a path outside the resources.
-    #[serde(default)]
-    pub object_ref: Option<ObjectRef>,
-    /// How it was answered.
-    #[serde(default)]
-    pub response_status: Option<ResponseStatus>,
-    /// `ResponseStarted` (a watch began), `ResponseComplete` or `Panic`.
-    pub stage: String,
-}
-
-/// A user of an [`Event`].
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct User {
-    /// The name.
-    #[serde(default)]
-    pub username: String,
-    /// The groups.
-    #[serde(default)]
-    pub groups: Vec<String>,
-}
-
-/// The object of an [`Event`]; what does not apply is empty.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ObjectRef {
-    /// The plural, for instance `pods`.
-    pub resource: String,
-    /// The API group; empty for the core one.
-    pub api_group: String,
-    /// The version.
-    pub api_version: String,
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-    /// For instance `status`.
-    pub subresource: String,
-}
-
-/// The answer of an [`Event`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ResponseStatus {
-    /// The HTTP status.
-    pub code: u16,
-}
-
-/// Which events count. Empty by default, which is all of them; each call narrows.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    user_agent: Option<String>,
-    username: Option<String>,
-    verb: Option<String>,
-    resource: Option<String>,
-    subresource: Option<String>,
-    namespace: Option<String>,
-    name: Option<String>,
-    writes_only: bool,
-    successes_only: bool,
-}
-
-impl Filter {
-    /// Every event.
-    pub fn all() -> Self {
-        Self::default()
-    }
-
-    /// Every change of an object other than a Lease: what a converged controller must not do.
-    pub fn writes() -> Self {
-        Self {
-            writes_only: true,
-            ..Self::default()
-        }
-    }
-
-    /// By programs whose user agent begins with `prefix`.
-    #[must_use]
-    pub fn user_agent(mut self, prefix: impl Into<String>) -> Self {
-        self.user_agent = Some(prefix.into());
-        self
-    }
-
-    /// By this user, or by whoever impersonated it.
-    #[must_use]
-    pub fn username(mut self, name: impl Into<String>) -> Self {
-        self.username = Some(name.into());
-        self
-    }
-
-    /// With this verb.
-    #[must_use]
-    pub fn verb(mut self, verb: impl Into<String>) -> Self {
-        self.verb = Some(verb.into());
-        self
-    }
-
-    /// On this resource: its plural, any group.
-    #[must_use]
-    pub fn resource(mut self, plural: impl Into<String>) -> Self {
-        self.resource = Some(plural.into());
-        self
-    }
-
-    /// On this subresource; the empty string stands for the object itself.
-    #[must_use]
-    pub fn subresource(mut self, name: impl Into<String>) -> Self {
-        self.subresource = Some(name.into());
-        self
-    }
-
-    /// In this namespace.
-    #[must_use]
-    pub fn namespace(mut self, name: impl Into<String>) -> Self {
-        self.namespace = Some(name.into());
-        self
-    }
-
-    /// On the object of this name.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Only what the server granted (a status below 400).
-    #[must_use]
-    pub fn successes(mut self) -> Self {
-        self.successes_only = true;
-        self
-    }
-
-    /// Whether `event` counts. A watch counts once, when it begins.
-    pub fn matches(&self, event: &Event) -> bool {
-        let object = event.object_ref.as_ref();
-        let is = |wanted: &Option<String>, field: fn(&ObjectRef) -> &String| {
-            wanted
-                .as_ref()
-                .is_none_or(|wanted| object.is_some_and(|object| field(object) == wanted))
-        };
-        !(event.verb == "watch" && event.stage == "ResponseComplete")
-            && self
-                .user_agent
-                .as_ref()
-                .is_none_or(|prefix| event.user_agent.starts_with(prefix))
-            && self
-                .username
-                .as_ref()
-                .is_none_or(|name| event.acting_user() == name)
-            && self.verb.as_ref().is_none_or(|verb| event.verb == *verb)
-            && is(&self.resource, |object| &object.resource)
-            && is(&self.subresource, |object| &object.subresource)
-            && is(&self.namespace, |object| &object.namespace)
-            && is(&self.name, |object| &object.name)
-            && (!self.writes_only || event.is_counted_write())
-            && (!self.successes_only || event.code() < 400)
-    }
-}
-
-impl Event {
-    /// The user on whose behalf the request was decided.
-    pub fn acting_user(&self) -> &str {
-        &self.impersonated_user.as_ref().unwrap_or(&self.user).username
-    }
-
-    /// The HTTP status, 0 if none was logged.
-    pub fn code(&self) -> u16 {
-        self.response_status.as_ref().map_or(0, |status| status.code)
-    }
-
-    /// Whether the request asks for a change.
-    pub fn is_write(&self) -> bool {
-        matches!(
-            self.verb.as_str(),
-            "create" | "update" | "patch" | "delete" | "deletecollection"
-        )
-    }
-
-    /// [`Event::is_write`], apart from renewals of Leases and reviews, which are questions.
-    fn is_counted_write(&self) -> bool {
-        let resource = self
-            .object_ref
-            .as_ref()
-            .map_or("", |object| object.resource.as_str());
-        self.is_write() && resource != "leases" && !resource.ends_with("reviews")
-    }
-}
 
 impl AuditLog {
     /// The log in the file `path`.
@@ -365,53 +162,7 @@ impl AuditLog {
 mod tests {
     use super::*;
 
-    const WRITE: &str = r#"{"kind":"Event","level":"Metadata","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods","verb":"create","user":{"username":"admin","groups":["x"]},"impersonatedUser":{"username":"tenant"},"userAgent":"op/1 (linux)","objectRef":{"resource":"pods","namespace":"a","name":"p","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":201},"requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z","stageTimestamp":"2026-01-01T00:00:00.100000Z"}"#;
-
-    fn event(verb: &str, resource: &str) -> Event {
-        let mut event: Event = serde_json::from_str(WRITE).unwrap();
-        event.verb = verb.to_owned();
-        event.object_ref.as_mut().unwrap().resource = resource.to_owned();
-        event
-    }
-
-    #[test]
-    fn an_event_is_counted_for_whom_it_was_decided() {
-        let event = event("create", "pods");
-        assert!(
-            Filter::writes()
-                .username("tenant")
-                .user_agent("op/")
-                .namespace("a")
-                .name("p")
-                .matches(&event)
-        );
-        assert!(!Filter::writes().username("admin").matches(&event));
-        assert!(
-            Filter::all()
-                .subresource("")
-                .verb("create")
-                .successes()
-                .matches(&event)
-        );
-        assert!(!Filter::all().subresource("status").matches(&event));
-    }
-
-    #[test]
-    fn leases_reviews_and_reads_are_no_writes() {
-        for (verb, resource, counted) in [
-            ("patch", "leases", false),
-            ("create", "selfsubjectaccessreviews", false),
-            ("get", "pods", false),
-            ("patch", "pods", true),
-            ("deletecollection", "pods", true),
-        ] {
-            assert_eq!(
-                Filter::writes().matches(&event(verb, resource)),
-                counted,
-                "{verb} {resource}"
-            );
-        }
-    }
+    pub(super) const WRITE: &str = r#"{"kind":"Event","level":"Metadata","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods","verb":"create","user":{"username":"admin","groups":["x"]},"impersonatedUser":{"username":"tenant"},"userAgent":"op/1 (linux)","objectRef":{"resource":"pods","namespace":"a","name":"p","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":201},"requestReceivedTimestamp":"2026-01-01T00:00:00.000000Z","stageTimestamp":"2026-01-01T00:00:00.100000Z"}"#;
 
     #[test]
     fn a_line_still_being_written_is_left_for_the_next_read() {

@@ -24,13 +24,14 @@
 //! - The garbage collector learns of a new CRD within 30 s (its own resync); an owner of a kind that is younger may
 //!   keep its children for as long.
 
+mod error;
 mod kubeconfig;
 mod namespace;
 mod pki;
+mod processes;
 mod servers;
 
 use std::{
-    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -44,18 +45,19 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use parking_lot::Mutex;
 use tokio::{sync::OnceCell, time::Instant};
 
+pub use error::ControlPlaneError;
+use error::{during, requesting};
 pub use namespace::TestNamespace;
-use pki::Pki;
 pub use pki::{Pair, PkiError};
+use processes::{Owned, Programs, port, write_files};
 use servers::Ports;
 
 use crate::{
     audit::AuditLog,
-    process::{ProcessError, ScratchFolder, Supervised, free_port},
-    tools::{self, Tool, ToolError},
+    process::{ProcessError, ScratchFolder, Supervised},
+    tools::{self, Tool},
 };
 
 /// The environment variable that names the kubeconfig of a control plane to attach to.
@@ -90,59 +92,6 @@ pub struct Options {
     pub folder: Option<PathBuf>,
 }
 
-/// Why there is no control plane, or why it did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlPlaneError {
-    /// A program is not to be had.
-    #[error(transparent)]
-    Tool(#[from] ToolError),
-    /// No certificates.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// A process did not start or ended.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    /// A file or a port.
-    #[error("control plane: {action}: {source}")]
-    Io {
-        /// What was tried.
-        action: String,
-        /// The reason.
-        source: io::Error,
-    },
-    /// The kubeconfig cannot be used.
-    #[error("control plane: kubeconfig {}: {source}", .path.display())]
-    Kubeconfig {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: Box<kube::config::KubeconfigError>,
-    },
-    /// A request failed.
-    #[error("control plane: cannot {action}: {source}")]
-    Request {
-        /// What was tried.
-        action: String,
-        /// The reason.
-        source: Box<kube::Error>,
-    },
-    /// Something did not happen in time.
-    #[error("control plane: not within {after:?}: {what}; logs are in {}", .folder.display())]
-    Deadline {
-        /// What was waited for.
-        what: String,
-        /// For how long.
-        after: Duration,
-        /// Where the processes' logs are.
-        folder: PathBuf,
-    },
-    /// The processes belong to somebody else.
-    #[error(
-        "control plane: cannot {0}: this one was attached to through {KUBECONFIG_VARIABLE}; start one of your own with ControlPlane::start"
-    )]
-    NotOurs(&'static str),
-}
-
 /// A running control plane, ours or one that was attached to.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -150,25 +99,6 @@ pub struct ControlPlane {
     config: Config,
     audit: AuditLog,
     owned: Option<Owned>,
-}
-
-/// The processes, in the order in which they are to end.
-#[derive(Debug)]
-struct Owned {
-    controller_manager: Mutex<Option<Supervised>>,
-    apiserver: Mutex<Supervised>,
-    etcd: Mutex<Supervised>,
-    programs: Programs,
-    ports: Ports,
-    apiserver_args: Vec<String>,
-    folder: ScratchFolder,
-}
-
-#[derive(Clone, Debug)]
-struct Programs {
-    etcd: PathBuf,
-    apiserver: PathBuf,
-    controller_manager: PathBuf,
 }
 
 impl ControlPlane {
@@ -411,76 +341,6 @@ impl ControlPlane {
     }
 }
 
-impl Owned {
-    fn spawn(
-        programs: &Programs,
-        options: &Options,
-        folder: ScratchFolder,
-        ports: Ports,
-    ) -> Result<Self, ControlPlaneError> {
-        let etcd_command = servers::etcd(&programs.etcd, folder.path(), ports);
-        let etcd = Supervised::spawn("etcd", &etcd_command, &folder.path().join("etcd.log"))?;
-        let apiserver = spawn_apiserver(&programs.apiserver, folder.path(), ports, &options.apiserver_args)?;
-        Ok(Self {
-            controller_manager: Mutex::new(None),
-            apiserver: Mutex::new(apiserver),
-            etcd: Mutex::new(etcd),
-            programs: programs.clone(),
-            ports,
-            apiserver_args: options.apiserver_args.clone(),
-            folder,
-        })
-    }
-
-    /// Fails if one of the processes has ended.
-    fn check(&self) -> Result<(), ProcessError> {
-        self.etcd.lock().check()?;
-        self.apiserver.lock().check()?;
-        self.controller_manager
-            .lock()
-            .as_mut()
-            .map_or(Ok(()), Supervised::check)
-    }
-
-    fn spawn_apiserver(&self) -> Result<Supervised, ProcessError> {
-        spawn_apiserver(
-            &self.programs.apiserver,
-            self.folder.path(),
-            self.ports,
-            &self.apiserver_args,
-        )
-    }
-}
-
-fn spawn_apiserver(
-    program: &Path,
-    folder: &Path,
-    ports: Ports,
-    extra: &[String],
-) -> Result<Supervised, ProcessError> {
-    let command = servers::apiserver(program, folder, ports, extra);
-    Supervised::spawn("kube-apiserver", &command, &folder.join("kube-apiserver.log"))
-}
-
-/// Writes everything that the processes read; returns the administrator's kubeconfig.
-fn write_files(folder: &Path, ports: Ports) -> Result<PathBuf, ControlPlaneError> {
-    let pki = Pki::create(&folder.join("pki"))?;
-    let server = format!("https://127.0.0.1:{}", ports.apiserver);
-    let write = |name: &str, content: String| {
-        let path = folder.join(name);
-        fs::write(&path, content).map_err(during("write a file"))?;
-        Ok::<_, ControlPlaneError>(path)
-    };
-    write("audit-policy.json", servers::AUDIT_POLICY.to_owned())?;
-    let controllers = pki.client("kube-controller-manager", "system:masters")?;
-    write(
-        "controller-manager.kubeconfig",
-        kubeconfig::render(&server, pki.authority(), &controllers),
-    )?;
-    let admin = pki.client(ADMIN, "system:masters")?;
-    write("kubeconfig", kubeconfig::render(&server, pki.authority(), &admin))
-}
-
 async fn read_config(path: &Path) -> Result<Config, ControlPlaneError> {
     kubeconfig::read(path)
         .await
@@ -527,20 +387,4 @@ async fn is_served(
         }
     }
     Ok(true)
-}
-
-fn port() -> Result<u16, ControlPlaneError> {
-    free_port().map_err(during("find a free port on 127.0.0.1"))
-}
-
-fn during(action: &str) -> impl FnOnce(io::Error) -> ControlPlaneError {
-    let action = action.to_owned();
-    move |source| ControlPlaneError::Io { action, source }
-}
-
-fn requesting(action: String) -> impl FnOnce(kube::Error) -> ControlPlaneError {
-    move |source| ControlPlaneError::Request {
-        action,
-        source: Box::new(source),
-    }
 }

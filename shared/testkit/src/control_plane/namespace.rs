@@ -12,7 +12,7 @@ use kube::{
     api::{DeleteParams, ObjectMeta, PostParams},
 };
 
-use super::{ControlPlaneError, make_client, requesting};
+use super::{ControlPlaneError, error::requesting, make_client};
 
 /// How long a drop waits for its delete request to be answered. What is deleted goes away later.
 const DELETE_DEADLINE: Duration = Duration::from_secs(2);
