@@ -22,7 +22,7 @@ use std::{
 use kube::Resource;
 use parking_lot::RwLock;
 
-use crate::key::ObjectKey;
+use crate::{finalizer, key::ObjectKey};
 
 /// Objects of one kind by name.
 #[derive(Debug)]
@@ -144,11 +144,18 @@ pub fn slim<K: Resource>(mut object: K) -> K {
 }
 
 /// Whether the difference between two states of an object is one that a reconciler must look at: its spec
-/// (generation), deletion, finalizers, labels or annotations. Status is ours, and wakes nobody.
+/// (generation), deletion, labels, annotations, or finalizers. Status is ours, and wakes nobody; so is the arrival of
+/// our own finalizer `ours`, whose event may overtake the answer to the request that added it.
 ///
 /// Kinds without a generation (some built-in ones) wake on every change.
-pub fn differs_for_reconcile<K: Resource>(old: &K, new: &K) -> bool {
-    old.meta().finalizers != new.meta().finalizers || differs_beyond_own_writes(old, new)
+pub fn differs_for_reconcile<K: Resource>(old: &K, new: &K, ours: Option<&str>) -> bool {
+    let theirs = |object: &K| -> Vec<String> {
+        let all = object.meta().finalizers.iter().flatten();
+        all.filter(|name| Some(name.as_str()) != ours).cloned().collect()
+    };
+    let lost = |name| finalizer::has(old, name) && !finalizer::has(new, name);
+    let taken = new.meta().deletion_timestamp.is_none() && ours.is_some_and(lost);
+    taken || theirs(old) != theirs(new) || differs_beyond_own_writes(old, new)
 }
 
 /// As [`differs_for_reconcile`], for the answer to a write of ours: the finalizers are what we wrote.
@@ -224,6 +231,24 @@ mod tests {
             "an answer about its predecessor"
         );
         assert_eq!(version(&cache).unwrap(), "3");
+    }
+
+    #[test]
+    fn our_own_finalizer_arriving_is_no_news_but_losing_it_is() {
+        let with = |finalizers: &[&str]| {
+            let mut object = object("a", "1").as_ref().clone();
+            object.metadata.generation = Some(1);
+            object.metadata.finalizers = Some(finalizers.iter().map(|&f| f.to_owned()).collect());
+            object
+        };
+        let ours = Some("a.b/ours");
+        assert!(!differs_for_reconcile(&with(&[]), &with(&["a.b/ours"]), ours));
+        assert!(differs_for_reconcile(&with(&["a.b/ours"]), &with(&[]), ours));
+        assert!(differs_for_reconcile(
+            &with(&["a.b/ours", "c.d/x"]),
+            &with(&["a.b/ours"]),
+            ours
+        ));
     }
 
     #[test]

@@ -226,9 +226,11 @@ impl Leadership {
             }
             let deadline = self.fence.remaining().unwrap_or(Duration::MAX);
             // Whichever comes first, the fence decides; it moves with each renewal.
+            // The guard that `wait_for` yields must not live on across an await.
+            let ended = async { drop(state.wait_for(|state| *state == State::Ended).await) };
             tokio::select! {
                 () = tokio::time::sleep(deadline) => {}
-                _ = state.wait_for(|state| *state == State::Ended) => tokio::task::yield_now().await,
+                () = ended => tokio::task::yield_now().await,
             }
         }
     }

@@ -113,7 +113,7 @@ impl<R: Reconciler> Source<R> {
                 context.queue.add(key, priority);
             }
             Change::Updated(before) => {
-                if differs_for_reconcile(before.as_ref(), object.as_ref()) {
+                if differs_for_reconcile(before.as_ref(), object.as_ref(), R::FINALIZER) {
                     context.queue.add(key, Priority::User);
                 }
             }

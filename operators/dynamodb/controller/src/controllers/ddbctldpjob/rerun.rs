@@ -1,0 +1,148 @@
+//! The guard against deleting again what a job of the same name and target has deleted before.
+//!
+//! A GitOps tool or a restored backup re-creates a finished job's manifest, without its status. To the API that is a
+//! new object; to its author it is the old one, and running it would delete what has been written to the partition
+//! since. So a job that emptied its partition leaves a record, a ConfigMap in its own namespace, and a job that finds
+//! the record of *another* object of its name and target is refused with reason `AlreadyRan`.
+//!
+//! The record holds no key value, only a digest of the target. It belongs to nobody, so that it outlives the job.
+//! Two ways lead past it: the annotation [`ALLOW_RERUN`], or deleting the ConfigMap.
+
+use dynamodb_api::DdbctlDpJob;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use reconcile::{
+    ObjectKey,
+    error::{ApiError, Class, ReconcileError as _},
+};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+/// The annotation (`"true"`) on a job that may run although one of its name and target already did.
+pub const ALLOW_RERUN: &str = "dynamoctl.dp.operators.sanjivmadhavan.io/allow-rerun";
+
+const FIELD_MANAGER: &str = "ddbctldpjob";
+const UID: &str = "uid";
+
+/// The record of a job that ran to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Name of the ConfigMap.
+    pub config_map: String,
+    /// UID of the job that ran.
+    pub uid: String,
+}
+
+impl Record {
+    /// Whether this record forbids `job` to run.
+    pub fn forbids(&self, job: &DdbctlDpJob) -> bool {
+        let allowed = job.annotations().get(ALLOW_RERUN).is_some_and(|value| value == "true");
+        !allowed && job.uid().is_none_or(|uid| uid != self.uid)
+    }
+}
+
+/// Where records are kept.
+pub struct Records<'a> {
+    client: &'a Client,
+    key: &'a ObjectKey,
+    name: String,
+}
+
+impl<'a> Records<'a> {
+    /// The record of the job `key` whose target is identified by `identity` (see [`config_map_name`]).
+    pub fn new(client: &'a Client, key: &'a ObjectKey, identity: &[&str]) -> Self {
+        Self { client, key, name: config_map_name(&key.name, identity) }
+    }
+
+    /// Reads the record, if there is one.
+    pub async fn find(&self) -> Result<Option<Record>, ApiError> {
+        let found = self.api().get_opt(&self.name).await.map_err(|e| self.failed("read", e))?;
+        Ok(found.map(|map| Record {
+            config_map: self.name.clone(),
+            uid: map.data.and_then(|mut data| data.remove(UID)).unwrap_or_default(),
+        }))
+    }
+
+    /// Records that the job with this UID ran to its end. Repeating it is harmless.
+    pub async fn write(&self, uid: &str) -> Result<(), ApiError> {
+        let data = json!({ "job": &*self.key.name, UID: uid });
+        let metadata = ObjectMeta {
+            name: Some(self.name.clone()),
+            labels: Some(
+                [("app.kubernetes.io/managed-by".to_owned(), "dynamoctl-dp-operator".to_owned())].into(),
+            ),
+            ..ObjectMeta::default()
+        };
+        let record = ConfigMap {
+            metadata,
+            data: serde_json::from_value(data.clone()).ok(),
+            ..ConfigMap::default()
+        };
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match self.api().create(&params, &record).await {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                let error = self.failed("create", error);
+                if error.class() != Class::Conflict {
+                    return Err(error);
+                }
+            }
+        }
+        // An earlier job's record, whose re-run was allowed, or our own from before a crash.
+        let patch = Patch::Merge(json!({ "data": data }));
+        self.api()
+            .patch(&self.name, &PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }, &patch)
+            .await
+            .map(drop)
+            .map_err(|e| self.failed("update", e))
+    }
+
+    fn api(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.key.namespace)
+    }
+
+    fn failed(&self, verb: &str, source: kube::Error) -> ApiError {
+        ApiError::new(format!("{verb} ConfigMap {}/{}", self.key.namespace, self.name), source)
+    }
+}
+
+/// The name of the record of job `job` with the target `identity` (table, region, endpoint, partition value, range):
+/// a digest, since the value may be personal data and longer than a name.
+pub fn config_map_name(job: &str, identity: &[&str]) -> String {
+    let mut digest = Sha256::new();
+    for part in std::iter::once(&job).chain(identity) {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    let hex: String = digest.finalize()[..10].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("ddbctldpjob-ran-{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_of_one_name_and_target_and_tells_neither() {
+        let name = config_map_name("job", &["Orders", "us-east-1", "alice@example.com"]);
+        assert!(name.len() <= 63 && !name.contains("alice"), "{name}");
+        assert_ne!(name, config_map_name("job2", &["Orders", "us-east-1", "alice@example.com"]));
+        assert_ne!(name, config_map_name("job", &["Orders", "us-east-1", "bob@example.com"]));
+        assert_ne!(config_map_name("a", &["bc", ""]), config_map_name("a", &["b", "c"]));
+    }
+
+    #[test]
+    fn only_another_object_without_permission_is_refused() {
+        let record = Record { config_map: "m".into(), uid: "old".into() };
+        let mut job = DdbctlDpJob::default();
+        job.metadata.uid = Some("old".into());
+        assert!(!record.forbids(&job));
+        job.metadata.uid = Some("new".into());
+        assert!(record.forbids(&job));
+        job.metadata.annotations = Some([(ALLOW_RERUN.to_owned(), "true".to_owned())].into());
+        assert!(!record.forbids(&job));
+    }
+}

@@ -1,0 +1,317 @@
+//! The process: controllers, probes, metrics, lease and signals under one roof.
+//!
+//! # Expected flow
+//! 1. Metrics and probes are served. `/healthz` is well from here on.
+//! 2. The CRDs are waited for, never created: a missing one keeps the replica unready and is named in the log.
+//! 3. Watches start, on every replica. `/readyz` is well when every first list is in, whatever the leadership.
+//! 4. With leader election: when the lease is ours, passes and tasks begin. Without: at once.
+//! 5. On SIGTERM or SIGINT no pass begins; those under way and all tasks are awaited, at most for the drain timeout;
+//!    then the lease is released, so that another replica takes over within a second, and [`Manager::run`] returns.
+//!
+//! # Guarantees
+//! - When the lease is lost, [`Manager::run`] returns an error at once, without draining: another replica may be
+//!   acting already. The caller must end the process.
+//! - The lease is released only after the last pass and task have ended, or is left to expire.
+//!
+//! # Errors
+//! [`ManagerError`]: an address in use, a bad leader election configuration, a lost lease, a controller that died.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::Config;
+use parking_lot::Mutex;
+use tokio::{signal::unix, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    client::{self, ClientOptions, WireLayer},
+    clock::Clock,
+    controller::{Controller, Environment, Runnable},
+    crd,
+    fence::{Fence, LeaseLost},
+    leader::{LeaderConfig, LeaderElector, Leadership},
+    metrics::Metrics,
+    queue::Queue,
+    reconciler::Reconciler,
+    server::{self, Readiness},
+};
+
+/// How the process runs; usually made from [`crate::cli::CommonArgs`].
+#[derive(Clone)]
+pub struct Options {
+    /// The operator's name: user agent, and default name of the lease.
+    pub name: &'static str,
+    /// Name of this process in events: the pod's name.
+    pub instance: String,
+    /// Namespaces to serve; empty for all.
+    pub namespaces: Vec<String>,
+    /// The lease to hold while acting; none means that this is the only replica.
+    pub leader_election: Option<LeaderConfig>,
+    /// Address of `/metrics` (`:8080`); `0` for none.
+    pub metrics_address: String,
+    /// Address of `/healthz` and `/readyz` (`:8081`); `0` for none.
+    pub probe_address: String,
+    /// Time between resyncs of every object.
+    pub sync_period: Duration,
+    /// How long passes and tasks may take to end, in real time.
+    pub drain_timeout: Duration,
+    /// Names (`plural.group`) of the CRDs to wait for.
+    pub crds: Vec<String>,
+    /// Requests per second to the API server, sustained.
+    pub qps: f32,
+    /// Requests to the API server that may be sent at once.
+    pub burst: u32,
+    /// The clock of everything but the lease.
+    pub clock: Clock,
+    /// A layer closest to the wire of the API client: where tests inject faults.
+    pub wire: Option<WireLayer>,
+}
+
+impl Options {
+    /// The defaults, for the operator `name`: all namespaces, no leader election, nothing served.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            instance: name.to_owned(),
+            namespaces: Vec::new(),
+            leader_election: None,
+            metrics_address: "0".into(),
+            probe_address: "0".into(),
+            sync_period: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(30),
+            crds: Vec::new(),
+            qps: 100.0,
+            burst: 200,
+            clock: Clock::system(),
+            wire: None,
+        }
+    }
+}
+
+/// Why the process cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// The API client cannot be built from the kubeconfig.
+    #[error("failed to build the Kubernetes client")]
+    Client(#[from] client::Error),
+    /// A server cannot listen.
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    /// Leader election is misconfigured.
+    #[error("failed to start leader election")]
+    Election(#[from] crate::leader::Error),
+    /// The lease was lost: the process must end at once.
+    #[error("another replica may be acting, so this process must end")]
+    LeaseLost(#[from] LeaseLost),
+    /// A controller ended although nobody asked it to.
+    #[error("controller {0} ended unexpectedly")]
+    ControllerDied(String),
+    /// Passes or tasks did not end in time.
+    #[error("passes or tasks still ran {0:?} after the shutdown began")]
+    DrainTimeout(Duration),
+}
+
+/// Runs controllers. See the [module's documentation](self).
+pub struct Manager {
+    options: Options,
+    config: Config,
+    metrics: Metrics,
+    controllers: Vec<Box<dyn Runnable>>,
+}
+
+impl Manager {
+    /// A manager of no controllers yet, for the cluster of `config`.
+    pub fn new(options: Options, config: Config) -> Self {
+        Self {
+            options,
+            config,
+            metrics: Metrics::new(),
+            controllers: Vec::new(),
+        }
+    }
+
+    /// The metrics that `/metrics` serves; operators register their own here.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Adds a controller.
+    #[must_use]
+    pub fn register<R: Reconciler>(mut self, controller: Controller<R>) -> Self {
+        self.controllers.push(Box::new(controller));
+        self
+    }
+
+    /// Runs until `shutdown` fires (see [`shutdown_signal`]) and everything has ended.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ManagerError> {
+        let Self {
+            options,
+            config,
+            metrics,
+            controllers,
+        } = self;
+        let readiness = Readiness::new();
+        let serving = CancellationToken::new();
+        let stop_serving = serving.clone().drop_guard();
+        let scrape: Arc<Mutex<Vec<Queue>>> = Arc::default();
+        server::serve(
+            &options.probe_address,
+            server::probes(readiness.clone()),
+            serving.clone(),
+        )
+        .await?;
+        let on_scrape = scrape.clone();
+        let exposition = server::metrics(metrics.clone(), move || {
+            on_scrape.lock().iter().for_each(Queue::observe)
+        });
+        server::serve(&options.metrics_address, exposition, serving).await?;
+
+        let client_options = ClientOptions {
+            qps: options.qps,
+            burst: options.burst,
+            metrics: metrics.clone(),
+            clock: options.clock.clone(),
+            wire: options.wire.clone(),
+            ..ClientOptions::new(options.name)
+        };
+        let leadership = match &options.leader_election {
+            Some(lease) => {
+                Some(LeaderElector::spawn(lease.clone(), config.clone(), client_options.clone()).await?)
+            }
+            None => None,
+        };
+        let fence = leadership.as_ref().map_or_else(Fence::open, Leadership::fence);
+        let client = client::build(
+            config,
+            ClientOptions {
+                fence: fence.clone(),
+                ..client_options
+            },
+        )?;
+
+        let crds = readiness.gate("crds");
+        let caches: Vec<_> = controllers
+            .iter()
+            .map(|controller| readiness.gate(&format!("cache-{}", controller.name())))
+            .collect();
+        tokio::select! {
+            () = crd::wait_established(&client, &options.crds, &options.clock) => crds.open(),
+            () = shutdown.cancelled() => return finish(leadership).await,
+        }
+
+        let stop = CancellationToken::new();
+        let elected = CancellationToken::new();
+        let mut running = JoinSet::new();
+        for (controller, cache) in controllers.into_iter().zip(caches) {
+            let name = controller.name();
+            let environment = Environment {
+                client: client.clone(),
+                clock: options.clock.clone(),
+                fence: fence.clone(),
+                metrics: metrics.clone(),
+                instance: options.instance.clone(),
+                namespaces: options.namespaces.clone(),
+                sync_period: options.sync_period,
+                elected: elected.clone(),
+                shutdown: stop.clone(),
+                synced: Box::new(move || cache.open()),
+                scrape: scrape.clone(),
+            };
+            running.spawn(async move {
+                controller.run(environment).await;
+                name
+            });
+        }
+        watch_over(&mut running, leadership.as_ref(), &elected, &shutdown).await?;
+
+        info!("Draining");
+        stop.cancel();
+        let drained = tokio::time::timeout(options.drain_timeout, drain(&mut running)).await;
+        if drained.is_err() {
+            // The lease is left to expire: something of ours may still be acting.
+            return Err(ManagerError::DrainTimeout(options.drain_timeout));
+        }
+        let finished = finish(leadership).await;
+        drop(stop_serving);
+        finished
+    }
+}
+
+/// Lets the controllers act once the lease is ours; returns when the shutdown begins.
+async fn watch_over(
+    running: &mut JoinSet<&'static str>,
+    leadership: Option<&Leadership>,
+    elected: &CancellationToken,
+    shutdown: &CancellationToken,
+) -> Result<(), ManagerError> {
+    if let Some(leadership) = leadership {
+        tokio::select! {
+            acquired = leadership.acquired() => match acquired {
+                Ok(()) => info!("Acquired the lease"),
+                Err(lost) => return Err(lost.into()),
+            },
+            () = shutdown.cancelled() => return Ok(()),
+            died = running.join_next(), if !running.is_empty() => return Err(died_error(died)),
+        }
+    }
+    elected.cancel();
+    let lost = async {
+        match leadership {
+            Some(leadership) => leadership.lost().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        lost = lost => Err(lost.into()),
+        died = running.join_next(), if !running.is_empty() => Err(died_error(died)),
+    }
+}
+
+fn died_error(died: Option<Result<&'static str, tokio::task::JoinError>>) -> ManagerError {
+    match died {
+        Some(Ok(name)) => ManagerError::ControllerDied(name.to_owned()),
+        Some(Err(error)) => ManagerError::ControllerDied(error.to_string()),
+        None => ManagerError::ControllerDied("none".to_owned()),
+    }
+}
+
+async fn drain(running: &mut JoinSet<&'static str>) {
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            warn!(%error, "A controller failed while draining");
+        }
+    }
+}
+
+async fn finish(leadership: Option<Leadership>) -> Result<(), ManagerError> {
+    if let Some(leadership) = leadership {
+        leadership.release().await;
+    }
+    Ok(())
+}
+
+/// A token that fires on the first SIGTERM or SIGINT. A second signal ends the process at once, with status 130.
+///
+/// # Errors
+/// If the signal handlers cannot be installed.
+pub fn shutdown_signal() -> std::io::Result<CancellationToken> {
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
+    let token = CancellationToken::new();
+    let shutdown = token.clone();
+    tokio::spawn(async move {
+        for count in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if count > 0 {
+                std::process::exit(130);
+            }
+            token.cancel();
+        }
+    });
+    Ok(shutdown)
+}

@@ -1,0 +1,307 @@
+//! A test kind, a reconciler that does what each object's spec says, and an operator around it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, CustomResource, ResourceExt as _, api::PostParams};
+use parking_lot::Mutex;
+use reconcile::{
+    Class, Controller, Gate, Kind, Manager, Pass, Progress, ReconcileError, Reconciler,
+    clock::Clock,
+    error::ApiError,
+    manager::{ManagerError, Options},
+    paused::is_paused_by,
+    task::{TaskId, TaskState, Tasks},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use testkit::control_plane::{ControlPlane, TestNamespace};
+use tokio_util::sync::CancellationToken;
+
+/// The annotation that pauses a widget.
+pub const PAUSED: &str = "test.example.com/paused";
+pub const FINALIZER: &str = "test.example.com/finalizer";
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default)]
+#[kube(group = "test.example.com", version = "v1", kind = "Widget", namespaced)]
+#[kube(status = "WidgetStatus", schema = "disabled", derive = "Default")]
+#[serde(rename_all = "camelCase")]
+pub struct WidgetSpec {
+    pub value: i64,
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// What the reconciler does with the widget.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Report the value.
+    #[default]
+    Report,
+    /// Panic.
+    Panic,
+    /// Fail in a way that time may cure.
+    Fail,
+    /// Run a task until it is stopped.
+    Task,
+    /// Record an intent that was planned from an object that somebody has changed since.
+    StaleIntent,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct WidgetStatus {
+    pub value: Option<i64>,
+    pub intent: Option<i64>,
+}
+
+pub fn crd() -> CustomResourceDefinition {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    serde_json::from_value(json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.test.example.com"},
+        "spec": {
+            "group": "test.example.com",
+            "scope": "Namespaced",
+            "names": {"kind": "Widget", "plural": "widgets", "singular": "widget", "listKind": "WidgetList"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}},
+            }],
+        },
+    }))
+    .unwrap()
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WidgetError {
+    #[error("told to fail")]
+    Told,
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+impl ReconcileError for WidgetError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Told => Class::Transient,
+            Self::Api(error) => error.class(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Told => "ToldToFail",
+            Self::Api(error) => error.reason(),
+        }
+    }
+}
+
+/// What happened, by object name.
+#[derive(Default)]
+pub struct Journal {
+    lines: Mutex<HashMap<String, Vec<String>>>,
+}
+
+impl Journal {
+    fn write(&self, name: &str, line: impl Into<String>) {
+        self.lines
+            .lock()
+            .entry(name.to_owned())
+            .or_default()
+            .push(line.into());
+    }
+
+    pub fn of(&self, name: &str) -> Vec<String> {
+        self.lines.lock().get(name).cloned().unwrap_or_default()
+    }
+}
+
+pub struct Widgets {
+    journal: Arc<Journal>,
+    tasks: Tasks<u32, ()>,
+}
+
+impl Reconciler for Widgets {
+    type Kind = Widget;
+    type Error = WidgetError;
+    const NAME: &'static str = "widget";
+    const FINALIZER: Option<&'static str> = Some(FINALIZER);
+    const INTENT_FIELDS: &'static [&'static str] = &["intent"];
+
+    fn gate(&self, widget: &Widget) -> Gate {
+        if is_paused_by(widget, PAUSED) {
+            Gate::Paused
+        } else {
+            Gate::Manage
+        }
+    }
+
+    async fn apply(&self, widget: Arc<Widget>, pass: &Pass<Widget>) -> Result<Progress, WidgetError> {
+        let name = widget.name_any();
+        assert!(
+            widget.finalizers().iter().any(|f| f == FINALIZER),
+            "applied without its finalizer"
+        );
+        self.journal.write(&name, format!("apply {}", widget.spec.value));
+        match widget.spec.mode {
+            Mode::Report => {}
+            #[expect(clippy::panic, reason = "the panic guard is what is tested")]
+            Mode::Panic => panic!("told to panic"),
+            Mode::Fail => return Err(WidgetError::Told),
+            Mode::Task => {
+                let id = TaskId {
+                    uid: pass.uid(),
+                    key: pass.key().clone(),
+                    spec_hash: 0,
+                };
+                let (journal, task) = (self.journal.clone(), name.clone());
+                self.tasks.start(&id, |context| async move {
+                    context.cancel.cancelled().await;
+                    journal.write(&task, "task ended");
+                });
+            }
+            Mode::StaleIntent => {
+                let api: Api<Widget> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
+                let touch = kube::api::Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
+                api.patch(&name, &kube::api::PatchParams::default(), &touch)
+                    .await
+                    .unwrap();
+                let outcome = pass.write_intent(&json!({"intent": widget.spec.value})).await;
+                self.journal.write(
+                    &name,
+                    format!("intent {:?}", outcome.as_ref().map_err(ReconcileError::class)),
+                );
+                outcome?;
+            }
+        }
+        pass.write_status(&WidgetStatus {
+            value: Some(widget.spec.value),
+            intent: None,
+        })
+        .await?;
+        Ok(Progress::Settled)
+    }
+
+    async fn cleanup(&self, widget: Arc<Widget>, pass: &Pass<Widget>) -> Result<Progress, WidgetError> {
+        if self.tasks.stop(&pass.uid())
+            || matches!(self.tasks.state(&pass.uid()), Some(TaskState::Stopping(_)))
+        {
+            return Ok(Progress::waiting(Duration::from_secs(5)));
+        }
+        self.journal.write(&widget.name_any(), "cleanup");
+        Ok(Progress::Settled)
+    }
+}
+
+/// An operator in this process, for one namespace.
+pub struct Operator {
+    pub journal: Arc<Journal>,
+    pub metrics: reconcile::metrics::Metrics,
+    shutdown: CancellationToken,
+    running: tokio::task::JoinHandle<Result<(), ManagerError>>,
+}
+
+impl Operator {
+    pub fn start(plane: &ControlPlane, namespace: &TestNamespace, adjust: impl FnOnce(&mut Options)) -> Self {
+        let mut options = Options::new("widget-operator");
+        options.namespaces = vec![namespace.name().to_owned()];
+        options.crds = vec!["widgets.test.example.com".to_owned()];
+        // Backoff and task wake-ups in tens of milliseconds.
+        options.clock = Clock::accelerated(50);
+        adjust(&mut options);
+        let journal = Arc::<Journal>::default();
+        let tasks = Tasks::new(options.clock.clone(), Duration::from_secs(5));
+        let widgets = Widgets {
+            journal: journal.clone(),
+            tasks: tasks.clone(),
+        };
+        let manager = Manager::new(options, plane.config().clone()).register(
+            Controller::new(widgets)
+                .supervise(&tasks)
+                .owns::<k8s_openapi::api::core::v1::ConfigMap>(),
+        );
+        let (metrics, shutdown) = (manager.metrics().clone(), CancellationToken::new());
+        let running = tokio::spawn(manager.run(shutdown.clone()));
+        Self {
+            journal,
+            metrics,
+            shutdown,
+            running,
+        }
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+pub struct Bed {
+    pub plane: &'static ControlPlane,
+    pub namespace: TestNamespace,
+    pub widgets: Api<Widget>,
+}
+
+impl Bed {
+    pub async fn new() -> Self {
+        reconcile::cli::install_crypto_provider();
+        let plane = ControlPlane::shared().await.unwrap();
+        plane.apply_crds(&[crd()]).await.unwrap();
+        let namespace = plane.namespace().await.unwrap();
+        let widgets = Api::namespaced(plane.client(), namespace.name());
+        Self {
+            plane,
+            namespace,
+            widgets,
+        }
+    }
+
+    pub async fn create(&self, name: &str, mode: Mode) -> Widget {
+        let widget = Widget::new(name, WidgetSpec { value: 1, mode });
+        self.widgets
+            .create(&PostParams::default(), &widget)
+            .await
+            .unwrap()
+    }
+
+    pub async fn patch(&self, name: &str, patch: serde_json::Value) {
+        let patch = kube::api::Patch::Merge(patch);
+        self.widgets
+            .patch(name, &kube::api::PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the object satisfies `holds`.
+    pub async fn until(&self, name: &str, what: &str, holds: impl Fn(Option<&Widget>) -> bool) {
+        until(what, async || {
+            holds(self.widgets.get_opt(name).await.unwrap().as_ref())
+        })
+        .await;
+    }
+}
+
+/// Waits until `holds` says so.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !holds().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not within {DEADLINE:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Has the reported value.
+pub fn reports(value: i64) -> impl Fn(Option<&Widget>) -> bool {
+    move |widget| widget.and_then(|w| w.status.as_ref()).and_then(|s| s.value) == Some(value)
+}
+
+/// A compile-time reminder that widgets are kinds of the framework.
+pub const fn is_kind<K: Kind>() {}
+const _: () = is_kind::<Widget>();
