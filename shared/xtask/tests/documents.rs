@@ -83,6 +83,18 @@ fn links_between_documents_lead_somewhere() {
 }
 
 #[test]
+fn every_condition_and_reason_is_documented() {
+    let page = fs::read_to_string(root().join("docs/dynamodb.md")).unwrap();
+    let types = dynamodb_api::ConditionType::ALL.iter().map(|of| of.as_str());
+    for name in types.chain(dynamodb_api::Reason::ALL.iter().map(|of| of.as_str())) {
+        assert!(
+            page.contains(&format!("| `{name}` |")),
+            "docs/dynamodb.md does not explain `{name}`"
+        );
+    }
+}
+
+#[test]
 fn no_source_file_is_longer_than_400_lines() {
     let sources = files(&root(), "rs");
     assert!(sources.len() > 50, "only {} files were found", sources.len());
