@@ -1,0 +1,111 @@
+//! The CustomResourceDefinitions, complete: versions, contract label, schema corrections.
+
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionVersion,
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::CustomResourceExt as _;
+use schemars::{JsonSchema as _, Schema, SchemaGenerator};
+use serde_json::Value;
+
+use crate::{DockerCluster, DockerClusterTemplate, DockerMachine, DockerMachineTemplate};
+
+/// The label by which Cluster API finds the versions that keep its contract v1beta2.
+pub const CONTRACT_LABEL: &str = "cluster.x-k8s.io/v1beta2";
+
+/// Served beside the stored version: the first published version of these kinds.
+const OLDER: &str = "v1alpha1";
+/// Known and not served. Storage of clusters that once ran upstream's provider may list it, and the API server
+/// refuses a definition that lacks a version which its storage lists.
+const RETIRED: &str = "v1beta1";
+
+/// All definitions, in a stable order.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [
+        DockerCluster::crd(),
+        DockerClusterTemplate::crd(),
+        DockerMachine::crd(),
+        DockerMachineTemplate::crd(),
+    ]
+    .into_iter()
+    .map(complete)
+    .collect()
+}
+
+fn complete(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let labels = crd.metadata.labels.get_or_insert_default();
+    labels.insert(CONTRACT_LABEL.into(), crate::STORAGE_VERSION.into());
+    crd.spec.conversion = Some(CustomResourceConversion {
+        strategy: "None".into(),
+        ..Default::default()
+    });
+    let Some(stored) = crd.spec.versions.pop().map(tidy) else {
+        return crd;
+    };
+    let older = CustomResourceDefinitionVersion {
+        name: OLDER.into(),
+        storage: false,
+        ..stored.clone()
+    };
+    let retired = CustomResourceDefinitionVersion {
+        name: RETIRED.into(),
+        storage: false,
+        served: false,
+        deprecated: Some(true),
+        ..stored.clone()
+    };
+    crd.spec.versions = vec![older, retired, stored];
+    crd
+}
+
+/// The version with a schema in which an optional field is absent or present, never null: the API server then drops
+/// a null, and `has(self.x)` in a rule means what it says.
+fn tidy(version: CustomResourceDefinitionVersion) -> CustomResourceDefinitionVersion {
+    let Ok(mut value) = serde_json::to_value(&version) else {
+        return version;
+    };
+    visit(&mut value);
+    serde_json::from_value(value).unwrap_or(version)
+}
+
+fn visit(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove("nullable");
+            let unknown = matches!(fields.get("format"), Some(Value::String(f)) if !["int32", "int64", "date-time"].contains(&f.as_str()));
+            if unknown {
+                fields.remove("format");
+            }
+            fields.values_mut().for_each(visit);
+        }
+        Value::Array(items) => items.iter_mut().for_each(visit),
+        _ => {}
+    }
+}
+
+/// The list of conditions: keyed by type, bounded, every string with the limit that Kubernetes itself gives it.
+pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let mut item = Condition::json_schema(generator);
+    for (field, limit) in [
+        ("type", 316),
+        ("status", 16),
+        ("reason", 1024),
+        ("message", 32_768),
+    ] {
+        if let Some(property) = item
+            .pointer_mut(&format!("/properties/{field}"))
+            .and_then(Value::as_object_mut)
+        {
+            property.insert("maxLength".into(), limit.into());
+        }
+    }
+    schemars::json_schema!({
+        "type": "array",
+        "items": item,
+        "maxItems": 32,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}

@@ -1,0 +1,230 @@
+//! The promises that the generated definitions keep, and their CEL rules evaluated without an API server.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use kube_cel::Validator;
+use serde_json::{Value, json};
+
+fn definitions() -> Vec<Value> {
+    docker_api::crds()
+        .iter()
+        .map(|crd| serde_json::to_value(crd).unwrap())
+        .collect()
+}
+
+fn schema(kind: &str) -> Value {
+    let crd = definitions()
+        .into_iter()
+        .find(|crd| crd["spec"]["names"]["kind"] == kind)
+        .unwrap();
+    crd.pointer("/spec/versions/0/schema/openAPIV3Schema")
+        .cloned()
+        .unwrap()
+}
+
+fn visit(path: &str, node: &Value, check: &mut dyn FnMut(&str, &Value)) {
+    check(path, node);
+    for (name, child) in node
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        visit(&format!("{path}.{name}"), child, check);
+    }
+    if let Some(items) = node.get("items") {
+        visit(&format!("{path}[]"), items, check);
+    }
+}
+
+fn nodes() -> Vec<(String, Value)> {
+    let mut nodes = Vec::new();
+    for kind in [
+        "DockerCluster",
+        "DockerClusterTemplate",
+        "DockerMachine",
+        "DockerMachineTemplate",
+    ] {
+        let schema = schema(kind);
+        for part in ["spec", "status"] {
+            if let Some(part_schema) = schema["properties"].get(part) {
+                visit(&format!("{kind}.{part}"), part_schema, &mut |path, node| {
+                    nodes.push((path.to_owned(), node.clone()));
+                });
+            }
+        }
+    }
+    assert!(nodes.len() > 150, "only {} nodes visited", nodes.len());
+    nodes
+}
+
+#[test]
+fn every_field_says_what_it_means() {
+    for (path, node) in nodes() {
+        let described = node
+            .get("description")
+            .and_then(Value::as_str)
+            .is_some_and(|text| text.len() > 5);
+        assert!(
+            described || path.ends_with("[]") || path.ends_with(".status"),
+            "{path} has no description"
+        );
+    }
+}
+
+#[test]
+fn every_string_number_and_list_is_bounded() {
+    for (path, node) in nodes() {
+        let has = |key: &str| node.get(key).is_some();
+        match node.get("type").and_then(Value::as_str) {
+            Some("string") => {
+                let quantity = ["cpus", "memory"].iter().any(|q| path.ends_with(q));
+                let time = node.get("format") == Some(&json!("date-time"));
+                assert!(
+                    has("maxLength") || has("enum") || time || quantity,
+                    "{path}: {node}"
+                );
+            }
+            Some("integer") => assert!(has("minimum") || path.contains("conditions"), "{path}: {node}"),
+            Some("number") => panic!("{path} is a float"),
+            Some("array") => assert!(has("maxItems"), "{path}: {node}"),
+            _ => {}
+        }
+        assert!(!has("nullable"), "{path} may be null");
+    }
+}
+
+#[test]
+fn all_versions_have_one_schema_and_nothing_is_converted() {
+    for crd in definitions() {
+        assert_eq!(crd["spec"]["conversion"], json!({"strategy": "None"}));
+        assert_eq!(crd["metadata"]["labels"]["cluster.x-k8s.io/v1beta2"], "v1beta2");
+        assert_eq!(crd["spec"]["names"]["categories"], json!(["cluster-api"]));
+        let versions = crd["spec"]["versions"].as_array().unwrap();
+        let facts: Vec<_> = versions
+            .iter()
+            .map(|v| {
+                (
+                    v["name"].as_str().unwrap(),
+                    v["served"].as_bool().unwrap(),
+                    v["storage"].as_bool().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            facts,
+            [
+                ("v1alpha1", true, false),
+                ("v1beta1", false, false),
+                ("v1beta2", true, true)
+            ]
+        );
+        assert!(versions.iter().all(|v| v["schema"] == versions[0]["schema"]));
+    }
+}
+
+#[test]
+fn names_follow_the_plural_that_cluster_api_computes() {
+    let names: Vec<_> = definitions()
+        .iter()
+        .map(|crd| crd["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "dockerclusters",
+            "dockerclustertemplates",
+            "dockermachines",
+            "dockermachinetemplates"
+        ]
+        .map(|plural| format!("{plural}.{}", docker_api::GROUP))
+    );
+}
+
+fn check(kind: &str, new: &Value, old: Option<&Value>) -> Result<(), String> {
+    let object =
+        |spec: &Value| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+    Validator::new()
+        .validate(&schema(kind), &object(new), old.map(object).as_ref())
+        .map_err(|errors| errors.to_string())
+}
+
+#[track_caller]
+fn refused(kind: &str, new: &Value, old: Option<&Value>, words: &str) {
+    let errors = check(kind, new, old).expect_err("must be refused");
+    assert!(errors.contains(words), "{errors}");
+}
+
+#[test]
+fn each_spelling_works_alone_and_both_together_are_refused() {
+    let mount = json!([{"hostPath": "/a", "containerPath": "/b"}]);
+    check("DockerMachine", &json!({"mounts": mount}), None).unwrap();
+    check("DockerMachine", &json!({"extraMounts": mount}), None).unwrap();
+    refused(
+        "DockerMachine",
+        &json!({"mounts": mount, "extraMounts": mount}),
+        None,
+        "older spelling",
+    );
+    check("DockerCluster", &json!({"loadbalancerImage": "a"}), None).unwrap();
+    check(
+        "DockerCluster",
+        &json!({"loadbalancerImage": "a", "loadBalancer": {"hostPort": 1}}),
+        None,
+    )
+    .unwrap();
+    refused(
+        "DockerCluster",
+        &json!({"loadbalancerImage": "a", "loadBalancer": {"imageTag": "t"}}),
+        None,
+        "the same image",
+    );
+}
+
+#[test]
+fn what_names_the_machine_to_others_cannot_change() {
+    let id = |id: &str| json!({"providerID": id});
+    check("DockerMachine", &id("docker:////a"), Some(&json!({}))).unwrap();
+    refused(
+        "DockerMachine",
+        &id("docker:////b"),
+        Some(&id("docker:////a")),
+        "must not change",
+    );
+    refused(
+        "DockerMachine",
+        &json!({}),
+        Some(&id("docker:////a")),
+        "must not change",
+    );
+    refused(
+        "DockerMachine",
+        &json!({"customImage": "b"}),
+        Some(&json!({"customImage": "a"})),
+        "replace the machine",
+    );
+    let endpoint = |host: &str| json!({"controlPlaneEndpoint": {"host": host, "port": 6443}});
+    check("DockerCluster", &endpoint("a"), Some(&json!({}))).unwrap();
+    check(
+        "DockerCluster",
+        &endpoint("a"),
+        Some(&json!({"controlPlaneEndpoint": {"port": 6443}})),
+    )
+    .unwrap();
+    refused(
+        "DockerCluster",
+        &endpoint("b"),
+        Some(&endpoint("a")),
+        "must not change",
+    );
+    refused(
+        "DockerCluster",
+        &json!({}),
+        Some(&endpoint("a")),
+        "must not change",
+    );
+}
