@@ -19,7 +19,12 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::ParseError, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{LevelFilter, ParseError},
+    fmt,
+    layer::SubscriberExt,
+    registry,
+    util::SubscriberInitExt,
 };
 
 /// How a line looks.
@@ -37,15 +42,21 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter is not understood.
-    #[error(
-        "the log level {filter:?} is not understood; write error, warn, info, debug, trace, or directives like `info,kube_client=debug`"
-    )]
+    #[error("the log filter {filter:?} is not understood; write directives like `info,kube_client=debug`")]
     Filter {
         /// As given.
         filter: String,
         /// What is wrong with it.
         #[source]
         source: ParseError,
+    },
+    /// A word of the filter is no level.
+    #[error(
+        "the log level {filter:?} is not understood; write error, warn, info, debug, trace, or directives like `info,kube_client=debug`"
+    )]
+    Level {
+        /// As given.
+        filter: String,
     },
     /// Something has set up logging before.
     #[error("logging is set up already")]
@@ -77,6 +88,17 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), Error> {
 
 /// Parses a filter: what [`init`] would refuse is refused here.
 pub fn check(filter: &str) -> Result<EnvFilter, Error> {
+    let misspelt = || Error::Level {
+        filter: filter.to_owned(),
+    };
+    // A lone word that is no level would be taken for the name of a module, and silence all the others.
+    let words = filter
+        .split(',')
+        .map(str::trim)
+        .filter(|word| !word.contains(['=', '[']));
+    words
+        .map(|word| word.parse::<LevelFilter>().map_err(|_| misspelt()))
+        .collect::<Result<Vec<_>, _>>()?;
     EnvFilter::builder()
         .parse(filter)
         .map_err(|source| Error::Filter {
@@ -94,6 +116,10 @@ mod tests {
         for filter in ["info", "DEBUG", "warn,kube_client=trace", "off"] {
             assert!(check(filter).is_ok(), "{filter}");
         }
+        assert!(
+            check("loud").is_err(),
+            "a misspelt level must not silence everything"
+        );
         let error = check("info,kube_client=loud").unwrap_err().to_string();
         assert!(error.contains("kube_client=loud"), "{error}");
         assert!(error.contains("debug"), "{error}");

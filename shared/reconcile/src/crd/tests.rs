@@ -110,14 +110,17 @@ fn a_definition_is_ready_when_it_is_served(#[case] conditions: &[(&str, &str)], 
     );
 }
 
+/// Answers still to be given: status and body.
+type Script = Arc<Mutex<VecDeque<(u16, Value)>>>;
+
 /// A client whose server gives these answers, one after the other.
-fn scripted(answers: Vec<(u16, Value)>) -> (Client, Arc<Mutex<VecDeque<(u16, Value)>>>) {
+fn scripted(answers: Vec<(u16, Value)>) -> (Client, Script) {
     let script = Arc::new(Mutex::new(VecDeque::from(answers)));
     let remaining = Arc::clone(&script);
     let service = tower::service_fn(move |_: Request<Body>| {
         let next = script.lock().unwrap().pop_front();
         async move {
-            let (code, body) = next.ok_or(std::io::Error::other("connection refused"))?;
+            let (code, body) = next.ok_or_else(|| std::io::Error::other("connection refused"))?;
             let body = Body::from(serde_json::to_vec(&body).unwrap());
             Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
         }

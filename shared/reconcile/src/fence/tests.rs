@@ -7,7 +7,7 @@ use tower::{BoxError, Layer, ServiceExt};
 
 use super::*;
 
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 #[test]
 fn an_open_fence_lets_everything_pass() {
