@@ -1,0 +1,89 @@
+//! Clients for one job's endpoint, region and credentials.
+//!
+//! # Guarantees
+//! - Addresses are checked where the connection is made (see [`crate::endpoint`]); redirects are not followed.
+//! - The SDK retries nothing: the engine sees every throttle and decides itself.
+//! - One connection pool serves all jobs.
+
+use std::time::Duration;
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::{
+    Client,
+    config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig},
+};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use tokio::sync::OnceCell;
+
+use crate::endpoint::{CheckedResolver, Endpoint};
+
+/// How long one request may take before it counts as lost. Deleting is idempotent: a lost batch is sent again.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Makes clients. Clones share the connection pool and the operator's own identity.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    http: SharedHttpClient,
+    identity: std::sync::Arc<OnceCell<Option<SharedCredentialsProvider>>>,
+}
+
+impl Default for Connector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Connector {
+    /// A connector with an empty pool. Nothing is connected to yet.
+    pub fn new() -> Self {
+        let http = Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .build_with_resolver(CheckedResolver);
+        Self {
+            http,
+            identity: std::sync::Arc::default(),
+        }
+    }
+
+    /// A client for `endpoint` in `region`, signing with `credentials`.
+    pub fn client(
+        &self,
+        endpoint: &Endpoint,
+        region: &str,
+        credentials: SharedCredentialsProvider,
+    ) -> Client {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .operation_attempt_timeout(ATTEMPT)
+            .operation_timeout(ATTEMPT)
+            .build();
+        let mut config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(self.http.clone())
+            .region(Region::new(region.to_owned()))
+            .credentials_provider(credentials)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts);
+        config.set_endpoint_url(endpoint.url());
+        Client::from_conf(config.build())
+    }
+
+    /// The operator's own identity: environment, web identity (IRSA), Pod Identity, or the instance's role. Looked up
+    /// once; `None` if there is none.
+    pub async fn own_identity(&self) -> Option<SharedCredentialsProvider> {
+        let find = || async {
+            // Its requests go to AWS's own services on link-local addresses, past the resolver above.
+            aws_config::defaults(BehaviorVersion::latest())
+                .load()
+                .await
+                .credentials_provider()
+        };
+        self.identity.get_or_init(find).await.clone()
+    }
+}
