@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod control_plane;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 pub mod fault;
 pub mod process;
 pub mod progress;

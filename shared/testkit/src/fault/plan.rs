@@ -29,6 +29,9 @@ mod draw;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "dynamodb")]
+pub(crate) use draw::mix;
+
 /// How many versions of a list are remembered.
 const REMEMBERED: usize = 8;
 

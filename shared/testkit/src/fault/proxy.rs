@@ -38,6 +38,8 @@ mod audit;
 mod tests;
 mod thread;
 
+#[cfg(feature = "dynamodb")]
+pub(crate) use audit::key_id;
 pub use audit::{Audit, Entry};
 pub use thread::Served;
 
