@@ -1,0 +1,406 @@
+//! Leader election against a real API server: who leads, when it changes hands, and that two never lead at once.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Method, Request};
+use k8s_openapi::api::{coordination::v1::Lease, events::v1::Event};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    client::Body,
+};
+use reconcile::{
+    client::{ClientOptions, WireLayer, WireService, wire_layer},
+    leader::{LeaderConfig, LeaderElector, Leadership, Timing},
+    metrics::Metrics,
+};
+use serde_json::json;
+use testkit::control_plane::{ControlPlane, TestNamespace};
+use tokio::time::{Instant, timeout};
+use tower::{ServiceExt, layer::layer_fn, service_fn};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const LEASE: &str = "operator";
+
+/// An election in a namespace of its own.
+struct Election {
+    plane: &'static ControlPlane,
+    namespace: TestNamespace,
+    leases: Api<Lease>,
+}
+
+impl Election {
+    async fn new() -> Self {
+        let plane = ControlPlane::shared().await.unwrap();
+        let namespace = plane.namespace().await.unwrap();
+        let leases = Api::namespaced(plane.client(), namespace.name());
+        Self {
+            plane,
+            namespace,
+            leases,
+        }
+    }
+
+    async fn join(&self, timing: Timing) -> Leadership {
+        self.join_with(timing, ClientOptions::new("test-operator/1.0"))
+            .await
+    }
+
+    async fn join_with(&self, timing: Timing, options: ClientOptions) -> Leadership {
+        let mut config = LeaderConfig::new(LEASE, self.namespace.name());
+        config.timing = timing;
+        config.labels = BTreeMap::from([("app.kubernetes.io/name".to_owned(), "operator".to_owned())]);
+        LeaderElector::spawn(config, self.plane.config().clone(), options)
+            .await
+            .unwrap()
+    }
+
+    async fn lease(&self) -> Lease {
+        self.leases.get(LEASE).await.unwrap()
+    }
+
+    async fn holder(&self) -> String {
+        self.lease()
+            .await
+            .spec
+            .unwrap()
+            .holder_identity
+            .unwrap_or_default()
+    }
+
+    async fn transitions(&self) -> Option<i32> {
+        self.lease().await.spec.unwrap().lease_transitions
+    }
+
+    /// Waits until the Lease is as `expected` says.
+    async fn until(&self, what: &str, expected: impl Fn(&Lease) -> bool) {
+        let seen =
+            kube::runtime::wait::await_condition(self.leases.clone(), LEASE, move |lease: Option<&Lease>| {
+                lease.is_some_and(&expected)
+            });
+        timeout(DEADLINE, seen)
+            .await
+            .unwrap_or_else(|_| panic!("never: {what}"))
+            .unwrap();
+    }
+}
+
+async fn acquired(leadership: &Leadership) {
+    timeout(DEADLINE, leadership.acquired())
+        .await
+        .expect("never acquired the lease")
+        .unwrap();
+}
+
+async fn lost(leadership: &Leadership) {
+    timeout(DEADLINE, leadership.lost())
+        .await
+        .expect("never lost the lease");
+}
+
+/// Waits for two renewals: by then a standby has watched the Lease for a while.
+async fn renewed_twice(election: &Election) {
+    for _ in 0..2 {
+        let before = election.lease().await.spec.unwrap().renew_time;
+        election
+            .until("a renewal", |lease| {
+                lease.spec.as_ref().unwrap().renew_time != before
+            })
+            .await;
+    }
+}
+
+/// What the connection of a candidate does to requests that would change something.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Fault {
+    Nothing,
+    /// Every request hangs, reads and watches included.
+    Hang,
+    /// The next write takes effect, its answer is lost.
+    LoseAnswer,
+}
+
+#[derive(Clone, Default)]
+struct Cable(Arc<AtomicU8>);
+
+impl Cable {
+    fn set(&self, fault: Fault) {
+        self.0.store(fault as u8, Ordering::SeqCst);
+    }
+
+    fn layer(&self) -> WireLayer {
+        let cable = self.clone();
+        wire_layer(layer_fn(move |inner: WireService| {
+            let cable = cable.clone();
+            service_fn(move |request: Request<Body>| {
+                let (cable, inner) = (cable.clone(), inner.clone());
+                async move {
+                    let writes = request.method() != Method::GET;
+                    if cable.0.load(Ordering::SeqCst) == Fault::Hang as u8 {
+                        std::future::pending::<()>().await;
+                    }
+                    let answer = inner.oneshot(request).await;
+                    let lose = Fault::LoseAnswer as u8;
+                    let nothing = Fault::Nothing as u8;
+                    let swap = |()| {
+                        cable
+                            .0
+                            .compare_exchange(lose, nothing, Ordering::SeqCst, Ordering::SeqCst)
+                    };
+                    if writes && swap(()).is_ok() {
+                        return Err("the answer was lost".into());
+                    }
+                    answer
+                }
+            })
+        }))
+    }
+
+    fn options(&self) -> ClientOptions {
+        ClientOptions {
+            wire: Some(self.layer()),
+            ..ClientOptions::new("test-operator/1.0")
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_candidate_leads_says_so_and_renews() {
+    let election = Election::new().await;
+    let options = ClientOptions::new("test-operator/1.0");
+    let metrics: Metrics = options.metrics.clone();
+    let leader = election.join_with(Timing::FAST, options).await;
+    acquired(&leader).await;
+    assert!(leader.is_leader());
+    assert!(
+        metrics
+            .encode()
+            .contains(r#"leader_election_master_status{name="operator"} 1"#)
+    );
+
+    let lease = election.lease().await;
+    assert_eq!(
+        lease.metadata.labels.unwrap()["app.kubernetes.io/name"],
+        "operator"
+    );
+    let spec = lease.spec.unwrap();
+    assert_eq!(
+        (spec.lease_duration_seconds, spec.lease_transitions),
+        (Some(3), Some(0))
+    );
+    renewed_twice(&election).await;
+
+    let events: Api<Event> = Api::namespaced(election.plane.client(), election.namespace.name());
+    leader.release().await;
+    let notes: Vec<_> = events
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .into_iter()
+        .filter_map(|e| e.note)
+        .collect();
+    assert!(
+        notes.iter().any(|note| note.ends_with(" became leader")),
+        "{notes:?}"
+    );
+    assert!(
+        notes.iter().any(|note| note.ends_with(" stopped leading")),
+        "{notes:?}"
+    );
+    assert!(
+        metrics
+            .encode()
+            .contains(r#"leader_election_master_status{name="operator"} 0"#)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_lease_changes_hands_in_less_than_a_second() {
+    let election = Election::new().await;
+    // The default timing: nothing here depends on short periods.
+    let first = election.join(Timing::DEFAULT).await;
+    acquired(&first).await;
+    let second = election.join(Timing::DEFAULT).await;
+    renewed_twice(&election).await;
+    assert!(!second.is_leader());
+
+    let (fence, begun) = (first.fence(), Instant::now());
+    let (took, ()) = tokio::join!(
+        async {
+            acquired(&second).await;
+            assert!(fence.check().is_err(), "two lead at once");
+            begun.elapsed()
+        },
+        first.release(),
+    );
+    println!("figure handover_graceful {} ms", took.as_millis());
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(election.transitions().await, Some(1));
+    second.release().await;
+    assert_eq!(election.holder().await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_a_standby_takes_over_when_the_lease_expires_and_not_before() {
+    let election = Election::new().await;
+    let first = election.join(Timing::FAST).await;
+    acquired(&first).await;
+    let second = election.join(Timing::FAST).await;
+    renewed_twice(&election).await;
+
+    let begun = Instant::now();
+    drop(first);
+    acquired(&second).await;
+    let took = begun.elapsed();
+    println!("figure handover_crash_fast {} ms", took.as_millis());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(
+        took > Timing::FAST.renew_deadline,
+        "taken over while the old leader could still have acted: {took:?}"
+    );
+    assert_eq!(election.transitions().await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_cut_off_stops_before_a_standby_starts() {
+    let election = Election::new().await;
+    let cable = Cable::default();
+    let first = election.join_with(Timing::FAST, cable.options()).await;
+    acquired(&first).await;
+    let second = election.join(Timing::FAST).await;
+    renewed_twice(&election).await;
+
+    let begun = Instant::now();
+    cable.set(Fault::Hang);
+    let (stopped, started) = tokio::join!(
+        async {
+            lost(&first).await;
+            begun.elapsed()
+        },
+        async {
+            acquired(&second).await;
+            assert!(!first.is_leader(), "two lead at once");
+            begun.elapsed()
+        },
+    );
+    assert!(
+        stopped <= Timing::FAST.renew_deadline + Duration::from_millis(250),
+        "{stopped:?}"
+    );
+    assert!(stopped < started, "{stopped:?} {started:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_answer_was_lost_is_found_again() {
+    let election = Election::new().await;
+    let cable = Cable::default();
+    cable.set(Fault::LoseAnswer);
+    let leader = election.join_with(Timing::FAST, cable.options()).await;
+    acquired(&leader).await;
+    // And so is a renewal.
+    cable.set(Fault::LoseAnswer);
+    renewed_twice(&election).await;
+    assert!(leader.is_leader());
+    assert_eq!(election.transitions().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_lease_is_put_back_by_its_leader() {
+    let election = Election::new().await;
+    let first = election.join(Timing::FAST).await;
+    acquired(&first).await;
+    let second = election.join(Timing::FAST).await;
+    renewed_twice(&election).await;
+    let holder = election.holder().await;
+    election
+        .leases
+        .delete(LEASE, &DeleteParams::default())
+        .await
+        .unwrap();
+    election.until("the lease is back", |_| true).await;
+    assert_eq!(election.holder().await, holder);
+    assert!(first.is_leader() && !second.is_leader());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_edit_of_the_lease_costs_nothing() {
+    let election = Election::new().await;
+    let leader = election.join(Timing::FAST).await;
+    acquired(&leader).await;
+    let patch = json!({ "metadata": { "annotations": { "edited": "by hand" } } });
+    election
+        .leases
+        .patch(LEASE, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    renewed_twice(&election).await;
+    assert!(leader.is_leader());
+    assert_eq!(
+        election.lease().await.metadata.annotations.unwrap()["edited"],
+        "by hand"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_lease_is_taken_by_force_stops_at_its_next_renewal() {
+    let election = Election::new().await;
+    let leader = election.join(Timing::DEFAULT).await;
+    acquired(&leader).await;
+    let begun = Instant::now();
+    let patch = json!({ "spec": { "holderIdentity": "thief" } });
+    election
+        .leases
+        .patch(LEASE, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    lost(&leader).await;
+    assert!(
+        begun.elapsed() < Timing::DEFAULT.renew_deadline,
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(election.holder().await, "thief");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_candidates_one_leads() {
+    let election = Election::new().await;
+    let candidates = futures::future::join_all((0..5).map(|_| election.join(Timing::FAST))).await;
+    let mut waiting = candidates;
+    // Each gives up in turn; at every moment there is one leader, and every hand-over is counted once.
+    for handover in 0..5 {
+        let next =
+            futures::future::select_all(waiting.iter().map(|candidate| Box::pin(candidate.acquired())));
+        let (outcome, index, _) = timeout(DEADLINE, next).await.expect("nobody leads");
+        outcome.unwrap();
+        assert_eq!(
+            waiting.iter().filter(|candidate| candidate.is_leader()).count(),
+            1
+        );
+        assert_eq!(election.transitions().await, Some(handover));
+        waiting.swap_remove(index).release().await;
+    }
+    assert_eq!(election.holder().await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_leaves_without_touching_the_lease() {
+    let election = Election::new().await;
+    let leader = election.join(Timing::FAST).await;
+    acquired(&leader).await;
+    let standby = election.join(Timing::FAST).await;
+    renewed_twice(&election).await;
+    let holder = election.holder().await;
+    standby.release().await;
+    renewed_twice(&election).await;
+    assert_eq!(election.holder().await, holder);
+    assert!(leader.is_leader());
+}
