@@ -17,12 +17,16 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     ControlPlane(commands::control_plane::Arguments),
+    #[cfg(feature = "dynamodb")]
+    Up(commands::up::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::ControlPlane(arguments) => commands::control_plane::run(arguments).await,
+        #[cfg(feature = "dynamodb")]
+        Command::Up(arguments) => commands::up::run(arguments).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
