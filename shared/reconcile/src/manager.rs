@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    cli::CommonArgs,
     client::{self, ClientOptions, WireLayer},
     clock::Clock,
     controller::{Controller, Environment, Runnable},
@@ -85,6 +86,26 @@ impl Options {
             burst: 200,
             clock: Clock::system(),
             wire: None,
+        }
+    }
+}
+
+impl Options {
+    /// The options that the flags of an operator's process ask for; `config` lends its default namespace to the lease.
+    ///
+    /// In events the process is called by its host's name, which in a pod is the pod's.
+    pub fn from_args(name: &'static str, args: &CommonArgs, config: &Config) -> Self {
+        Self {
+            instance: crate::leader::process_identity(),
+            namespaces: args.namespaces(),
+            leader_election: args.election(name, &config.default_namespace),
+            metrics_address: args.metrics_bind_address.to_string(),
+            probe_address: args.health_probe_bind_address.to_string(),
+            sync_period: args.sync_period,
+            drain_timeout: args.graceful_shutdown_timeout,
+            qps: args.kube_api_qps,
+            burst: args.kube_api_burst,
+            ..Self::new(name)
         }
     }
 }
