@@ -20,7 +20,9 @@ const HEADER: &str = "# Generated from the types by `cargo xtask crds`. Change t
 
 /// Every kind of the project.
 pub(crate) fn all() -> Vec<CustomResourceDefinition> {
-    vec![dynamodb_api::DdbctlDpJob::crd()]
+    let mut all = vec![dynamodb_api::DdbctlDpJob::crd()];
+    all.extend(docker_api::crds());
+    all
 }
 
 /// Writes the files, or compares them.
@@ -100,7 +102,10 @@ mod tests {
             let text = yaml(&crd).unwrap();
             let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
             assert_eq!(read, serde_json::to_value(&crd).unwrap());
-            assert_eq!(crd.metadata.name.unwrap() + ".yaml", file_name(&all()[0]));
+            assert_eq!(
+                Some(file_name(&crd)),
+                crd.metadata.name.map(|name| name + ".yaml")
+            );
         }
     }
 }
