@@ -1,6 +1,7 @@
 //! The test bed.
 
 pub mod audit;
+pub mod bench;
 pub mod control_plane;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
