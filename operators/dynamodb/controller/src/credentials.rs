@@ -48,9 +48,10 @@ pub enum CredentialsError {
 }
 
 /// The namespaces whose jobs may use the operator's own identity: `*`, or names separated by commas.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IdentityNamespaces {
     /// All of them.
+    #[default]
     All,
     /// These only; possibly none.
     Only(Vec<String>),

@@ -1,5 +1,7 @@
 //! What the framework promises, against a real API server.
 
+#![allow(unreachable_pub, reason = "modules of a test are not a crate's surface")]
+
 mod bed;
 
 use std::{collections::HashSet, time::Duration};

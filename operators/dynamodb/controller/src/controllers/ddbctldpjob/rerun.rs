@@ -22,30 +22,33 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 /// The annotation (`"true"`) on a job that may run although one of its name and target already did.
-pub const ALLOW_RERUN: &str = "dynamoctl.dp.operators.sanjivmadhavan.io/allow-rerun";
+pub(super) const ALLOW_RERUN: &str = "dynamoctl.dp.operators.sanjivmadhavan.io/allow-rerun";
 
 const FIELD_MANAGER: &str = "ddbctldpjob";
 const UID: &str = "uid";
 
 /// The record of a job that ran to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub(super) struct Record {
     /// Name of the ConfigMap.
-    pub config_map: String,
+    pub(super) config_map: String,
     /// UID of the job that ran.
-    pub uid: String,
+    pub(super) uid: String,
 }
 
 impl Record {
     /// Whether this record forbids `job` to run.
-    pub fn forbids(&self, job: &DdbctlDpJob) -> bool {
-        let allowed = job.annotations().get(ALLOW_RERUN).is_some_and(|value| value == "true");
+    pub(super) fn forbids(&self, job: &DdbctlDpJob) -> bool {
+        let allowed = job
+            .annotations()
+            .get(ALLOW_RERUN)
+            .is_some_and(|value| value == "true");
         !allowed && job.uid().is_none_or(|uid| uid != self.uid)
     }
 }
 
 /// Where records are kept.
-pub struct Records<'a> {
+pub(super) struct Records<'a> {
     client: &'a Client,
     key: &'a ObjectKey,
     name: String,
@@ -53,13 +56,21 @@ pub struct Records<'a> {
 
 impl<'a> Records<'a> {
     /// The record of the job `key` whose target is identified by `identity` (see [`config_map_name`]).
-    pub fn new(client: &'a Client, key: &'a ObjectKey, identity: &[&str]) -> Self {
-        Self { client, key, name: config_map_name(&key.name, identity) }
+    pub(super) fn new(client: &'a Client, key: &'a ObjectKey, identity: &[&str]) -> Self {
+        Self {
+            client,
+            key,
+            name: config_map_name(&key.name, identity),
+        }
     }
 
     /// Reads the record, if there is one.
-    pub async fn find(&self) -> Result<Option<Record>, ApiError> {
-        let found = self.api().get_opt(&self.name).await.map_err(|e| self.failed("read", e))?;
+    pub(super) async fn find(&self) -> Result<Option<Record>, ApiError> {
+        let found = self
+            .api()
+            .get_opt(&self.name)
+            .await
+            .map_err(|e| self.failed("read", e))?;
         Ok(found.map(|map| Record {
             config_map: self.name.clone(),
             uid: map.data.and_then(|mut data| data.remove(UID)).unwrap_or_default(),
@@ -67,12 +78,16 @@ impl<'a> Records<'a> {
     }
 
     /// Records that the job with this UID ran to its end. Repeating it is harmless.
-    pub async fn write(&self, uid: &str) -> Result<(), ApiError> {
+    pub(super) async fn write(&self, uid: &str) -> Result<(), ApiError> {
         let data = json!({ "job": &*self.key.name, UID: uid });
         let metadata = ObjectMeta {
             name: Some(self.name.clone()),
             labels: Some(
-                [("app.kubernetes.io/managed-by".to_owned(), "dynamoctl-dp-operator".to_owned())].into(),
+                [(
+                    "app.kubernetes.io/managed-by".to_owned(),
+                    "dynamoctl-dp-operator".to_owned(),
+                )]
+                .into(),
             ),
             ..ObjectMeta::default()
         };
@@ -81,7 +96,10 @@ impl<'a> Records<'a> {
             data: serde_json::from_value(data.clone()).ok(),
             ..ConfigMap::default()
         };
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
         match self.api().create(&params, &record).await {
             Ok(_) => return Ok(()),
             Err(error) => {
@@ -94,7 +112,14 @@ impl<'a> Records<'a> {
         // An earlier job's record, whose re-run was allowed, or our own from before a crash.
         let patch = Patch::Merge(json!({ "data": data }));
         self.api()
-            .patch(&self.name, &PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }, &patch)
+            .patch(
+                &self.name,
+                &PatchParams {
+                    field_manager: Some(FIELD_MANAGER.into()),
+                    ..PatchParams::default()
+                },
+                &patch,
+            )
             .await
             .map(drop)
             .map_err(|e| self.failed("update", e))
@@ -105,19 +130,25 @@ impl<'a> Records<'a> {
     }
 
     fn failed(&self, verb: &str, source: kube::Error) -> ApiError {
-        ApiError::new(format!("{verb} ConfigMap {}/{}", self.key.namespace, self.name), source)
+        ApiError::new(
+            format!("{verb} ConfigMap {}/{}", self.key.namespace, self.name),
+            source,
+        )
     }
 }
 
 /// The name of the record of job `job` with the target `identity` (table, region, endpoint, partition value, range):
 /// a digest, since the value may be personal data and longer than a name.
-pub fn config_map_name(job: &str, identity: &[&str]) -> String {
+pub(super) fn config_map_name(job: &str, identity: &[&str]) -> String {
     let mut digest = Sha256::new();
     for part in std::iter::once(&job).chain(identity) {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part.as_bytes());
     }
-    let hex: String = digest.finalize()[..10].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = digest.finalize()[..10]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("ddbctldpjob-ran-{hex}")
 }
 
@@ -129,15 +160,27 @@ mod tests {
     fn a_record_is_of_one_name_and_target_and_tells_neither() {
         let name = config_map_name("job", &["Orders", "us-east-1", "alice@example.com"]);
         assert!(name.len() <= 63 && !name.contains("alice"), "{name}");
-        assert_ne!(name, config_map_name("job2", &["Orders", "us-east-1", "alice@example.com"]));
-        assert_ne!(name, config_map_name("job", &["Orders", "us-east-1", "bob@example.com"]));
-        assert_ne!(config_map_name("a", &["bc", ""]), config_map_name("a", &["b", "c"]));
+        assert_ne!(
+            name,
+            config_map_name("job2", &["Orders", "us-east-1", "alice@example.com"])
+        );
+        assert_ne!(
+            name,
+            config_map_name("job", &["Orders", "us-east-1", "bob@example.com"])
+        );
+        assert_ne!(
+            config_map_name("a", &["bc", ""]),
+            config_map_name("a", &["b", "c"])
+        );
     }
 
     #[test]
     fn only_another_object_without_permission_is_refused() {
-        let record = Record { config_map: "m".into(), uid: "old".into() };
-        let mut job = DdbctlDpJob::default();
+        let record = Record {
+            config_map: "m".into(),
+            uid: "old".into(),
+        };
+        let mut job = DdbctlDpJob::new("x", dynamodb_api::DdbctlDpJobSpec::default());
         job.metadata.uid = Some("old".into());
         assert!(!record.forbids(&job));
         job.metadata.uid = Some("new".into());

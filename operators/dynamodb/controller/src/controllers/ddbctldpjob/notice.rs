@@ -1,0 +1,105 @@
+//! Events: one per transition, for people who watch.
+
+use dynamodb_api::{ConditionType, DdbctlDpJobStatus, Reason};
+use reconcile::{
+    conditions::{self, ConditionStatus},
+    events::{EventKind, Notice},
+};
+
+use super::step::Measured;
+use crate::partition::Progress;
+
+const ACTION: &str = "DeletePartition";
+
+/// The plan was recorded; deletion is next.
+pub(super) fn planned(measured: &Measured) -> Notice {
+    let plan = &measured.plan;
+    let at_least = if plan.complete { "" } else { "at least " };
+    let note = format!(
+        "The partition holds {at_least}{} items; deleting them takes {} to {} WCU, about {} s",
+        plan.items, plan.wcu_min, plan.wcu_max, plan.estimated_seconds
+    );
+    Notice {
+        kind: EventKind::Normal,
+        reason: "Planned",
+        action: ACTION,
+        note,
+    }
+}
+
+/// The object was deleted while its task ran, or before its result was looked at.
+pub(super) fn deleted_in_mid_run(progress: &Progress) -> Notice {
+    let totals = &progress.totals;
+    let note = format!(
+        "Deleted in mid-run: {} keys were read, {} deletions acknowledged, {} WCU consumed; what was deleted stays deleted",
+        totals.keys_read,
+        totals.keys_acknowledged,
+        totals.wcu_milli / 1000
+    );
+    Notice {
+        kind: EventKind::Normal,
+        reason: "DeletedInMidRun",
+        action: ACTION,
+        note,
+    }
+}
+
+/// What changed between two statuses that were written one after the other.
+pub(super) fn of(before: &DdbctlDpJobStatus, after: &DdbctlDpJobStatus) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let changed = |type_: ConditionType| {
+        let find = |status| {
+            conditions::find(status, type_.as_str())
+                .map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()))
+        };
+        let (was, is) = (find(&before.conditions), find(&after.conditions));
+        is.filter(|(status, reason, _)| was.is_none_or(|(s, r, _)| (s, r) != (*status, *reason)))
+    };
+    let mut tell = |kind, reason, note: String| {
+        notices.push(Notice {
+            kind,
+            reason,
+            action: ACTION,
+            note,
+        })
+    };
+    if let Some((status, reason, message)) = changed(ConditionType::Succeeded) {
+        let known = Reason::ALL
+            .iter()
+            .find(|known| known.as_str() == reason)
+            .map_or("Changed", |known| known.as_str());
+        if status == ConditionStatus::True.as_str() {
+            tell(
+                EventKind::Normal,
+                known,
+                format!("{message} ({})", figures(after)),
+            );
+        } else if status == ConditionStatus::False.as_str() {
+            tell(EventKind::Warning, known, message.to_owned());
+        } else if [Reason::Deleting.as_str(), Reason::Suspended.as_str()].contains(&reason) {
+            tell(EventKind::Normal, known, message.to_owned());
+        }
+    }
+    if let Some((status, reason, message)) = changed(ConditionType::Throttled)
+        && status == ConditionStatus::True.as_str()
+    {
+        let known = Reason::ALL
+            .iter()
+            .find(|known| known.as_str() == reason)
+            .map_or("Throttled", |known| known.as_str());
+        tell(EventKind::Warning, known, message.to_owned());
+    }
+    notices
+}
+
+fn figures(status: &DdbctlDpJobStatus) -> String {
+    let progress = status.progress.clone().unwrap_or_default();
+    let wcu = status
+        .consumed
+        .as_ref()
+        .map_or(0, |consumed| consumed.wcu_milli / 1000);
+    format!(
+        "{} deletions acknowledged, {} keys sent again, {wcu} WCU",
+        progress.keys_acknowledged, progress.unprocessed_retries
+    )
+}

@@ -1,0 +1,260 @@
+//! The status that a job shows: a function of what is recorded and of what its task says.
+//!
+//! Nothing here reads a clock except for the times of transitions, and no message contains a figure that grows: the
+//! same facts give the same status, and an unchanged status is not written.
+
+use dynamodb_api::{
+    ConditionType, ConsumedCapacity, DdbctlDpJobStatus, DeletionProgress, DeletionRate, Reason,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
+
+use super::step::Ending;
+use crate::partition::{Failure, Progress, Stage, Totals};
+
+/// What is to be told about the job now.
+pub(super) enum News<'a> {
+    /// Accepted; its task is about to start.
+    Accepted,
+    /// Its task works.
+    Working(&'a Progress),
+    /// Its task was told to stop and has requests in flight.
+    Stopping,
+    /// At rest on request; nothing runs.
+    Resting,
+    /// Its task failed, and will be started again.
+    Failing(&'a Failure),
+    /// It has ended.
+    Ended(&'a Ending),
+}
+
+/// The status of `generation` with `news`, at `now`, following `before`.
+pub(super) fn status(
+    before: &DdbctlDpJobStatus,
+    progress: Option<&Progress>,
+    news: &News<'_>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> DdbctlDpJobStatus {
+    let mut status = before.clone();
+    status.observed_generation = generation;
+    if let Some(progress) = progress.filter(|progress| progress.totals != Totals::default()) {
+        record(&mut status, progress);
+    }
+    status.rate = match news {
+        News::Working(progress) if progress.stage == Stage::Deleting => Some(DeletionRate {
+            items_per_second: int(progress.items_per_second),
+            wcu_per_second: int(progress.wcu_per_second),
+        }),
+        _ => None,
+    };
+    if matches!(news, News::Ended(_)) && status.completion_time.is_none() {
+        status.completion_time = Some(Time(Timestamp::from_second(now.as_second()).unwrap_or(now)));
+    }
+    for condition in wanted(before, news, status.plan.is_some()) {
+        let _ = conditions::set(&mut status.conditions, condition, generation, now);
+    }
+    status
+}
+
+/// The totals as the status shows them; the status keeps them over restarts.
+fn record(status: &mut DdbctlDpJobStatus, progress: &Progress) {
+    let totals = &progress.totals;
+    status.progress = Some(DeletionProgress {
+        keys_read: int(totals.keys_read),
+        keys_acknowledged: int(totals.keys_acknowledged),
+        unprocessed_retries: int(totals.unprocessed_retries),
+        throttles: int(totals.throttles),
+        percent: progress.percent().map(|percent| format!("{percent}%")),
+        remaining_seconds: remaining_seconds(progress),
+    });
+    status.consumed = Some(ConsumedCapacity {
+        rcu_milli: int(totals.rcu_milli),
+        wcu_milli: int(totals.wcu_milli),
+    });
+}
+
+fn remaining_seconds(progress: &Progress) -> Option<i64> {
+    let left = progress
+        .planned_items?
+        .saturating_sub(progress.totals.keys_acknowledged);
+    (progress.items_per_second > 0).then(|| int(left.div_ceil(progress.items_per_second)))
+}
+
+/// The totals of the runs so far.
+pub(super) fn totals(status: &DdbctlDpJobStatus) -> Totals {
+    let progress = status.progress.clone().unwrap_or_default();
+    let consumed = status.consumed.clone().unwrap_or_default();
+    let uint = |value: i64| u64::try_from(value).unwrap_or(0);
+    Totals {
+        keys_read: uint(progress.keys_read),
+        keys_acknowledged: uint(progress.keys_acknowledged),
+        unprocessed_retries: uint(progress.unprocessed_retries),
+        throttles: uint(progress.throttles),
+        rcu_milli: uint(consumed.rcu_milli),
+        wcu_milli: uint(consumed.wcu_milli),
+    }
+}
+
+fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<DesiredCondition> {
+    use ConditionStatus::{False, True, Unknown};
+    let condition = |type_: ConditionType, status, reason: Reason, message: &str| {
+        DesiredCondition::new(type_.as_str(), status, reason.as_str(), message)
+    };
+    let (status, reason, message) = summary(before, news);
+    let mut all = vec![DesiredCondition::new(
+        ConditionType::Succeeded.as_str(),
+        status,
+        reason,
+        message.clone(),
+    )];
+    all.push(match planned {
+        true => condition(
+            ConditionType::Planned,
+            True,
+            Reason::PlanReady,
+            "the plan stands in `status.plan`",
+        ),
+        false if matches!(news, News::Ended(_)) => condition(
+            ConditionType::Planned,
+            False,
+            Reason::Finished,
+            "the job ended before there was a plan",
+        ),
+        false => condition(
+            ConditionType::Planned,
+            Unknown,
+            Reason::Planning,
+            "the partition is not measured yet",
+        ),
+    });
+    all.push(match news {
+        News::Working(progress) if progress.throttled => {
+            let (reason, advice) = progress.bottleneck.as_ref().map_or_else(
+                || {
+                    (
+                        Reason::TableThrottled,
+                        "DynamoDB refuses some writes and does not say why".to_owned(),
+                    )
+                },
+                |bottleneck| (bottleneck.reason(), bottleneck.advice()),
+            );
+            condition(ConditionType::Throttled, True, reason, &advice)
+        }
+        _ => condition(
+            ConditionType::Throttled,
+            False,
+            Reason::NotThrottled,
+            "no write is being refused",
+        ),
+    });
+    all.push(match news {
+        News::Resting => condition(
+            ConditionType::Suspended,
+            True,
+            Reason::Suspended,
+            "at rest: `spec.suspend` is true",
+        ),
+        _ => condition(
+            ConditionType::Suspended,
+            False,
+            Reason::Running,
+            "`spec.suspend` is false",
+        ),
+    });
+    let (works, stalled) = match news {
+        News::Accepted | News::Working(_) | News::Stopping => (True, False),
+        News::Resting => (False, False),
+        News::Failing(failure) if failure.class == reconcile::Class::Denied => (True, True),
+        News::Failing(_) => (True, False),
+        News::Ended(ending) => (False, ConditionStatus::from(!ending.succeeded)),
+    };
+    all.push(DesiredCondition::new(
+        ConditionType::Reconciling.as_str(),
+        works,
+        reason,
+        message.clone(),
+    ));
+    all.push(DesiredCondition::new(
+        ConditionType::Stalled.as_str(),
+        stalled,
+        reason,
+        message,
+    ));
+    all
+}
+
+fn summary(before: &DdbctlDpJobStatus, news: &News<'_>) -> (ConditionStatus, &'static str, String) {
+    let unknown =
+        |reason: Reason, message: &str| (ConditionStatus::Unknown, reason.as_str(), message.to_owned());
+    match news {
+        News::Accepted => kept(before)
+            .unwrap_or_else(|| unknown(Reason::Pending, "accepted; the table is about to be looked at")),
+        News::Working(progress) => match progress.stage {
+            // A task that was started again after a failure has not shown yet that it fares better.
+            Stage::Preflight => kept(before).unwrap_or_else(|| {
+                unknown(
+                    Reason::Preflight,
+                    "the table is being looked at; nothing is deleted yet",
+                )
+            }),
+            Stage::Planning => unknown(
+                Reason::Planning,
+                "the partition is being measured; nothing is deleted yet",
+            ),
+            Stage::Deleting => unknown(Reason::Deleting, "items are being deleted"),
+            Stage::Verifying => unknown(
+                Reason::Verifying,
+                "every key was acknowledged; a consistent read decides whether any is left",
+            ),
+            Stage::Retrying => unknown(
+                Reason::Retrying,
+                progress
+                    .trouble
+                    .as_deref()
+                    .unwrap_or("a round did not end well; the next one is about to begin"),
+            ),
+        },
+        News::Stopping => unknown(Reason::Running, "stopping: requests in flight are being awaited"),
+        News::Resting => unknown(
+            Reason::Suspended,
+            "at rest; what was deleted stays deleted. Set `spec.suspend` to false to go on",
+        ),
+        News::Failing(failure) => (
+            ConditionStatus::Unknown,
+            failure.reason.as_str(),
+            failure.message.clone(),
+        ),
+        News::Ended(ending) => (
+            ending.succeeded.into(),
+            ending.reason.as_str(),
+            ending.message.clone(),
+        ),
+    }
+}
+
+/// The summary of a failure that is still being retried: it stays until there is something better to tell.
+fn kept(before: &DdbctlDpJobStatus) -> Option<(ConditionStatus, &'static str, String)> {
+    let current = conditions::find(&before.conditions, ConditionType::Succeeded.as_str())?;
+    let failing = [
+        Reason::Retrying,
+        Reason::EndpointUnreachable,
+        Reason::AccessDenied,
+        Reason::CredentialsInvalid,
+        Reason::CredentialsMissing,
+        Reason::TableUnavailable,
+    ];
+    let reason = failing
+        .into_iter()
+        .find(|reason| reason.as_str() == current.reason)?;
+    Some((ConditionStatus::Unknown, reason.as_str(), current.message.clone()))
+}
+
+#[cfg(test)]
+#[path = "report/tests.rs"]
+mod tests;

@@ -1,0 +1,204 @@
+//! What to do next for a job: a pure function of what was asked, what is recorded, and what the task says.
+
+use std::time::Duration;
+
+use dynamodb_api::{ConditionType, DdbctlDpJobStatus, Reason};
+use jiff::{SignedDuration, Timestamp};
+use reconcile::{
+    Class,
+    conditions::{self, ConditionStatus},
+    task::{Ended, TaskState},
+};
+
+use super::job::Job;
+use crate::partition::{End, Failure, Progress};
+
+/// What a task of a job returns.
+pub type Output = Result<TaskOutput, Failure>;
+
+/// What a task of a job returns when it did not fail.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskOutput {
+    /// The measuring task: what it found.
+    Measured(Box<Measured>),
+    /// The deleting task: how it ended.
+    Deleted(End),
+    /// The measuring task was told to stop.
+    Interrupted,
+}
+
+/// What is recorded, as intent, before anything is deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// DynamoDB's id of the table: another table of the name is refused from now on.
+    pub table_id: String,
+    /// The table's keys.
+    pub key_schema: dynamodb_api::KeySchema,
+    /// What the deletion is going to take.
+    pub plan: dynamodb_api::DeletionPlan,
+}
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The job has ended; nothing is done any more.
+    Leave,
+    /// It ends now, successfully or not.
+    Finish(Ending),
+    /// Its task must stop first; its end wakes the job.
+    Stop,
+    /// At rest on request.
+    Rest,
+    /// Check the record of earlier runs, then measure the partition.
+    Measure,
+    /// Record the plan, then go on.
+    Record(Box<Measured>),
+    /// Record that the clock of the deadline starts again, then go on.
+    Resume,
+    /// Delete.
+    Delete,
+    /// The task works; look at it when it wakes us, or when the deadline comes.
+    Watch {
+        /// Time left until the deadline.
+        deadline: Option<Duration>,
+    },
+    /// The task failed for a passing reason, or for one that a person must mend: report it and try again.
+    Retry(Failure),
+}
+
+/// How a job ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// Whether it did what it was for.
+    pub succeeded: bool,
+    /// Why.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+}
+
+impl Ending {
+    /// It did what it was for.
+    pub fn success(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            succeeded: true,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// It did not.
+    pub fn failure(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            succeeded: false,
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<Failure> for Ending {
+    fn from(failure: Failure) -> Self {
+        Self::failure(failure.reason, failure.message)
+    }
+}
+
+/// Whether the status says that the job has ended.
+pub fn has_ended(status: &DdbctlDpJobStatus) -> bool {
+    let summary = conditions::find(&status.conditions, ConditionType::Succeeded.as_str());
+    summary.is_some_and(|c| c.status != ConditionStatus::Unknown.as_str())
+}
+
+/// Decides the next step.
+pub fn next(
+    job: &Job,
+    status: &DdbctlDpJobStatus,
+    task: Option<&TaskState<Progress, Output>>,
+    now: Timestamp,
+) -> Step {
+    if has_ended(status) {
+        return Step::Leave;
+    }
+    let begun = status.plan.is_some();
+    let runs = matches!(task, Some(TaskState::Running(_) | TaskState::Stopping(_)));
+    // What a task has achieved counts, whatever was asked meanwhile.
+    if let Some(TaskState::Finished(_, ended)) = task
+        && let Some(step) = after(job, ended)
+    {
+        return step;
+    }
+    let end = |ending: Ending| if runs { Step::Stop } else { Step::Finish(ending) };
+    if job.cancel {
+        return end(Ending::failure(
+            Reason::Cancelled,
+            "cancelled by `spec.cancel`; what was deleted stays deleted",
+        ));
+    }
+    if !begun && job.not_after.is_some_and(|limit| now > limit) {
+        return end(Ending::failure(
+            Reason::Expired,
+            "`notAfter` had passed before the job began; nothing was deleted. Create another DdbctlDpJob if it is still wanted",
+        ));
+    }
+    if job.suspend {
+        return if runs { Step::Stop } else { Step::Rest };
+    }
+    if begun && conditions::is_true(&status.conditions, ConditionType::Suspended.as_str()) {
+        return Step::Resume;
+    }
+    let remaining = job
+        .deadline
+        .zip(status.start_time.as_ref())
+        .map(|(limit, start)| {
+            let elapsed = now.duration_since(start.0).max(SignedDuration::ZERO);
+            limit.saturating_sub(elapsed.unsigned_abs())
+        });
+    if remaining.is_some_and(|left| left.is_zero()) {
+        return end(Ending::failure(
+            Reason::DeadlineExceeded,
+            "`activeDeadlineSeconds` passed before the partition was empty; what was deleted stays deleted",
+        ));
+    }
+    match (runs, begun) {
+        (true, _) => Step::Watch { deadline: remaining },
+        (false, false) => Step::Measure,
+        (false, true) => Step::Delete,
+    }
+}
+
+/// What follows from the end of a task; nothing if it was interrupted.
+fn after(job: &Job, ended: &Ended<Output>) -> Option<Step> {
+    let output = match ended {
+        Ended::Returned(output) => output.as_ref().clone(),
+        Ended::Panicked(message) => Err(Failure {
+            class: Class::Transient,
+            reason: Reason::Retrying,
+            message: format!("the deletion stopped on an internal error ({message}); it is tried again"),
+        }),
+    };
+    match output {
+        Ok(TaskOutput::Measured(measured)) => Some(Step::Record(measured)),
+        Ok(TaskOutput::Deleted(End::Empty)) => Some(Step::Finish(Ending::success(
+            Reason::PartitionEmpty,
+            format!(
+                "a strongly consistent read found nothing left in the partition of table {}",
+                job.target.table_name
+            ),
+        ))),
+        Ok(TaskOutput::Deleted(End::Planned)) => Some(Step::Finish(dry_run_done())),
+        Ok(TaskOutput::Deleted(End::Interrupted) | TaskOutput::Interrupted) => None,
+        Err(failure) if failure.class == Class::Terminal => Some(Step::Finish(failure.into())),
+        Err(failure) => Some(Step::Retry(failure)),
+    }
+}
+
+/// The end of a dry run.
+pub fn dry_run_done() -> Ending {
+    Ending::success(
+        Reason::DryRunCompleted,
+        "the plan stands in `status.plan`; nothing was deleted",
+    )
+}
+
+#[cfg(test)]
+mod tests;

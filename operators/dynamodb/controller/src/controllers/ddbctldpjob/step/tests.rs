@@ -1,0 +1,218 @@
+use std::sync::Arc;
+
+use dynamodb_api::{DdbctlDpJob, DdbctlDpJobSpec, DeletionPlan, RunMode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use reconcile::conditions::DesiredCondition;
+use rstest::rstest;
+
+use super::*;
+
+type Task = TaskState<Progress, Output>;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn job(adjust: impl FnOnce(&mut DdbctlDpJobSpec)) -> Job {
+    let mut spec = DdbctlDpJobSpec {
+        table_name: Some("Orders".into()),
+        partition_value: Some("tenant".into()),
+        ..DdbctlDpJobSpec::default()
+    };
+    adjust(&mut spec);
+    Job::parse(&DdbctlDpJob::new("x", spec)).unwrap()
+}
+
+fn fresh() -> DdbctlDpJobStatus {
+    DdbctlDpJobStatus::default()
+}
+
+fn begun() -> DdbctlDpJobStatus {
+    DdbctlDpJobStatus {
+        plan: Some(DeletionPlan::default()),
+        table_id: Some("id".into()),
+        start_time: Some(Time(at(1000))),
+        ..fresh()
+    }
+}
+
+fn with(mut status: DdbctlDpJobStatus, type_: ConditionType, value: ConditionStatus) -> DdbctlDpJobStatus {
+    let condition = DesiredCondition::new(type_.as_str(), value, "R", "");
+    let _ = conditions::set(&mut status.conditions, condition, None, at(1));
+    status
+}
+
+fn running() -> Option<Task> {
+    Some(TaskState::Running(Progress::default()))
+}
+
+fn finished(output: Output) -> Option<Task> {
+    Some(TaskState::Finished(
+        Progress::default(),
+        Ended::Returned(Arc::new(output)),
+    ))
+}
+
+fn failure(class: Class) -> Failure {
+    Failure {
+        class,
+        reason: Reason::AccessDenied,
+        message: "m".into(),
+    }
+}
+
+fn decide(job: &Job, status: &DdbctlDpJobStatus, task: Option<Task>) -> Step {
+    next(job, status, task.as_ref(), at(2000))
+}
+
+#[test]
+fn a_job_is_measured_then_recorded_then_deleted_then_done() {
+    let plain = job(|_| {});
+    assert_eq!(decide(&plain, &fresh(), None), Step::Measure);
+    assert_eq!(
+        decide(&plain, &fresh(), running()),
+        Step::Watch { deadline: None }
+    );
+    let schema = dynamodb_api::KeySchema {
+        partition_key: dynamodb_api::KeySchemaElement {
+            name: "pk".into(),
+            kind: dynamodb_api::AttributeType::S,
+        },
+        sort_key: None,
+    };
+    let measured = Measured {
+        table_id: "id".into(),
+        key_schema: schema,
+        plan: DeletionPlan::default(),
+    };
+    let output = Ok(TaskOutput::Measured(Box::new(measured.clone())));
+    assert_eq!(
+        decide(&plain, &fresh(), finished(output)),
+        Step::Record(Box::new(measured))
+    );
+    assert_eq!(decide(&plain, &begun(), None), Step::Delete);
+    let step = decide(&plain, &begun(), finished(Ok(TaskOutput::Deleted(End::Empty))));
+    assert!(
+        matches!(
+            step,
+            Step::Finish(Ending {
+                succeeded: true,
+                reason: Reason::PartitionEmpty,
+                ..
+            })
+        ),
+        "{step:?}"
+    );
+}
+
+#[test]
+fn an_ended_job_is_left_alone_whatever_its_spec_says_now() {
+    for value in [ConditionStatus::True, ConditionStatus::False] {
+        let ended = with(begun(), ConditionType::Succeeded, value);
+        for job in [
+            job(|_| {}),
+            job(|spec| spec.cancel = true),
+            job(|spec| spec.suspend = true),
+        ] {
+            assert_eq!(decide(&job, &ended, None), Step::Leave);
+        }
+    }
+}
+
+#[rstest]
+#[case::cancel(job(|spec| spec.cancel = true), Reason::Cancelled)]
+#[case::deadline(job(|spec| spec.active_deadline_seconds = Some(999)), Reason::DeadlineExceeded)]
+fn what_ends_a_job_stops_its_task_first(#[case] job: Job, #[case] reason: Reason) {
+    assert_eq!(decide(&job, &begun(), running()), Step::Stop);
+    let interrupted = finished(Ok(TaskOutput::Deleted(End::Interrupted)));
+    for task in [interrupted, None] {
+        let Step::Finish(ending) = decide(&job, &begun(), task) else {
+            panic!("not finished")
+        };
+        assert_eq!((ending.succeeded, ending.reason), (false, reason));
+    }
+}
+
+#[test]
+fn suspension_stops_rests_and_resumes_with_a_new_start_time() {
+    let suspended = job(|spec| spec.suspend = true);
+    assert_eq!(decide(&suspended, &begun(), running()), Step::Stop);
+    assert_eq!(decide(&suspended, &begun(), None), Step::Rest);
+    let resting = with(begun(), ConditionType::Suspended, ConditionStatus::True);
+    // The deadline would have passed: it does not count while at rest.
+    let resumed = job(|spec| spec.active_deadline_seconds = Some(10));
+    assert_eq!(decide(&resumed, &resting, None), Step::Resume);
+    assert_eq!(
+        decide(&job(|spec| spec.suspend = true), &fresh(), None),
+        Step::Rest
+    );
+}
+
+#[test]
+fn not_after_keeps_a_job_from_beginning_and_only_from_that() {
+    let late = job(|spec| spec.not_after = Some(Time(at(1999))));
+    let step = decide(&late, &fresh(), None);
+    assert!(
+        matches!(
+            step,
+            Step::Finish(Ending {
+                succeeded: false,
+                reason: Reason::Expired,
+                ..
+            })
+        ),
+        "{step:?}"
+    );
+    assert_eq!(decide(&late, &begun(), None), Step::Delete);
+    assert_eq!(
+        decide(&job(|spec| spec.not_after = Some(Time(at(2001)))), &fresh(), None),
+        Step::Measure
+    );
+}
+
+#[test]
+fn a_result_counts_even_if_the_job_was_cancelled_meanwhile() {
+    let cancelled = job(|spec| spec.cancel = true);
+    let step = decide(
+        &cancelled,
+        &begun(),
+        finished(Ok(TaskOutput::Deleted(End::Empty))),
+    );
+    assert!(
+        matches!(step, Step::Finish(Ending { succeeded: true, .. })),
+        "{step:?}"
+    );
+}
+
+#[test]
+fn failures_end_the_job_only_if_the_spec_must_change() {
+    let plain = job(|_| {});
+    assert!(matches!(
+        decide(&plain, &begun(), finished(Err(failure(Class::Terminal)))),
+        Step::Finish(_)
+    ));
+    for class in [Class::Transient, Class::Denied] {
+        assert_eq!(
+            decide(&plain, &begun(), finished(Err(failure(class)))),
+            Step::Retry(failure(class))
+        );
+    }
+    let panicked = Some(TaskState::Finished(
+        Progress::default(),
+        Ended::Panicked("boom".into()),
+    ));
+    assert!(matches!(decide(&plain, &begun(), panicked), Step::Retry(f) if f.class == Class::Transient));
+}
+
+#[test]
+fn the_deadline_is_what_is_left_of_it() {
+    let limited = job(|spec| spec.active_deadline_seconds = Some(1500));
+    assert_eq!(
+        decide(&limited, &begun(), running()),
+        Step::Watch {
+            deadline: Some(Duration::from_secs(500))
+        }
+    );
+    let dry = job(|spec| spec.mode = RunMode::DryRun);
+    assert!(dry.is_dry_run());
+}
