@@ -25,6 +25,7 @@ use crate::status::DdbctlDpJobStatus;
     namespaced,
     status = "DdbctlDpJobStatus",
     derive = "PartialEq",
+    derive = "Default",
     doc = "Deletes one partition of a DynamoDB table, and proves that it is empty.",
     printcolumn(
         name = "Table",

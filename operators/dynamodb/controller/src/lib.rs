@@ -1,1 +1,11 @@
 //! The operator.
+
+pub mod connection;
+pub mod controllers;
+pub mod credentials;
+pub mod endpoint;
+pub mod manager;
+pub mod metrics;
+pub mod partition;
+pub mod policy;
+pub mod sabotage;

@@ -1,0 +1,341 @@
+//! Rounds: delete what is there, look whether anything is left, begin again if so.
+//!
+//! # Guarantees
+//! - [`End::Empty`] is reported only after a strongly consistent read found nothing in the range, on the very table
+//!   that the run began with.
+//! - When a round ends, for whatever reason, no request is in flight.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use dynamodb_api::Reason;
+use parking_lot::Mutex;
+use rand::RngExt as _;
+use reconcile::Class;
+use tokio::task::JoinSet;
+
+use super::{
+    error::{Failure, Problem},
+    range::SortRange,
+    request::{End, Finished, Progress, Stage},
+    run::{Run, Verdict, as_f64, milli},
+    segment::{Ended, Frontier, Piece, Segment},
+    slots::Slot,
+    source::PageQuery,
+    survey,
+    table::{check_pin, describe},
+};
+use crate::sabotage;
+
+/// Passes that may find the partition not empty before somebody must be writing to it.
+const PASSES: u32 = 10;
+/// How often the progress is told.
+const TELL_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the table is looked at while items are deleted from it.
+const GUARD_INTERVAL: Duration = Duration::from_secs(2);
+/// Longest pause between rounds.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How much, in WCU per second, all ranges of a run grow by first after a cut.
+const RUN_STEP: f64 = 200.0;
+/// Ranges in a row that turn out empty before dividing is given up.
+const MISSES: u32 = 16;
+
+/// Deletes `range`, beginning with `pieces` of it, until it is empty.
+pub(crate) async fn delete(
+    run: &Arc<Run>,
+    range: &SortRange,
+    mut pieces: Vec<Piece>,
+    planned: Option<u64>,
+) -> Result<Finished, Failure> {
+    let mut teller = Teller { planned, round: 0, trouble: None };
+    let (mut idle, mut passes) = (0, 0);
+    loop {
+        teller.round += 1;
+        let before = run.totals.snapshot().keys_acknowledged;
+        run.begin_round();
+        let left = Sweep::new(run, &mut teller, pieces).guarded().await;
+        if run.is_interrupted() {
+            teller.tell(run, Stage::Deleting);
+            return Ok(Finished { end: End::Interrupted, totals: run.totals(), rounds: teller.round });
+        }
+        let verdict = match run.take_verdict() {
+            Some(verdict) => Err(verdict),
+            None => {
+                teller.tell(run, Stage::Verifying);
+                verify(run, range).await
+            }
+        };
+        teller.trouble = match verdict {
+            Ok(true) => {
+                teller.tell(run, Stage::Verifying);
+                return Ok(Finished { end: End::Empty, totals: run.totals(), rounds: teller.round });
+            }
+            Ok(false) => {
+                passes += 1;
+                Some("items are left, or appeared meanwhile".to_owned())
+            }
+            Err(Verdict::Final(failure)) => return Err(failure),
+            Err(Verdict::Passing(problem)) => Some(problem.into_failure(&run.request.table).message),
+        };
+        idle = if run.totals.snapshot().keys_acknowledged > before { 0 } else { idle + 1 };
+        give_up(run, &teller, idle, passes)?;
+        teller.tell(run, Stage::Retrying);
+        rest(run, idle.max(passes / 2)).await;
+        pieces = if left.is_empty() { vec![Piece { range: range.clone(), marks: [].into() }] } else { left };
+    }
+}
+
+fn give_up(run: &Run, teller: &Teller, idle: u32, passes: u32) -> Result<(), Failure> {
+    let table = &run.request.table;
+    let trouble = teller.trouble.as_deref().unwrap_or_default();
+    if passes >= PASSES {
+        return Err(Failure::terminal(
+            Reason::PartitionNotEmpty,
+            format!("after {PASSES} passes the partition of table '{table}' is still not empty: somebody writes to it; stop the writers, then create the job again"),
+        ));
+    }
+    if idle > run.request.backoff_limit {
+        return Err(Failure {
+            class: Class::Terminal,
+            reason: Reason::BackoffLimitExceeded,
+            message: format!("{idle} rounds in a row deleted nothing from table '{table}', `backoffLimit` is {}; the last one: {trouble}",
+                run.request.backoff_limit),
+        });
+    }
+    Ok(())
+}
+
+/// Waits between rounds: full jitter, doubling with each round that brought nothing.
+async fn rest(run: &Run, attempt: u32) {
+    let longest = Duration::from_millis(250).saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE);
+    let pause = longest.mul_f64(rand::rng().random_range(0.0..=1.0));
+    tokio::select! {
+        () = run.control.cancel.cancelled() => {}
+        () = run.control.clock.sleep(pause) => {}
+    }
+}
+
+/// Whether nothing is left in the range of the table that the run began with.
+async fn verify(run: &Run, range: &SortRange) -> Result<bool, Verdict> {
+    if sabotage::active(sabotage::SKIP_VERIFY) {
+        return Ok(true);
+    }
+    let passing = |problem: Problem| {
+        if problem.is_passing() {
+            Verdict::Passing(problem)
+        } else {
+            Verdict::Final(problem.into_failure(&run.request.table))
+        }
+    };
+    let mut query = PageQuery {
+        consistent: !sabotage::active(sabotage::EVENTUAL_VERIFY),
+        // A bound that is itself left out may be the first to be read.
+        limit: Some(2),
+        ..PageQuery::of(range.clone())
+    };
+    loop {
+        let page = survey::read(run, &query).await.map_err(passing)?;
+        if !page.keys.is_empty() {
+            return Ok(false);
+        }
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break,
+        }
+    }
+    same_table(run).await.map(|()| true)
+}
+
+async fn same_table(run: &Run) -> Result<(), Verdict> {
+    let pinned = run.source.table().id.clone();
+    let judged = match describe(run.source.client(), &run.request.table).await {
+        Ok(table) => check_pin(&table, Some(&pinned)),
+        Err(failure) => Err(failure),
+    };
+    match judged {
+        Ok(()) => Ok(()),
+        Err(Failure { class: Class::Transient, message, .. }) => Err(Verdict::Passing(Problem {
+            kind: super::error::Kind::Transient,
+            operation: "DescribeTable",
+            code: None,
+            message,
+        })),
+        Err(failure) => Err(Verdict::Final(failure)),
+    }
+}
+
+/// Tells the progress.
+struct Teller {
+    planned: Option<u64>,
+    round: u32,
+    trouble: Option<String>,
+}
+
+impl Teller {
+    fn tell(&self, run: &Run, stage: Stage) {
+        let (throttled, bottleneck, items, wcu) = run.pulse();
+        let progress = Progress {
+            stage,
+            round: self.round,
+            totals: run.totals(),
+            planned_items: self.planned,
+            items_per_second: milli(items) / 1000,
+            wcu_per_second: milli(wcu) / 1000,
+            throttled,
+            bottleneck,
+            trouble: self.trouble.clone(),
+        };
+        run.control.progress.send_if_modified(|told| {
+            let changed = *told != progress;
+            *told = progress;
+            changed
+        });
+    }
+}
+
+/// One pass over the range, by several workers.
+struct Sweep<'a> {
+    run: &'a Arc<Run>,
+    teller: &'a mut Teller,
+    queue: VecDeque<Piece>,
+    active: HashMap<u64, Arc<Mutex<Frontier>>>,
+    workers: JoinSet<(u64, Ended)>,
+    most: usize,
+    next_id: u64,
+    misses: u32,
+}
+
+impl<'a> Sweep<'a> {
+    fn new(run: &'a Arc<Run>, teller: &'a mut Teller, pieces: Vec<Piece>) -> Self {
+        let most = usize::try_from(survey::segments(run, u64::MAX)).unwrap_or(1);
+        Self {
+            run,
+            teller,
+            queue: pieces.into(),
+            active: HashMap::new(),
+            workers: JoinSet::new(),
+            most,
+            next_id: 0,
+            misses: 0,
+        }
+    }
+
+    /// Sweeps while the table is watched; returns what is left undone.
+    async fn guarded(self) -> Vec<Piece> {
+        let run = self.run;
+        let guard = async {
+            loop {
+                run.control.clock.sleep(GUARD_INTERVAL).await;
+                if let Err(verdict @ Verdict::Final(_)) = same_table(run).await {
+                    run.end_round(verdict);
+                    return;
+                }
+            }
+        };
+        let sweep = self.sweep();
+        tokio::pin!(guard, sweep);
+        tokio::select! {
+            left = &mut sweep => left,
+            () = &mut guard => sweep.await,
+        }
+    }
+
+    async fn sweep(mut self) -> Vec<Piece> {
+        let stop = self.run.stop_token();
+        let mut left = Vec::new();
+        loop {
+            if stop.is_cancelled() {
+                left.extend(self.queue.drain(..));
+            } else {
+                self.employ().await;
+            }
+            self.teller.tell(self.run, Stage::Deleting);
+            if self.workers.is_empty() {
+                left.extend(self.queue.drain(..));
+                return left;
+            }
+            tokio::select! {
+                Some(joined) = self.workers.join_next() => left.extend(self.take_back(joined, stop.is_cancelled())),
+                () = self.run.control.clock.sleep(TELL_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Gives work to as many workers as there are slots and pieces for.
+    async fn employ(&mut self) {
+        let stop = self.run.stop_token();
+        while self.active.len() < self.most {
+            let Some(piece) = self.queue.pop_front().or_else(|| self.divide()) else { return };
+            let slot = if self.active.is_empty() {
+                tokio::select! {
+                    () = stop.cancelled() => None,
+                    slot = self.run.slots.acquire() => slot,
+                }
+            } else {
+                self.run.slots.spare()
+            };
+            match slot {
+                Some(slot) => self.begin(piece, slot),
+                None => return self.queue.push_front(piece),
+            }
+        }
+    }
+
+    fn begin(&mut self, piece: Piece, slot: Slot) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let frontier = Arc::new(Mutex::new(Frontier::new(piece)));
+        self.active.insert(id, Arc::clone(&frontier));
+        // A second pass has little to find, and must not overlook it.
+        let consistent = self.teller.round > 1;
+        let step = RUN_STEP / as_f64(self.active.len() + self.queue.len());
+        let segment = Segment::new(Arc::clone(self.run), frontier, consistent, step);
+        self.workers.spawn(async move { (id, segment.work(slot).await) });
+    }
+
+    /// Half of what the busiest worker has ahead.
+    fn divide(&mut self) -> Option<Piece> {
+        if self.misses >= MISSES {
+            return None;
+        }
+        let alphabet = self.run.alphabet.lock();
+        let least = self.run.request.tuning.page_keys / 2;
+        let mut frontiers: Vec<_> = self.active.values().collect();
+        frontiers.sort_by_cached_key(|frontier| std::cmp::Reverse(frontier.lock().weight()));
+        frontiers.into_iter().find_map(|frontier| {
+            let mut frontier = frontier.lock();
+            let ceiling = alphabet.highest().cloned();
+            frontier.give_half(ceiling.as_ref(), least, |low, high| alphabet.between(low, high, 1, 2))
+        })
+    }
+
+    /// Takes note of how a worker ended; what it left is done later in the round, or in the next.
+    fn take_back(&mut self, joined: Result<(u64, Ended), tokio::task::JoinError>, stopping: bool) -> Option<Piece> {
+        let (id, ended) = match joined {
+            Ok(result) => result,
+            Err(error) => {
+                self.run.end_round(Verdict::Final(Failure {
+                    class: Class::Transient,
+                    reason: Reason::Retrying,
+                    message: format!("a worker broke off: {error}"),
+                }));
+                return None;
+            }
+        };
+        self.active.remove(&id);
+        match ended {
+            Ended::Done { found } => {
+                self.misses = if found == 0 { self.misses + 1 } else { 0 };
+                None
+            }
+            Ended::Left(piece) if stopping => Some(piece),
+            Ended::Left(piece) => {
+                self.queue.push_back(piece);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! What all ranges of a run share: totals, limits, the right to send, and the requests themselves.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, ReturnConsumedCapacity, WriteRequest};
+use dynamodb_api::Reason;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bottleneck::Bottleneck,
+    budget::Share,
+    error::{Failure, Kind, Problem, classify},
+    interpolation::Alphabet,
+    key::Key,
+    ledger::Entry,
+    pace::{Meter, Pace},
+    request::{Control, Request, Totals},
+    slots::Slots,
+    source::Source,
+};
+use crate::sabotage;
+
+/// Keys in one request: DynamoDB's limit.
+pub(crate) const BATCH: usize = 25;
+/// Requests in a row, over all ranges, that may fail without a success between them before the round is given up.
+const FAILURES_IN_A_ROW: u32 = 12;
+/// No wait for capacity lasts longer than this without looking again: limits may have changed.
+const RECHECK: Duration = Duration::from_millis(250);
+/// For how long a throttle counts as present.
+const THROTTLE_MEMORY: Duration = Duration::from_secs(10);
+
+/// The state of one run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) source: Source,
+    pub(crate) request: Request,
+    pub(crate) control: Control,
+    pub(crate) share: Share,
+    pub(crate) slots: Slots,
+    pub(crate) totals: Counters,
+    pub(crate) alphabet: Mutex<Alphabet>,
+    in_flight: Arc<Semaphore>,
+    /// Cancelled when this round must end: by the caller, the fence, or a problem.
+    pub(crate) stop: Mutex<CancellationToken>,
+    verdict: Mutex<Option<Verdict>>,
+    fenced: AtomicBool,
+    failures_in_a_row: AtomicU32,
+    /// Mean WCU of one deletion, in thousandths, as answers showed it.
+    item_wcu_milli: AtomicU64,
+    throttling: Mutex<Throttling>,
+}
+
+/// Why a round ended early.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    /// Another round may help.
+    Passing(Problem),
+    /// No other round can help.
+    Final(Failure),
+}
+
+/// Totals that many tasks add to.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) keys_read: AtomicU64,
+    pub(crate) keys_acknowledged: AtomicU64,
+    pub(crate) unprocessed_retries: AtomicU64,
+    pub(crate) throttles: AtomicU64,
+    pub(crate) rcu_milli: AtomicU64,
+    pub(crate) wcu_milli: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Throttling {
+    last: Option<Duration>,
+    bottleneck: Option<Bottleneck>,
+    items: Meter,
+    wcu: Meter,
+}
+
+/// What a batch came back with.
+pub(crate) struct Answer {
+    pub(crate) acknowledged: Vec<Entry>,
+    pub(crate) unprocessed: Vec<Entry>,
+    pub(crate) wcu: f64,
+}
+
+/// The right to send one batch, with what was reserved for it.
+pub(crate) struct Admission {
+    _permit: OwnedSemaphorePermit,
+    /// Keys that may be sent.
+    pub(crate) keys: usize,
+    /// WCU per key, as expected.
+    pub(crate) wcu_per_key: f64,
+}
+
+impl Counters {
+    pub(crate) fn snapshot(&self) -> Totals {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            keys_read: get(&self.keys_read),
+            keys_acknowledged: get(&self.keys_acknowledged),
+            unprocessed_retries: get(&self.unprocessed_retries),
+            throttles: get(&self.throttles),
+            rcu_milli: get(&self.rcu_milli),
+            wcu_milli: get(&self.wcu_milli),
+        }
+    }
+
+    pub(crate) fn add(counter: &AtomicU64, amount: usize) {
+        counter.fetch_add(u64::try_from(amount).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_capacity(counter: &AtomicU64, units: f64) {
+        counter.fetch_add(milli(units), Ordering::Relaxed);
+    }
+}
+
+/// Capacity units in thousandths.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the type's range")]
+pub(crate) fn milli(units: f64) -> u64 {
+    (units * 1000.0).round().clamp(0.0, 1e15) as u64
+}
+
+impl Run {
+    pub(crate) fn new(source: Source, request: Request, control: Control, share: Share, slots: Slots) -> Self {
+        let now = control.clock.elapsed();
+        Self {
+            source,
+            in_flight: Arc::new(Semaphore::new(request.tuning.max_in_flight.max(1))),
+            stop: Mutex::new(control.cancel.child_token()),
+            request,
+            control,
+            share,
+            slots,
+            totals: Counters::default(),
+            alphabet: Mutex::default(),
+            verdict: Mutex::new(None),
+            fenced: AtomicBool::new(false),
+            failures_in_a_row: AtomicU32::new(0),
+            item_wcu_milli: AtomicU64::new(1000),
+            throttling: Mutex::new(Throttling {
+                last: None,
+                bottleneck: None,
+                items: Meter::new(now),
+                wcu: Meter::new(now),
+            }),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.control.clock.elapsed()
+    }
+
+    /// What was done, earlier runs included.
+    pub(crate) fn totals(&self) -> Totals {
+        self.request.earlier + self.totals.snapshot()
+    }
+
+    /// The token that ends the present round.
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.stop.lock().clone()
+    }
+
+    /// Begins a round: forgets what ended the last one.
+    pub(crate) fn begin_round(&self) {
+        *self.stop.lock() = self.control.cancel.child_token();
+        *self.verdict.lock() = None;
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends the round; the first verdict stands, except that a final one replaces a passing one.
+    pub(crate) fn end_round(&self, verdict: Verdict) {
+        let mut standing = self.verdict.lock();
+        if !matches!(*standing, Some(Verdict::Final(_))) {
+            *standing = Some(verdict);
+        }
+        drop(standing);
+        self.stop.lock().cancel();
+    }
+
+    pub(crate) fn take_verdict(&self) -> Option<Verdict> {
+        self.verdict.lock().take()
+    }
+
+    /// Whether the caller, or the fence, wants the run to end.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.fenced.load(Ordering::Relaxed) || self.control.cancel.is_cancelled()
+    }
+
+    /// Judges a failed request: whether to try it again (`true`), or whether the round ends.
+    pub(crate) fn survives(&self, problem: &Problem) -> bool {
+        if let Kind::Throttled(bottleneck) = &problem.kind {
+            self.note_throttle(bottleneck.as_ref());
+            return true;
+        }
+        if problem.is_passing() {
+            let failures = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+            if failures >= FAILURES_IN_A_ROW {
+                self.end_round(Verdict::Passing(problem.clone()));
+            }
+            return failures < FAILURES_IN_A_ROW;
+        }
+        self.end_round(Verdict::Final(problem.clone().into_failure(&self.request.table)));
+        false
+    }
+
+    pub(crate) fn note_success(&self) {
+        self.failures_in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_throttle(&self, bottleneck: Option<&Bottleneck>) {
+        let now = self.now();
+        let mut throttling = self.throttling.lock();
+        throttling.last = Some(now);
+        if let Some(bottleneck) = bottleneck {
+            throttling.bottleneck = Some(bottleneck.clone());
+        }
+    }
+
+    /// Whether throttled lately, by what, and the rates of items and WCU per second.
+    pub(crate) fn pulse(&self) -> (bool, Option<Bottleneck>, f64, f64) {
+        let now = self.now();
+        let mut throttling = self.throttling.lock();
+        let throttled = throttling.last.is_some_and(|last| now.saturating_sub(last) < THROTTLE_MEMORY);
+        if !throttled {
+            throttling.bottleneck = None;
+        }
+        (throttled, throttling.bottleneck.clone(), throttling.items.rate(now), throttling.wcu.rate(now))
+    }
+
+    /// Waits until a batch of this pace may be sent: capacity first, then a place among the requests in flight.
+    /// `None` when the round ends meanwhile.
+    pub(crate) async fn admit(&self, pace: &Mutex<Pace>, stop: &CancellationToken) -> Option<Admission> {
+        loop {
+            let limit = self.wcu_limit();
+            let now = self.now();
+            let wait = self.share.wait(limit, now).max(pace.lock().wait(now));
+            if wait.is_zero() {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = self.control.clock.sleep(wait.min(RECHECK)) => {}
+            }
+        }
+        let permit = tokio::select! {
+            () = stop.cancelled() => return None,
+            permit = Arc::clone(&self.in_flight).acquire_owned() => permit.ok()?,
+        };
+        let wcu_per_key = thousandths(self.item_wcu_milli.load(Ordering::Relaxed));
+        Some(Admission { _permit: permit, keys: batch_size(self.wcu_limit(), wcu_per_key), wcu_per_key })
+    }
+
+    fn wcu_limit(&self) -> Option<u32> {
+        if sabotage::active(sabotage::IGNORE_BUDGET) {
+            return None;
+        }
+        *self.control.max_wcu.borrow()
+    }
+
+    /// Whether the limits of the job allow `keys` more deletions; if not, the round ends for good.
+    pub(crate) fn within_limits(&self, keys: usize) -> bool {
+        let totals = self.totals();
+        let keys = u64::try_from(keys).unwrap_or(0);
+        let over_items = self.request.max_items.is_some_and(|max| totals.keys_acknowledged + keys > max);
+        let over_wcu = self.request.max_wcu_total.is_some_and(|max| totals.wcu_milli >= max.saturating_mul(1000));
+        if over_items || over_wcu {
+            let which = if over_items { "limits.maxItems" } else { "limits.maxWcuTotal" };
+            self.end_round(Verdict::Final(Failure::terminal(
+                Reason::LimitExceeded,
+                format!("the deletion stopped at `{which}` with items left in the partition; raise the limit in another DdbctlDpJob to go on"),
+            )));
+        }
+        !(over_items || over_wcu)
+    }
+
+    /// Sends one batch. The fence is asked last, immediately before; `Err(None)` means that nothing was sent.
+    pub(crate) async fn send(&self, entries: Vec<Entry>) -> (Vec<Entry>, Result<Answer, Option<Problem>>) {
+        if !(self.control.fence)() && !sabotage::active(sabotage::IGNORE_FENCE) {
+            self.fenced.store(true, Ordering::Relaxed);
+            self.stop.lock().cancel();
+            return (entries, Err(None));
+        }
+        let table = &self.source.table().name;
+        let request = self
+            .source
+            .client()
+            .batch_write_item()
+            .request_items(table, entries.iter().filter_map(|entry| self.deletion(&entry.key)).collect())
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let output = match request.send().await {
+            Ok(output) => output,
+            Err(error) => return (entries, Err(Some(classify("BatchWriteItem", &error)))),
+        };
+        let wcu = output.consumed_capacity().iter().filter_map(|capacity| capacity.capacity_units()).sum::<f64>();
+        let unprocessed = output
+            .unprocessed_items()
+            .and_then(|tables| tables.values().next())
+            .map_or(&[][..], Vec::as_slice)
+            .iter()
+            .filter_map(|write| write.delete_request())
+            .filter_map(|delete| self.source.read_key(delete.key()))
+            .collect::<Vec<Key>>();
+        let (unprocessed, acknowledged): (Vec<_>, Vec<_>) = if unprocessed.is_empty() {
+            (Vec::new(), entries)
+        } else {
+            entries.into_iter().partition(|entry| unprocessed.contains(&entry.key))
+        };
+        (Vec::new(), Ok(Answer { acknowledged, unprocessed, wcu }))
+    }
+
+    fn deletion(&self, key: &Key) -> Option<WriteRequest> {
+        let primary: HashMap<String, AttributeValue> = self.source.primary_key(key);
+        let delete = DeleteRequest::builder().set_key(Some(primary)).build().ok()?;
+        Some(WriteRequest::builder().delete_request(delete).build())
+    }
+
+    /// Adds what an answer says to totals and rates.
+    pub(crate) fn record(&self, answer: &Answer) {
+        let acknowledged = answer.acknowledged.len();
+        Counters::add(&self.totals.keys_acknowledged, acknowledged);
+        Counters::add(&self.totals.unprocessed_retries, answer.unprocessed.len());
+        Counters::add_capacity(&self.totals.wcu_milli, answer.wcu);
+        let now = self.now();
+        let mut throttling = self.throttling.lock();
+        throttling.items.add(as_f64(acknowledged), now);
+        throttling.wcu.add(answer.wcu, now);
+        drop(throttling);
+        if acknowledged > 0 && answer.wcu > 0.0 {
+            let seen = milli(answer.wcu / as_f64(acknowledged)).max(1);
+            let before = self.item_wcu_milli.load(Ordering::Relaxed);
+            self.item_wcu_milli.store((before * 7 + seen) / 8, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Keys for one batch: with a low limit fewer, so that a batch is worth about a second of it.
+fn batch_size(limit: Option<u32>, wcu_per_key: f64) -> usize {
+    let Some(limit) = limit else { return BATCH };
+    (1..BATCH).find(|keys| as_f64(*keys + 1) * wcu_per_key > f64::from(limit)).unwrap_or(BATCH)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of keys are far below 2^52")]
+pub(crate) fn as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "capacity of one item is far below 2^52")]
+fn thousandths(milli: u64) -> f64 {
+    (milli.max(1) as f64) / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_limit_makes_small_batches() {
+        assert_eq!(batch_size(None, 1.0), 25);
+        assert_eq!(batch_size(Some(1000), 1.0), 25);
+        assert_eq!(batch_size(Some(10), 1.0), 10);
+        assert_eq!(batch_size(Some(1), 1.0), 1);
+        assert_eq!(batch_size(Some(1), 400.0), 1);
+    }
+
+    #[test]
+    fn capacity_is_counted_in_thousandths() {
+        assert_eq!(milli(0.5), 500);
+        assert_eq!(milli(-1.0), 0);
+        assert_eq!(milli(f64::INFINITY), 1_000_000_000_000_000);
+    }
+}

@@ -1,0 +1,274 @@
+//! What there is to know about the table before anything is planned.
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoveryStatus,
+            ScalarAttributeType, TableDescription, TableStatus},
+};
+use dynamodb_api::{AttributeType, IndexSummary, Reason};
+use reconcile::Class;
+
+use super::{
+    error::{Failure, Problem, classify},
+    key::{Key, MAX_PARTITION_KEY},
+    range::SortRange,
+    request::Request,
+};
+use crate::sabotage;
+
+/// A key attribute of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyAttribute {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: AttributeType,
+}
+
+/// The table as DynamoDB describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Its id: another table of the same name has another one. Empty if the server tells none.
+    pub id: String,
+    /// The partition key.
+    pub partition_key: KeyAttribute,
+    /// The sort key, if the table has one.
+    pub sort_key: Option<KeyAttribute>,
+    /// Its indexes.
+    pub indexes: Vec<IndexSummary>,
+    /// Whether each deletion is also written to a stream.
+    pub streams: bool,
+    /// Replicas in other regions.
+    pub replicas: usize,
+    /// Provisioned write capacity; `None` for on-demand tables.
+    pub provisioned_wcu: Option<u64>,
+    /// Write units per second that the table can take at once, if DynamoDB says.
+    pub warm_wcu: Option<u64>,
+}
+
+impl Table {
+    /// Whether all items of a partition share one physical partition for ever: so it is with a local index.
+    pub fn has_local_index(&self) -> bool {
+        self.indexes.iter().any(|index| index.local)
+    }
+}
+
+/// The table and what the request means on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preflight {
+    /// The table.
+    pub table: Table,
+    /// The partition key's value.
+    pub partition: Key,
+    /// The sort keys to delete.
+    pub range: SortRange,
+}
+
+/// Looks at the table and checks the request against it. Reads only.
+///
+/// # Errors
+/// Fails with the reason that the conditions show: `TableNotFound`, `TableReplaced`, `TableUnavailable`,
+/// `KeyTypeMismatch`, `PartitionValueInvalid`, `SortKeyInvalid`, `PointInTimeRecoveryDisabled`, or what
+/// [`Problem::into_failure`] says.
+pub async fn preflight(client: &Client, request: &Request) -> Result<Preflight, Failure> {
+    let table = describe(client, &request.table).await?;
+    check_pin(&table, request.table_id.as_deref())?;
+    let preflight = resolve(table, request)?;
+    if request.require_point_in_time_recovery {
+        require_recovery(client, &request.table).await?;
+    }
+    Ok(preflight)
+}
+
+/// Fetches the table's description.
+pub(crate) async fn describe(client: &Client, name: &str) -> Result<Table, Failure> {
+    let problem = match client.describe_table().table_name(name).send().await {
+        Ok(output) => match output.table() {
+            Some(description) => return read(name, description),
+            None => Problem {
+                kind: super::error::Kind::Rejected,
+                operation: "DescribeTable",
+                code: None,
+                message: "the answer describes no table".to_owned(),
+            },
+        },
+        Err(error) => classify("DescribeTable", &error),
+    };
+    Err(problem.into_failure(name))
+}
+
+/// Refuses another table than the one that the job began with.
+pub(crate) fn check_pin(table: &Table, pinned: Option<&str>) -> Result<(), Failure> {
+    match pinned {
+        Some(pinned) if pinned != table.id && !sabotage::active(sabotage::FORGET_TABLE_ID_PIN) => {
+            Err(Failure::terminal(
+                Reason::TableReplaced,
+                format!(
+                    "table '{}' was dropped and created again since the job began (its id was {pinned}, now it is {}); nothing is deleted from the new one: create another DdbctlDpJob if that is wanted",
+                    table.name, table.id
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn resolve(table: Table, request: &Request) -> Result<Preflight, Failure> {
+    let kind = table.partition_key.kind;
+    if let Some(asserted) = request.key_type.filter(|asserted| *asserted != kind) {
+        return Err(Failure::terminal(
+            Reason::KeyTypeMismatch,
+            format!(
+                "the partition key '{}' of table '{}' has type {}, `keyType` says {}",
+                table.partition_key.name, table.name, kind.as_str(), asserted.as_str()
+            ),
+        ));
+    }
+    let partition = Key::parse(kind, &request.partition_value, MAX_PARTITION_KEY).map_err(|error| {
+        Failure::terminal(
+            Reason::PartitionValueInvalid,
+            format!("`partitionValue` {error} (the partition key '{}' of table '{}' has type {})",
+                table.partition_key.name, table.name, kind.as_str()),
+        )
+    })?;
+    let range = match (&request.sort_key, &table.sort_key) {
+        (None, _) => SortRange::ALL,
+        (Some(_), None) => {
+            return Err(Failure::terminal(
+                Reason::SortKeyInvalid,
+                format!("table '{}' has no sort key: remove `sortKey`", table.name),
+            ));
+        }
+        (Some(predicate), Some(attribute)) => SortRange::from_predicate(predicate, attribute.kind).map_err(|error| {
+            Failure::terminal(
+                Reason::SortKeyInvalid,
+                format!("{error} (the sort key '{}' of table '{}' has type {})",
+                    attribute.name, table.name, attribute.kind.as_str()),
+            )
+        })?,
+    };
+    Ok(Preflight { table, partition, range })
+}
+
+async fn require_recovery(client: &Client, name: &str) -> Result<(), Failure> {
+    let answer = client.describe_continuous_backups().table_name(name).send().await;
+    let output = answer.map_err(|error| classify("DescribeContinuousBackups", &error).into_failure(name))?;
+    let enabled = output
+        .continuous_backups_description()
+        .and_then(|backups| backups.point_in_time_recovery_description())
+        .and_then(|recovery| recovery.point_in_time_recovery_status())
+        .is_some_and(|status| *status == PointInTimeRecoveryStatus::Enabled);
+    if enabled {
+        return Ok(());
+    }
+    Err(Failure::terminal(
+        Reason::PointInTimeRecoveryDisabled,
+        format!("table '{name}' has no point-in-time recovery and `requirePointInTimeRecovery` asks for it: enable it on the table, then create the job again"),
+    ))
+}
+
+fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
+    match description.table_status() {
+        None | Some(TableStatus::Active | TableStatus::Updating) => {}
+        Some(status) => {
+            return Err(Failure {
+                class: Class::Waiting,
+                reason: Reason::TableUnavailable,
+                message: format!("table '{name}' is {status}: it must be ACTIVE"),
+            });
+        }
+    }
+    let key = |wanted| key_attribute(description.key_schema(), description.attribute_definitions(), &wanted);
+    let partition_key = key(KeyType::Hash).ok_or_else(|| {
+        Failure::terminal(Reason::RequestRejected, format!("the description of table '{name}' names no partition key"))
+    })?;
+    let on_demand = description
+        .billing_mode_summary()
+        .is_some_and(|billing| billing.billing_mode() == Some(&BillingMode::PayPerRequest));
+    let provisioned = description.provisioned_throughput().and_then(|p| p.write_capacity_units());
+    let units = |units: i64| u64::try_from(units).ok().filter(|units| *units > 0);
+    let streams = description.stream_specification().is_some_and(|streams| streams.stream_enabled());
+    Ok(Table {
+        name: name.to_owned(),
+        id: description.table_id().unwrap_or_default().to_owned(),
+        partition_key,
+        sort_key: key(KeyType::Range),
+        indexes: indexes(description),
+        streams,
+        replicas: description.replicas().len(),
+        provisioned_wcu: provisioned.and_then(units).filter(|_| !on_demand),
+        warm_wcu: description.warm_throughput().and_then(|warm| warm.write_units_per_second()).and_then(units),
+    })
+}
+
+fn indexes(description: &TableDescription) -> Vec<IndexSummary> {
+    let summary = |name: Option<&str>, local| name.map(|name| IndexSummary { name: name.to_owned(), local });
+    let local = description.local_secondary_indexes().iter().filter_map(|index| summary(index.index_name(), true));
+    let global = description.global_secondary_indexes().iter().filter_map(|index| summary(index.index_name(), false));
+    local.chain(global).collect()
+}
+
+fn key_attribute(
+    schema: &[KeySchemaElement],
+    definitions: &[AttributeDefinition],
+    wanted: &KeyType,
+) -> Option<KeyAttribute> {
+    let element = schema.iter().find(|element| element.key_type() == wanted)?;
+    let name = element.attribute_name();
+    let definition = definitions.iter().find(|definition| definition.attribute_name() == name)?;
+    let kind = match definition.attribute_type() {
+        ScalarAttributeType::S => AttributeType::S,
+        ScalarAttributeType::N => AttributeType::N,
+        ScalarAttributeType::B => AttributeType::B,
+        _ => return None,
+    };
+    Some(KeyAttribute { name: name.to_owned(), kind })
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamodb_api::SortKeyPredicate;
+
+    use super::*;
+
+    fn table(kind: AttributeType, sort: Option<AttributeType>) -> Table {
+        Table {
+            name: "Orders".into(),
+            id: "id-1".into(),
+            partition_key: KeyAttribute { name: "pk".into(), kind },
+            sort_key: sort.map(|kind| KeyAttribute { name: "sk".into(), kind }),
+            indexes: Vec::new(),
+            streams: false,
+            replicas: 0,
+            provisioned_wcu: None,
+            warm_wcu: None,
+        }
+    }
+
+    #[test]
+    fn another_table_of_the_same_name_is_refused() {
+        let table = table(AttributeType::S, None);
+        check_pin(&table, None).unwrap();
+        check_pin(&table, Some("id-1")).unwrap();
+        assert_eq!(check_pin(&table, Some("id-0")).unwrap_err().reason, Reason::TableReplaced);
+    }
+
+    #[test]
+    fn a_request_that_does_not_fit_the_table_is_refused_with_its_reason() {
+        use AttributeType::{B, N, S};
+        let with = |value: &str| Request::new("Orders", value);
+        let refuse = |table: Table, request: &Request| resolve(table, request).unwrap_err().reason;
+        assert_eq!(refuse(table(N, None), &with("abc")), Reason::PartitionValueInvalid);
+        assert_eq!(refuse(table(N, None), &with(&"1".repeat(39))), Reason::PartitionValueInvalid);
+        assert_eq!(refuse(table(B, None), &with("***")), Reason::PartitionValueInvalid);
+        assert_eq!(refuse(table(S, None), &with("")), Reason::PartitionValueInvalid);
+        let asserted = Request { key_type: Some(N), ..with("1") };
+        assert_eq!(refuse(table(S, None), &asserted), Reason::KeyTypeMismatch);
+        let ranged = Request { sort_key: Some(SortKeyPredicate { ge: Some("x".into()), ..Default::default() }), ..with("1") };
+        assert_eq!(refuse(table(S, None), &ranged), Reason::SortKeyInvalid);
+        assert_eq!(refuse(table(S, Some(N)), &ranged), Reason::SortKeyInvalid);
+        assert!(resolve(table(S, Some(S)), &ranged).is_ok());
+    }
+}
