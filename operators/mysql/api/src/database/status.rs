@@ -1,0 +1,74 @@
+//! What the controller reports.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What was observed, last written by the controller.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::schema::absent_instead_of_null)]
+pub struct MySQLStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+
+    /// The conditions, `Ready` first; its parts are StorageReady, ServerReady, RestoreDone and BackupTaken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// What the server says it is: `8.4.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub server_version: Option<String>,
+
+    /// Capacity of the data volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub storage: Option<String>,
+
+    /// The backup that this server was restored from; absent if it started empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub restored_from: Option<String>,
+
+    /// The newest backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<BackupRecord>,
+
+    /// The Secret with everything that a client needs to connect (servicebinding.io).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+}
+
+/// A backup that is complete.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupRecord {
+    /// Its id, by which `restore.from` names it.
+    #[schemars(length(max = 128))]
+    pub id: String,
+    /// When it was taken.
+    pub time: Time,
+    /// Its size in bytes.
+    #[schemars(range(min = 0))]
+    pub bytes: i64,
+    /// SHA-256 of the dump, hexadecimal.
+    #[schemars(length(max = 64))]
+    pub sha256: String,
+    /// The version of the server that it was taken from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub server_version: Option<String>,
+}
+
+/// A Secret with everything that a client needs to connect.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Binding {
+    /// Name of the Secret, in the same namespace.
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
