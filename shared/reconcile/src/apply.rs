@@ -245,7 +245,11 @@ impl<K: Resource> ControllerOwner for K {
 
 fn digest(desired: &impl serde::Serialize) -> Result<String, serde_json::Error> {
     let hash = Sha256::digest(serde_json::to_vec(desired)?);
-    Ok(hash[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    let short = hash
+        .iter()
+        .take(8)
+        .fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
+    Ok(format!("{short:016x}"))
 }
 
 /// A server-side apply needs apiVersion and kind in its body; typed built-in objects serialize with them.

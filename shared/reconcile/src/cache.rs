@@ -33,7 +33,9 @@ pub struct Cache<K> {
 /// What an arrival changed.
 #[derive(Debug)]
 pub enum Change<K> {
-    /// Nothing: an echo of what is known, or older than that.
+    /// Nothing: an echo of what is known.
+    Known,
+    /// Nothing: older than what is known, and ignored.
     Stale,
     /// The object was not known, or under another UID (then that one is given).
     Added(Option<Arc<K>>),
@@ -81,6 +83,9 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         let mut objects = self.objects.write();
         match objects.get(&key) {
             Some(known) if same_uid(known.as_ref(), object.as_ref()) => {
+                if object.meta().resource_version == known.meta().resource_version {
+                    return Change::Known;
+                }
                 if !is_newer(object.as_ref(), known.as_ref()) {
                     return Change::Stale;
                 }
@@ -208,7 +213,7 @@ mod tests {
             "an event from before our write"
         );
         assert!(
-            matches!(cache.saw(object("a", "12")), Change::Stale),
+            matches!(cache.saw(object("a", "12")), Change::Known),
             "the echo of our write"
         );
         assert!(

@@ -79,7 +79,7 @@ impl Options {
             leader_election: None,
             metrics_address: "0".into(),
             probe_address: "0".into(),
-            sync_period: Duration::from_secs(600),
+            sync_period: Duration::from_mins(10),
             drain_timeout: Duration::from_secs(30),
             crds: Vec::new(),
             qps: 100.0,
@@ -184,7 +184,7 @@ impl Manager {
         .await?;
         let on_scrape = scrape.clone();
         let exposition = server::metrics(metrics.clone(), move || {
-            on_scrape.lock().iter().for_each(Queue::observe)
+            on_scrape.lock().iter().for_each(Queue::observe);
         });
         server::serve(&options.metrics_address, exposition, serving).await?;
 

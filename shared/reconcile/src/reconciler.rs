@@ -68,8 +68,10 @@ pub trait Reconciler: Send + Sync + 'static {
     /// explain, never part of what [`Pass::write_status`] reports.
     const INTENT_FIELDS: &'static [&'static str] = &[];
 
-    /// Whether this object is ours to act on. Looked at before anything is written, the finalizer included; not
-    /// asked for objects that are being deleted and carry our finalizer.
+    /// Whether this object is ours to act on. Looked at before anything is written, the finalizer included.
+    ///
+    /// For an object that is being deleted and carries our finalizer only [`Gate::Paused`] counts: pausing holds
+    /// deletion, too. Otherwise it is cleaned up, whatever the gate says, for our finalizer shows that it was ours.
     fn gate(&self, object: &Self::Kind) -> Gate {
         let _ = object;
         Gate::Manage
@@ -114,7 +116,8 @@ pub trait Reconciler: Send + Sync + 'static {
 pub enum Gate {
     /// Reconcile it.
     Manage,
-    /// A person paused it: stop its tasks, call [`Reconciler::paused`], write nothing else.
+    /// A person paused it: stop its tasks, call [`Reconciler::paused`], write nothing else, also while it is being
+    /// deleted.
     Paused,
     /// Not yet, for this reason (an owner is not set, say): nothing is written; the next change wakes it.
     NotYet(&'static str),

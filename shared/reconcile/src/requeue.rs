@@ -26,7 +26,7 @@ impl Default for RequeuePolicy {
     fn default() -> Self {
         Self {
             base: Duration::from_secs(1),
-            cap: Duration::from_secs(300),
+            cap: Duration::from_mins(5),
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn report<K: Kind>(
     if current.is_null() {
         current = json!({});
     }
-    Ok((desired != current).then(|| apply_body(object, desired, false)))
+    Ok((desired != current).then(|| apply_body(object, &desired, false)))
 }
 
 /// The patch that records `intent`, conditional on `object` being the current one.
@@ -57,7 +57,7 @@ pub(crate) fn apply_params(manager: &str) -> PatchParams {
     PatchParams::apply(manager).force()
 }
 
-fn apply_body<K: Kind>(object: &K, status: Value, conditional: bool) -> Value {
+fn apply_body<K: Kind>(object: &K, status: &Value, conditional: bool) -> Value {
     let mut metadata = json!({
         "name": object.name_any(),
         "namespace": object.namespace(),

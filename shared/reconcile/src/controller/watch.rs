@@ -51,7 +51,7 @@ pub(super) async fn objects<R: Reconciler>(
         match event {
             Ok(event) => source.take(event).await,
             Err(error) => {
-                warn!(kind = %R::Kind::kind(&()), error = crate::error::chain(&error), "Watch failed")
+                warn!(kind = %R::Kind::kind(&()), error = crate::error::chain(&error), "Watch failed");
             }
         }
     }
@@ -105,6 +105,7 @@ impl<R: Reconciler> Source<R> {
         let key = ObjectKey::of(object.as_ref());
         let context = &self.context;
         match context.cache.saw(object.clone()) {
+            Change::Known => {}
             Change::Stale => context.metrics.stale_skip(),
             Change::Added(replaced) => {
                 if let Some(replaced) = replaced {

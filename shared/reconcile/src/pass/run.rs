@@ -106,6 +106,9 @@ async fn dispatch<R: Reconciler>(
         let Some(name) = R::FINALIZER.filter(|name| finalizer::has(object.as_ref(), name)) else {
             return Ok(Progress::Settled);
         };
+        if reconciler.gate(object.as_ref()) == Gate::Paused {
+            return pause(reconciler, pass).await;
+        }
         phase("cleanup");
         let progress = reconciler
             .cleanup(object, pass)
@@ -122,13 +125,7 @@ async fn dispatch<R: Reconciler>(
             info!(reason, "Not managed yet");
             Ok(Progress::Settled)
         }
-        Gate::Paused => {
-            phase("paused");
-            for tasks in &pass.context.supervised {
-                tasks.stop(&pass.uid());
-            }
-            reconciler.paused(object, pass).await.map_err(Failure::Reconciler)
-        }
+        Gate::Paused => pause(reconciler, pass).await,
         Gate::Manage => {
             phase("apply");
             claim(pass, R::FINALIZER).await.map_err(Failure::Finalizer)?;
@@ -138,6 +135,17 @@ async fn dispatch<R: Reconciler>(
                 .map_err(Failure::Reconciler)
         }
     }
+}
+
+async fn pause<R: Reconciler>(reconciler: &R, pass: &Pass<R::Kind>) -> Result<Progress, Failure<R::Error>> {
+    Span::current().record("phase", "paused");
+    for tasks in &pass.context.supervised {
+        tasks.stop(&pass.uid());
+    }
+    reconciler
+        .paused(pass.current(), pass)
+        .await
+        .map_err(Failure::Reconciler)
 }
 
 async fn claim<K: Kind>(pass: &Pass<K>, name: Option<&'static str>) -> Result<(), kube::Error> {
@@ -188,7 +196,11 @@ async fn failed<K: Kind, E: ReconcileError>(pass: &Pass<K>, failure: &Failure<E>
         Class::Denied => (Some(context.backoff.denied()), PassResult::Error),
         Class::Conflict => (Some(context.backoff.conflict()), PassResult::Requeue),
         Class::Waiting => (
-            Some(failure.retry_after().unwrap_or(context.backoff.conflict())),
+            Some(
+                failure
+                    .retry_after()
+                    .unwrap_or_else(|| context.backoff.conflict()),
+            ),
             PassResult::RequeueAfter,
         ),
     };

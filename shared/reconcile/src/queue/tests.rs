@@ -109,7 +109,7 @@ proptest! {
             let queue = queue(&Clock::system());
             let mut in_work: Vec<ObjectKey> = Vec::new();
             let mut owed: std::collections::HashSet<ObjectKey> = std::collections::HashSet::new();
-            let mut now_or_never = async |in_work: &mut Vec<ObjectKey>, owed: &mut std::collections::HashSet<ObjectKey>| {
+            let now_or_never = async |in_work: &mut Vec<ObjectKey>, owed: &mut std::collections::HashSet<ObjectKey>| {
                 if let Ok(k) = tokio::time::timeout(Duration::from_millis(1), queue.next()).await {
                     assert!(!in_work.contains(&k), "{k} overlaps");
                     owed.remove(&k);

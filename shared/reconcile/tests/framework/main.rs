@@ -1,6 +1,11 @@
 //! What the framework promises, against a real API server.
 
-#![allow(unreachable_pub, reason = "modules of a test are not a crate's surface")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "all of this crate is a test"
+)]
 
 mod bed;
 
