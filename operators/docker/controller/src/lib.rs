@@ -1,1 +1,14 @@
-//! The operator.
+//! A Cluster API infrastructure provider whose machines are containers.
+
+pub mod archive;
+pub mod bootstrap;
+pub mod cloud_config;
+pub mod contract;
+pub mod digest;
+pub mod engine;
+pub mod identity;
+pub mod kubeadm;
+pub mod launch;
+pub mod load_balancer;
+pub mod network;
+pub mod node;

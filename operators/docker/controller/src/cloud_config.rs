@@ -1,0 +1,252 @@
+//! The part of cloud-init's user data that a node needs, parsed.
+//!
+//! # Guarantees
+//! - Files, commands and users come out in the order in which cloud-init would handle them: `bootcmd`,
+//!   `write_files`, `users`, `runcmd`.
+//! - What is not understood is named in [`CloudConfig::ignored`], never dropped in silence and never an error.
+//! - Errors name the field and never contain a value: user data holds keys and tokens.
+
+use serde_json::{Map, Value};
+
+/// User data, parsed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloudConfig {
+    /// Commands to run before anything else.
+    pub bootcmd: Vec<Command>,
+    /// Files to write.
+    pub files: Vec<File>,
+    /// Users to add.
+    pub users: Vec<User>,
+    /// Commands to run at the end.
+    pub runcmd: Vec<Command>,
+    /// Modules that were asked for and are not supported.
+    pub ignored: Vec<String>,
+}
+
+/// A command, in either of the forms that cloud-init knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Given to a shell.
+    Shell(String),
+    /// Executed as it stands.
+    Argv(Vec<String>),
+}
+
+/// How the content of a file is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// Base64, to be taken off first.
+    pub base64: bool,
+    /// gzip, to be taken off second.
+    pub gzip: bool,
+}
+
+/// A file to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Absolute path.
+    pub path: String,
+    /// Content as given, still encoded.
+    pub content: String,
+    /// How it is encoded.
+    pub encoding: Encoding,
+    /// `user:group`, or `user`.
+    pub owner: String,
+    /// Permissions in octal, such as `0644`.
+    pub permissions: String,
+    /// Whether the content is added to the end of the file.
+    pub append: bool,
+}
+
+/// A user to add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Further groups, by comma.
+    pub groups: Option<String>,
+    /// Home directory.
+    pub homedir: Option<String>,
+    /// Shell.
+    pub shell: Option<String>,
+    /// Hashed password.
+    pub passwd: Option<String>,
+    /// A rule for sudoers.
+    pub sudo: Option<String>,
+    /// Keys that may log in.
+    pub ssh_authorized_keys: Vec<String>,
+}
+
+/// Why user data cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not YAML, or not a mapping. The parser's message is left out, for it may quote the content.
+    #[error("the cloud-config is not a YAML mapping{0}; correct the bootstrap provider's template")]
+    NotYaml(String),
+    /// A field has another type than cloud-init expects.
+    #[error("the cloud-config's {0} is malformed; correct the bootstrap provider's template")]
+    Malformed(String),
+}
+
+/// Parses `text`. `hostname` replaces the instance's host name where the document is a template that asks for it.
+pub fn parse(text: &str, hostname: &str) -> Result<CloudConfig, Error> {
+    let text = fill_template(text, hostname);
+    let document: Value = serde_saphyr::from_str(&text).map_err(|error| {
+        let at = error
+            .location()
+            .map(|l| format!(" (line {}, column {})", l.line(), l.column()));
+        Error::NotYaml(at.unwrap_or_default())
+    })?;
+    let Value::Object(modules) = document else {
+        return Err(Error::NotYaml(String::new()));
+    };
+    let mut config = CloudConfig::default();
+    for (module, value) in &modules {
+        match module.as_str() {
+            "bootcmd" => config.bootcmd = list(module, value, command)?,
+            "write_files" => config.files = list(module, value, file)?,
+            "users" => config.users = list(module, value, user)?.into_iter().flatten().collect(),
+            "runcmd" => config.runcmd = list(module, value, command)?,
+            other => config.ignored.push(other.to_owned()),
+        }
+    }
+    Ok(config)
+}
+
+/// cloud-init renders a document that begins with this line as a template.
+const TEMPLATE_HEADER: &str = "## template: jinja";
+
+fn fill_template(text: &str, hostname: &str) -> String {
+    if !text.trim_start().starts_with(TEMPLATE_HEADER) {
+        return text.to_owned();
+    }
+    let mut filled = text.to_owned();
+    for name in [
+        "ds.meta_data.local_hostname",
+        "ds.meta_data.hostname",
+        "v1.local_hostname",
+        "local_hostname",
+    ] {
+        for form in [format!("{{{{ {name} }}}}"), format!("{{{{{name}}}}}")] {
+            filled = filled.replace(&form, hostname);
+        }
+    }
+    filled
+}
+
+fn list<T>(module: &str, value: &Value, item: fn(&Value) -> Option<T>) -> Result<Vec<T>, Error> {
+    let items = match value {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(items) => items,
+        _ => return Err(Error::Malformed(format!("module {module} (it must be a list)"))),
+    };
+    let parse = |(i, v): (usize, &Value)| item(v).ok_or_else(|| Error::Malformed(format!("{module}[{i}]")));
+    items.iter().enumerate().map(parse).collect()
+}
+
+fn command(value: &Value) -> Option<Command> {
+    match value {
+        Value::String(line) => Some(Command::Shell(line.clone())),
+        Value::Array(words) => {
+            let words: Option<Vec<_>> = words.iter().map(scalar).collect();
+            words.filter(|words| !words.is_empty()).map(Command::Argv)
+        }
+        _ => None,
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
+    fields.get(name).and_then(scalar)
+}
+
+fn file(value: &Value) -> Option<File> {
+    let fields = value.as_object()?;
+    let path = text(fields, "path")
+        .map(|path| path.trim().to_owned())
+        .filter(|path| !path.is_empty())?;
+    let path = if path.starts_with('/') {
+        path
+    } else {
+        format!("/{path}")
+    };
+    let permissions = text(fields, "permissions").unwrap_or_else(|| "0644".into());
+    let octal = !permissions.is_empty()
+        && permissions.len() <= 5
+        && permissions.chars().all(|c| ('0'..='7').contains(&c));
+    Some(File {
+        path,
+        content: text(fields, "content").unwrap_or_default(),
+        encoding: encoding(&text(fields, "encoding").unwrap_or_default())?,
+        owner: text(fields, "owner")
+            .filter(|owner| !owner.is_empty())
+            .unwrap_or_else(|| "root:root".into()),
+        permissions: octal.then_some(permissions)?,
+        append: fields.get("append").and_then(Value::as_bool).unwrap_or(false),
+    })
+}
+
+fn encoding(name: &str) -> Option<Encoding> {
+    let (mut base64, mut gzip) = (false, false);
+    for part in name
+        .trim()
+        .to_ascii_lowercase()
+        .split('+')
+        .filter(|part| !part.is_empty())
+    {
+        match part {
+            "b64" | "base64" => base64 = true,
+            // gzip is binary, so in a YAML document it always comes within base64.
+            "gz" | "gzip" => (base64, gzip) = (true, true),
+            "text/plain" => {}
+            _ => return None,
+        }
+    }
+    Some(Encoding { base64, gzip })
+}
+
+/// `Some(None)` for cloud-init's word `default`, the distribution's own user, which a node does not have.
+#[expect(
+    clippy::option_option,
+    reason = "an entry may be malformed, or well-formed and nothing to do"
+)]
+fn user(value: &Value) -> Option<Option<User>> {
+    let fields = match value {
+        Value::String(name) if name == "default" => return Some(None),
+        Value::String(name) => {
+            return Some(Some(User {
+                name: name.clone(),
+                ..User::default()
+            }));
+        }
+        other => other.as_object()?,
+    };
+    let joined = |name: &str| match fields.get(name) {
+        Some(Value::Array(items)) => Some(items.iter().filter_map(scalar).collect::<Vec<_>>().join(",")),
+        _ => text(fields, name),
+    };
+    let keys = fields.get("ssh_authorized_keys").and_then(Value::as_array);
+    Some(Some(User {
+        name: text(fields, "name").filter(|name| !name.is_empty())?,
+        groups: joined("groups")
+            .filter(|groups| !groups.is_empty())
+            .map(|groups| groups.replace(' ', "")),
+        homedir: text(fields, "homedir"),
+        shell: text(fields, "shell"),
+        passwd: text(fields, "passwd"),
+        sudo: joined("sudo").filter(|rule| !rule.is_empty() && rule != "false"),
+        ssh_authorized_keys: keys.into_iter().flatten().filter_map(scalar).collect(),
+    }))
+}
+
+#[cfg(test)]
+#[path = "cloud_config/tests.rs"]
+mod tests;

@@ -1,0 +1,487 @@
+//! The engine over the Docker API.
+//!
+//! # Guarantees
+//! - The API version is negotiated with the daemon on the first call, and again after a failed first call: the
+//!   daemon need not be there when the process starts.
+//! - Requests are bounded by [`REQUEST_LIMIT`], commands by their own limit.
+//! - Whatever changes something is preceded by a look at the lease's fence.
+
+mod container;
+mod failure;
+mod stream;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bollard::{
+    Docker,
+    auth::DockerCredentials,
+    body_full,
+    models::{Ipam, IpamConfig, NetworkCreateRequest},
+    query_parameters::{
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
+        InspectNetworkOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, StartContainerOptions, UploadToContainerOptionsBuilder,
+    },
+};
+use docker_api::ImagePullPolicy;
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use reconcile::fence::Fence;
+use tokio::sync::OnceCell;
+
+use self::failure::explain;
+use super::{
+    Command, Container, ContainerEvent, ContainerPlan, Engine, EngineError, Failure, Host, Network,
+    RegistryCredentials,
+};
+use crate::{archive, identity::NAMESPACE_LABEL, network::parse_subnet};
+
+/// How long a request may take, a daemon under load included.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a pull, or the copy of an image, may take.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(600);
+
+/// Label of the networks that this controller made.
+const NETWORK_LABEL: &str = "capdkc.cluster.x-k8s.io/network";
+
+/// Docker, through the host that it was connected to. Clones share the connection.
+#[derive(Clone)]
+pub struct DockerEngine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    address: String,
+    client: OnceCell<Docker>,
+    host: OnceCell<Host>,
+    fence: OnceLock<Fence>,
+}
+
+impl DockerEngine {
+    /// The daemon at `address` (`unix:///…`, `tcp://…`); TLS as `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` say.
+    pub fn new(address: impl Into<String>) -> Self {
+        let shared = Shared {
+            address: address.into(),
+            client: OnceCell::new(),
+            host: OnceCell::new(),
+            fence: OnceLock::new(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    async fn client(&self) -> Result<&Docker, EngineError> {
+        let connect = || async {
+            let address = &self.shared.address;
+            let action = format!("connect to the daemon at {address}");
+            let client = Docker::connect_with_host(address).map_err(|error| explain(&action, &error))?;
+            let client = client.with_timeout(REQUEST_LIMIT);
+            client
+                .negotiate_version()
+                .await
+                .map_err(|error| explain(&action, &error))
+        };
+        self.shared.client.get_or_try_init(connect).await
+    }
+
+    /// The client for something that changes the world: refused once the lease may be another's.
+    async fn acting(&self, action: &str) -> Result<&Docker, EngineError> {
+        let client = self.client().await?;
+        match self.shared.fence.get().map(Fence::check) {
+            Some(Err(lost)) => Err(EngineError {
+                kind: Failure::Fenced,
+                action: action.to_owned(),
+                message: lost.to_string(),
+            }),
+            _ => Ok(client),
+        }
+    }
+
+    async fn pull(&self, image: &str, credentials: Option<&RegistryCredentials>) -> Result<(), EngineError> {
+        let action = format!("pull image {image}");
+        let client = self.acting(&action).await?;
+        let (name, tag) = split_reference(image);
+        let mut options = CreateImageOptionsBuilder::default().from_image(name);
+        if let Some(tag) = tag {
+            options = options.tag(tag);
+        }
+        let credentials = credentials.map(|credentials| DockerCredentials {
+            username: Some(credentials.username.clone()),
+            password: Some(credentials.password.clone()),
+            ..DockerCredentials::default()
+        });
+        let pull = client
+            .create_image(Some(options.build()), None, credentials)
+            .try_for_each(|_| async { Ok(()) });
+        let failed = |message: String| EngineError {
+            kind: Failure::Image,
+            action: action.clone(),
+            message,
+        };
+        match tokio::time::timeout(TRANSFER_LIMIT, pull).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failed(explain(&action, &error).message)),
+            Err(_) => Err(failed(format!(
+                "it took longer than {} s",
+                TRANSFER_LIMIT.as_secs()
+            ))),
+        }
+    }
+
+    /// Whether the image is on the host, and fits it.
+    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        let action = format!("look at image {image}");
+        let found = match self.client().await?.inspect_image(image).await {
+            Ok(found) => found,
+            Err(error) => {
+                let error = explain(&action, &error);
+                return if matches!(error.kind, Failure::NotFound | Failure::Image) {
+                    Ok(false)
+                } else {
+                    Err(error)
+                };
+            }
+        };
+        let (ours, its) = (
+            self.host().await?.architecture,
+            found.architecture.unwrap_or_default(),
+        );
+        if its.is_empty() || its == ours {
+            return Ok(true);
+        }
+        let message = format!("it is made for {its}, and the host is {ours}; name an image for {ours}");
+        Err(EngineError {
+            kind: Failure::Image,
+            action: format!("use image {image}"),
+            message,
+        })
+    }
+}
+
+/// Name and tag (or digest) of an image.
+fn split_reference(image: &str) -> (&str, Option<&str>) {
+    if image.contains('@') {
+        return (image, None);
+    }
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (image, Some("latest")),
+    }
+}
+
+/// Docker's word for an architecture in Kubernetes' words.
+fn architecture(docker: &str) -> String {
+    match docker {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+    .to_owned()
+}
+
+impl Engine for DockerEngine {
+    fn guard(&self, fence: &Fence) {
+        let _ = self.shared.fence.set(fence.clone());
+    }
+
+    async fn containers(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Container>, EngineError> {
+        let wanted = labels
+            .iter()
+            .map(|(key, value)| {
+                if value.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{key}={value}")
+                }
+            })
+            .collect();
+        let filters: HashMap<&str, Vec<String>> = [("label", wanted)].into();
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let listed = self.client().await?.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| explain("list containers", &error))?;
+        Ok(listed.into_iter().map(container::of_summary).collect())
+    }
+
+    async fn container(&self, name: &str) -> Result<Option<Container>, EngineError> {
+        // The list knows names, too; unlike an inspection it answers in the same form as above.
+        let filters: HashMap<&str, Vec<String>> =
+            [("name", vec![format!("^/?{}$", name.replace('.', r"\."))])].into();
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let action = || format!("look at container {name}");
+        let listed = self.client().await?.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| explain(&action(), &error))?;
+        Ok(listed
+            .into_iter()
+            .map(container::of_summary)
+            .find(|found| found.name == name))
+    }
+
+    async fn create(&self, plan: &ContainerPlan) -> Result<(), EngineError> {
+        let action = format!("create container {}", plan.name);
+        let options = CreateContainerOptionsBuilder::default().name(&plan.name).build();
+        let body = container::of_plan(plan);
+        let made = self
+            .acting(&action)
+            .await?
+            .create_container(Some(options), body)
+            .await;
+        made.map(|_| ())
+            .map_err(|error| failure::of_creation(explain(&action, &error)))
+    }
+
+    async fn start(&self, name: &str) -> Result<(), EngineError> {
+        let action = format!("start container {name}");
+        let started = self
+            .acting(&action)
+            .await?
+            .start_container(name, None::<StartContainerOptions>)
+            .await;
+        started.map_err(|error| explain(&action, &error))
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let action = format!("remove container {id}");
+        let options = RemoveContainerOptionsBuilder::default()
+            .force(true)
+            .v(true)
+            .build();
+        match self
+            .acting(&action)
+            .await?
+            .remove_container(id, Some(options))
+            .await
+        {
+            Ok(()) => Ok(()),
+            Err(error) => failure::unless_gone(explain(&action, &error)),
+        }
+    }
+
+    async fn run(
+        &self,
+        container: &str,
+        command: Command,
+        on_line: &mut (dyn FnMut(String) + Send),
+    ) -> Result<(), EngineError> {
+        let action = format!("run a command in container {container}");
+        let client = self.acting(&action).await?;
+        let limit = command.limit;
+        let run = stream::run(client, container, command, on_line, &action);
+        tokio::time::timeout(limit, run).await.unwrap_or_else(|_| {
+            let message = format!("it took longer than {} s", limit.as_secs());
+            Err(EngineError {
+                kind: Failure::Unavailable,
+                action: action.clone(),
+                message,
+            })
+        })
+    }
+
+    async fn copy_image(&self, container: &str, image: &str) -> Result<(), EngineError> {
+        let action = format!("copy image {image} into container {container}");
+        let client = self.acting(&action).await?;
+        let copy = stream::copy_image(client, container, image, &action);
+        tokio::time::timeout(TRANSFER_LIMIT, copy)
+            .await
+            .unwrap_or_else(|_| {
+                let message = format!("it took longer than {} s", TRANSFER_LIMIT.as_secs());
+                Err(EngineError {
+                    kind: Failure::Image,
+                    action: action.clone(),
+                    message,
+                })
+            })
+    }
+
+    async fn write_file(&self, container: &str, path: &str, content: &[u8]) -> Result<(), EngineError> {
+        let action = format!("write {path} in container {container}");
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
+        let archive = body_full(archive::pack(path, 0o644, content).into());
+        let written = self
+            .acting(&action)
+            .await?
+            .upload_to_container(container, Some(options), archive)
+            .await;
+        written.map_err(|error| explain(&action, &error))
+    }
+
+    async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let action = format!("read {path} in container {container}");
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let chunks = self
+            .client()
+            .await?
+            .download_from_container(container, Some(options));
+        let read = tokio::time::timeout(REQUEST_LIMIT, chunks.try_collect::<Vec<_>>()).await;
+        match read {
+            Ok(Ok(chunks)) => Ok(archive::unpack(&chunks.concat())),
+            Ok(Err(error)) => failure::unless_gone(explain(&action, &error)).map(|()| None),
+            Err(_) => Err(failure::too_slow(&action)),
+        }
+    }
+
+    async fn signal(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        let action = format!("signal container {container}");
+        let options = KillContainerOptionsBuilder::default().signal(signal).build();
+        let sent = self
+            .acting(&action)
+            .await?
+            .kill_container(container, Some(options))
+            .await;
+        sent.map_err(|error| explain(&action, &error))
+    }
+
+    async fn log(&self, container: &str, lines: u32) -> Result<Vec<String>, EngineError> {
+        let action = format!("read the log of container {container}");
+        let options = LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .timestamps(true)
+            .tail(&lines.to_string())
+            .build();
+        let log = self
+            .client()
+            .await?
+            .logs(container, Some(options))
+            .try_collect::<Vec<_>>();
+        let log = tokio::time::timeout(REQUEST_LIMIT, log)
+            .await
+            .map_err(|_| failure::too_slow(&action))?;
+        let log = log.map_err(|error| explain(&action, &error))?;
+        Ok(log
+            .iter()
+            .flat_map(|part| stream::lines_of(part.as_ref()))
+            .collect())
+    }
+
+    async fn network(&self, name: &str) -> Result<Option<Network>, EngineError> {
+        let action = format!("look at network {name}");
+        let found = match self
+            .client()
+            .await?
+            .inspect_network(name, None::<InspectNetworkOptions>)
+            .await
+        {
+            Ok(found) => found,
+            Err(error) => return failure::unless_gone(explain(&action, &error)).map(|()| None),
+        };
+        let ours = found
+            .labels
+            .is_some_and(|labels| labels.contains_key(NETWORK_LABEL));
+        let subnets = found.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let endpoints = found.containers.unwrap_or_default();
+        let in_use = endpoints
+            .values()
+            .filter_map(|e| e.ipv4_address.as_ref()?.split('/').next()?.parse().ok());
+        Ok(Some(Network {
+            subnet: subnets
+                .iter()
+                .find_map(|config| parse_subnet(config.subnet.as_deref()?)),
+            in_use: in_use.collect(),
+            ours,
+        }))
+    }
+
+    async fn create_network(&self, name: &str, subnet: (Ipv4Addr, u8)) -> Result<(), EngineError> {
+        let action = format!("create network {name}");
+        let config = IpamConfig {
+            subnet: Some(format!("{}/{}", subnet.0, subnet.1)),
+            ..IpamConfig::default()
+        };
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".into()),
+            ipam: Some(Ipam {
+                config: Some(vec![config]),
+                ..Ipam::default()
+            }),
+            labels: Some([(NETWORK_LABEL.to_owned(), "true".to_owned())].into()),
+            ..NetworkCreateRequest::default()
+        };
+        let made = self.acting(&action).await?.create_network(request).await;
+        made.map(|_| ()).map_err(|error| explain(&action, &error))
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        let action = format!("remove network {name}");
+        match self.acting(&action).await?.remove_network(name).await {
+            Ok(()) => Ok(()),
+            Err(error) => failure::unless_gone(explain(&action, &error)),
+        }
+    }
+
+    async fn ensure_image(
+        &self,
+        image: &str,
+        policy: ImagePullPolicy,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<(), EngineError> {
+        let present = self.has_image(image).await?;
+        match policy {
+            ImagePullPolicy::Always => self.pull(image, credentials).await,
+            ImagePullPolicy::IfNotPresent if !present => {
+                self.pull(image, credentials).await?;
+                self.has_image(image).await.map(|_| ())
+            }
+            ImagePullPolicy::Never if !present => Err(EngineError {
+                kind: Failure::Image,
+                action: format!("use image {image}"),
+                message: "it is not on the Docker host, and imagePullPolicy is Never".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn host(&self) -> Result<Host, EngineError> {
+        let read = || async {
+            let info = self.client().await?.info().await;
+            let info = info.map_err(|error| explain("read the daemon's description", &error))?;
+            Ok(Host {
+                cpus: info.ncpu.unwrap_or_default(),
+                memory: info.mem_total.unwrap_or_default(),
+                architecture: architecture(&info.architecture.unwrap_or_default()),
+            })
+        };
+        self.shared.host.get_or_try_init(read).await.cloned()
+    }
+
+    fn events(&self) -> BoxStream<'static, ContainerEvent> {
+        stream::events(self.clone()).boxed()
+    }
+}
+
+/// The events that can change what a pass decides.
+const EVENTS: [&str; 6] = ["start", "die", "destroy", "oom", "pause", "unpause"];
+
+/// What the daemon is asked to report.
+fn event_filters() -> HashMap<&'static str, Vec<String>> {
+    [
+        ("type", vec!["container".to_owned()]),
+        ("label", vec![NAMESPACE_LABEL.to_owned()]),
+        ("event", EVENTS.map(str::to_owned).to_vec()),
+    ]
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_split_at_the_tag_and_nowhere_else() {
+        assert_eq!(split_reference("a/b:1"), ("a/b", Some("1")));
+        assert_eq!(split_reference("host:5000/b"), ("host:5000/b", Some("latest")));
+        assert_eq!(split_reference("a@sha256:00"), ("a@sha256:00", None));
+    }
+}

@@ -1,0 +1,180 @@
+//! What flows: output of commands, images, events.
+
+use std::time::Duration;
+
+use bollard::{
+    Docker,
+    container::LogOutput,
+    exec::{StartExecOptions, StartExecResults},
+    models::ExecConfig,
+    query_parameters::EventsOptionsBuilder,
+};
+use futures::{Stream, StreamExt as _, stream};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{DockerEngine, event_filters, failure::explain};
+use crate::engine::{Command, ContainerEvent, EngineError, Failure};
+
+/// How long to wait before listening again after the daemon went away.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+type Attached = (
+    std::pin::Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+);
+
+async fn attach(
+    client: &Docker,
+    container: &str,
+    argv: Vec<String>,
+    action: &str,
+) -> Result<Attached, EngineError> {
+    let config = ExecConfig {
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        privileged: Some(true),
+        cmd: Some(argv),
+        ..ExecConfig::default()
+    };
+    let exec = client
+        .create_exec(container, config)
+        .await
+        .map_err(|error| explain(action, &error))?;
+    match client.start_exec(&exec.id, None::<StartExecOptions>).await {
+        Ok(StartExecResults::Attached { output, input }) => Ok((output, input)),
+        Ok(StartExecResults::Detached) => Err(EngineError {
+            kind: Failure::Unavailable,
+            action: action.to_owned(),
+            message: "the daemon did not attach to it".into(),
+        }),
+        Err(error) => Err(explain(action, &error)),
+    }
+}
+
+/// Runs `command` and hands over its output line by line.
+pub(super) async fn run(
+    client: &Docker,
+    container: &str,
+    command: Command,
+    on_line: &mut (dyn FnMut(String) + Send),
+    action: &str,
+) -> Result<(), EngineError> {
+    let (mut output, mut input) = attach(client, container, command.argv, action).await?;
+    let write = async {
+        // The command says when it has read enough; that it reads no more is no error of ours.
+        let _ = input.write_all(&command.stdin).await;
+        let _ = input.flush().await;
+        input
+    };
+    let read = async {
+        let mut pending = String::new();
+        while let Some(part) = output.next().await {
+            let part = part.map_err(|error| explain(action, &error))?;
+            pending.push_str(&String::from_utf8_lossy(part.as_ref()));
+            while let Some(end) = pending.find('\n') {
+                on_line(pending[..end].trim_end_matches('\r').to_owned());
+                pending.drain(..=end);
+            }
+        }
+        if !pending.is_empty() {
+            on_line(pending);
+        }
+        Ok(())
+    };
+    // The writing half is kept until the end: closing it early would look like an end of input.
+    let (_input, result) = tokio::join!(write, read);
+    result
+}
+
+/// Streams an image of the host into the runtime of a node.
+pub(super) async fn copy_image(
+    client: &Docker,
+    container: &str,
+    image: &str,
+    action: &str,
+) -> Result<(), EngineError> {
+    let argv = ["ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
+        .map(str::to_owned)
+        .to_vec();
+    let (mut output, mut input) = attach(client, container, argv, action).await?;
+    let write = async {
+        let mut archive = std::pin::pin!(client.export_image(image));
+        while let Some(chunk) = archive.next().await {
+            let chunk = chunk.map_err(|error| EngineError {
+                kind: Failure::Image,
+                ..explain(action, &error)
+            })?;
+            if input.write_all(&chunk).await.is_err() {
+                // The importer ended early; its output says why.
+                break;
+            }
+        }
+        let _ = input.shutdown().await;
+        Ok::<_, EngineError>(())
+    };
+    let read = async {
+        let mut said = String::new();
+        while let Some(part) = output.next().await {
+            said.push_str(&part.map_err(|error| explain(action, &error))?.to_string());
+        }
+        Ok::<_, EngineError>(said)
+    };
+    let ((), said) = tokio::try_join!(write, read)?;
+    if said.contains("ctr:") {
+        let message = said.lines().last().unwrap_or_default().to_owned();
+        return Err(EngineError {
+            kind: Failure::Image,
+            action: action.to_owned(),
+            message,
+        });
+    }
+    Ok(())
+}
+
+/// The lines of a piece of a log.
+pub(super) fn lines_of(part: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(part)
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+/// Events for ever: a broken connection is made anew, and announced by an event without labels, since some may have
+/// been missed.
+pub(super) fn events(engine: DockerEngine) -> impl Stream<Item = ContainerEvent> {
+    stream::unfold(engine, |engine| async move {
+        let connected = engine.client().await.map(|client| {
+            let options = EventsOptionsBuilder::default().filters(&event_filters()).build();
+            client.events(Some(options)).boxed()
+        });
+        let batch = match connected {
+            Ok(events) => {
+                let first = stream::once(async {
+                    ContainerEvent {
+                        labels: std::collections::BTreeMap::new(),
+                    }
+                });
+                let rest = events
+                    .take_while(|event| std::future::ready(event.is_ok()))
+                    .filter_map(|event| async {
+                        let attributes = event.ok()?.actor?.attributes?;
+                        Some(ContainerEvent {
+                            labels: attributes.into_iter().collect(),
+                        })
+                    });
+                let pause = stream::once(tokio::time::sleep(RECONNECT)).filter_map(|()| async { None });
+                first.chain(rest).chain(pause).boxed()
+            }
+            Err(error) => {
+                tracing::warn!(error = error.to_string(), "Cannot listen to Docker's events");
+                stream::once(tokio::time::sleep(RECONNECT))
+                    .filter_map(|()| async { None })
+                    .boxed()
+            }
+        };
+        Some((batch, engine))
+    })
+    .flatten()
+}

@@ -1,0 +1,403 @@
+//! The load balancer in front of a control plane: one HAProxy container per cluster.
+//!
+//! # Guarantees
+//! - One at a time works on a cluster's load balancer, whichever reconciler asks.
+//! - A configuration counts as in use only when it was read back and the master process said that it was loaded.
+//! - A load balancer that stopped is started; one whose port was taken meanwhile is made anew on another.
+//! - Its servers are found by their labels, so a new InfraCluster, or a new management cluster, finds the same ones.
+
+pub mod config;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
+
+use docker_api::{ImagePullPolicy, PortProtocol};
+use kube::Resource as _;
+use parking_lot::Mutex;
+use reconcile::clock::Clock;
+
+use crate::{
+    contract::View,
+    engine::{Container, ContainerPlan, ContainerState, Engine, EngineError, Failure, PublishedPort},
+    identity::{CLUSTER_LABEL, ClusterId, MACHINE_LABEL, NAMESPACE_LABEL, ROLE_LABEL, Role},
+    launch::{Launch, launch},
+    network,
+};
+use config::{Reload, Server};
+
+/// Label: the port on which the load balancer listens.
+const PORT_LABEL: &str = "capdkc.cluster.x-k8s.io/port";
+
+/// How long a reload may take.
+const RELOAD_LIMIT: Duration = Duration::from_secs(10);
+/// How often the log is looked at meanwhile.
+const RELOAD_POLL: Duration = Duration::from_millis(50);
+/// Lines of the log that are looked at: a reload says fewer than ten.
+const LOG_LINES: u32 = 40;
+
+/// The load balancer that a cluster should have.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Image.
+    pub image: String,
+    /// Network.
+    pub network: String,
+    /// Port on which it listens.
+    pub port: u16,
+    /// Port of the host; none for one that is chosen.
+    pub host_port: Option<u16>,
+}
+
+/// The load balancer that a cluster has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadBalancer {
+    /// Address on its network.
+    pub address: Ipv4Addr,
+    /// Port of the host's 127.0.0.1 that leads to it.
+    pub host_port: Option<u16>,
+}
+
+/// Why a load balancer is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Docker failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It runs and has no address.
+    #[error("load balancer {0} runs and has no IPv4 address; check the network that it is attached to")]
+    NoAddress(String),
+    /// The configuration was refused.
+    #[error("load balancer {name} refused its new configuration and goes on with the old one: {said}")]
+    Refused {
+        /// The container.
+        name: String,
+        /// What it said.
+        said: String,
+    },
+    /// What was read back is not what was written.
+    #[error("load balancer {0} does not hold the configuration that was just written; it is written again")]
+    NotWritten(String),
+}
+
+/// The load balancers of all clusters. Clones share what is known of them.
+pub struct LoadBalancers<E> {
+    engine: E,
+    view: View,
+    clock: Clock,
+    known: Arc<Mutex<HashMap<ClusterId, Arc<tokio::sync::Mutex<Known>>>>>,
+}
+
+impl<E: Clone> Clone for LoadBalancers<E> {
+    fn clone(&self) -> Self {
+        let (view, clock, known) = (self.view.clone(), self.clock.clone(), self.known.clone());
+        Self {
+            engine: self.engine.clone(),
+            view,
+            clock,
+            known,
+        }
+    }
+}
+
+/// The configuration that was last seen in use, and by which container.
+#[derive(Debug, Default)]
+struct Known {
+    container: String,
+    configuration: String,
+}
+
+impl<E: Engine> LoadBalancers<E> {
+    /// For the containers of `engine`, with the Machines of `view`.
+    pub fn new(engine: E, view: View, clock: Clock) -> Self {
+        Self {
+            engine,
+            view,
+            clock,
+            known: Arc::default(),
+        }
+    }
+
+    fn lane(&self, cluster: &ClusterId) -> Arc<tokio::sync::Mutex<Known>> {
+        self.known.lock().entry(cluster.clone()).or_default().clone()
+    }
+
+    /// Brings the load balancer of a cluster to what `request` says.
+    pub async fn ensure(&self, request: &Request) -> Result<LoadBalancer, Error> {
+        let lane = self.lane(&request.cluster);
+        let mut known = lane.lock().await;
+        let containers = self.engine.containers(&request.cluster.labels()).await?;
+        let servers = self.servers(&request.cluster, &containers, &request.network, None);
+        let existing = load_balancer_of(&containers);
+        match existing.map(|container| container.state) {
+            None | Some(ContainerState::Created) => {
+                self.launch(request, &servers, existing, &mut known).await?
+            }
+            Some(ContainerState::Stopped) => self.restart(request, &servers, existing, &mut known).await?,
+            Some(ContainerState::Running | ContainerState::Restarting) => {}
+        }
+        let name = request.cluster.load_balancer_name();
+        let container = self
+            .engine
+            .containers(&request.cluster.load_balancer_labels())
+            .await?
+            .into_iter()
+            .next();
+        let Some(container) = container else {
+            return Err(Error::NoAddress(name));
+        };
+        self.configure(&container, &servers, &mut known).await?;
+        let address = container
+            .addresses
+            .get(&request.network)
+            .or_else(|| container.addresses.values().next());
+        let address = *address.ok_or(Error::NoAddress(name))?;
+        Ok(LoadBalancer {
+            address,
+            host_port: container.ports.get(&request.port).copied(),
+        })
+    }
+
+    /// Brings the configuration up to date with the control plane's containers, less that of the DockerMachine
+    /// `leaving`. Says whether the load balancer is there and was configured.
+    pub async fn sync(&self, cluster: &ClusterId, leaving: Option<&str>) -> Result<bool, Error> {
+        let lane = self.lane(cluster);
+        let mut known = lane.lock().await;
+        let containers = self.engine.containers(&cluster.labels()).await?;
+        let Some(container) = load_balancer_of(&containers).filter(|c| c.state == ContainerState::Running)
+        else {
+            return Ok(false);
+        };
+        let network = container.addresses.keys().next().cloned().unwrap_or_default();
+        let servers = self.servers(cluster, &containers, &network, leaving);
+        self.configure(container, &servers, &mut known).await?;
+        Ok(true)
+    }
+
+    /// Removes the load balancer, and the network if it is ours and nobody is left on it.
+    pub async fn remove(&self, cluster: &ClusterId) -> Result<(), Error> {
+        let lane = self.lane(cluster);
+        let _known = lane.lock().await;
+        let mut networks = Vec::new();
+        for container in self.engine.containers(&cluster.load_balancer_labels()).await? {
+            self.engine.remove(&container.id).await?;
+            networks.extend(container.addresses.into_keys());
+        }
+        self.known.lock().remove(cluster);
+        for name in networks {
+            self.remove_network(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), Error> {
+        if !self
+            .engine
+            .network(name)
+            .await?
+            .is_some_and(|network| network.ours && network.in_use.is_empty())
+        {
+            return Ok(());
+        }
+        let ours: BTreeMap<_, _> = [(NAMESPACE_LABEL.to_owned(), String::new())].into();
+        let left = self.engine.containers(&ours).await?;
+        if left
+            .iter()
+            .any(|container| container.addresses.contains_key(name))
+        {
+            return Ok(());
+        }
+        match self.engine.remove_network(name).await {
+            // Somebody joined it in this moment: it is still needed.
+            Err(error) if matches!(error.kind, Failure::Denied | Failure::NameTaken) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    async fn launch(
+        &self,
+        request: &Request,
+        servers: &[Server],
+        existing: Option<&Container>,
+        known: &mut Known,
+    ) -> Result<(), Error> {
+        *known = Known::default();
+        self.engine
+            .ensure_image(&request.image, ImagePullPolicy::IfNotPresent, None)
+            .await?;
+        let name = request.cluster.load_balancer_name();
+        let mut labels = request.cluster.load_balancer_labels();
+        labels.insert(PORT_LABEL.into(), request.port.to_string());
+        let port = PublishedPort {
+            container_port: request.port,
+            host_port: request.host_port,
+            listen_address: "127.0.0.1".into(),
+            protocol: PortProtocol::Tcp,
+        };
+        let plan = ContainerPlan {
+            hostname: format!("{}-lb", request.cluster.name).chars().take(63).collect(),
+            image: request.image.clone(),
+            labels,
+            entrypoint: Some(
+                ["haproxy", "-W", "-db", "-f", config::PATH]
+                    .map(str::to_owned)
+                    .into(),
+            ),
+            network: request.network.clone(),
+            ports: vec![port],
+            name: name.clone(),
+            ..ContainerPlan::default()
+        };
+        let host_ports = if request.host_port.is_some() {
+            Vec::new()
+        } else {
+            network::host_ports(&name).collect()
+        };
+        let files = vec![(
+            config::PATH.to_owned(),
+            config::render(request.port, servers).into_bytes(),
+        )];
+        Ok(launch(
+            &self.engine,
+            Launch {
+                plan,
+                host_ports,
+                files,
+            },
+            existing,
+        )
+        .await?)
+    }
+
+    async fn restart(
+        &self,
+        request: &Request,
+        servers: &[Server],
+        existing: Option<&Container>,
+        known: &mut Known,
+    ) -> Result<(), Error> {
+        *known = Known::default();
+        let name = request.cluster.load_balancer_name();
+        match self.engine.start(&name).await {
+            // Somebody took its place while it was down.
+            Err(error) if matches!(error.kind, Failure::PortTaken | Failure::AddressTaken) => {
+                self.launch(request, servers, existing, known).await
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// The servers of the control plane, as far as they have an address.
+    fn servers(
+        &self,
+        cluster: &ClusterId,
+        containers: &[Container],
+        network: &str,
+        leaving: Option<&str>,
+    ) -> Vec<Server> {
+        let machines = self.view.machines_of(&cluster.namespace, &cluster.name);
+        let draining = |machine: &str| {
+            machines.iter().any(|m| {
+                m.meta().deletion_timestamp.is_some()
+                    && m.docker_machine().is_some_and(|key| &*key.name == machine)
+            })
+        };
+        let server = |container: &Container| {
+            let machine = container.labels.get(MACHINE_LABEL)?;
+            let control_plane =
+                container.labels.get(ROLE_LABEL).map(String::as_str) == Some(Role::ControlPlane.as_str());
+            let address = *container.addresses.get(network)?;
+            let stays = control_plane && Some(machine.as_str()) != leaving;
+            stays.then(|| Server {
+                name: container.name.clone(),
+                address,
+                draining: draining(machine),
+            })
+        };
+        containers.iter().filter_map(server).collect()
+    }
+
+    async fn configure(
+        &self,
+        container: &Container,
+        servers: &[Server],
+        known: &mut Known,
+    ) -> Result<(), Error> {
+        let port = container
+            .labels
+            .get(PORT_LABEL)
+            .and_then(|port| port.parse().ok())
+            .unwrap_or(6443);
+        let wanted = config::render(port, servers);
+        if known.container == container.id && known.configuration == wanted {
+            return Ok(());
+        }
+        let name = &container.name;
+        let read = || async { self.engine.read_file(name, config::PATH).await };
+        if read().await?.as_deref() != Some(wanted.as_bytes()) {
+            self.engine
+                .write_file(name, config::PATH, wanted.as_bytes())
+                .await?;
+            if read().await?.as_deref() != Some(wanted.as_bytes()) {
+                return Err(Error::NotWritten(name.clone()));
+            }
+        }
+        // Also when the file was right already: whether it was loaded is not known.
+        self.reload(name).await?;
+        *known = Known {
+            container: container.id.clone(),
+            configuration: wanted,
+        };
+        Ok(())
+    }
+
+    async fn reload(&self, name: &str) -> Result<(), Error> {
+        let before = self.engine.log(name, LOG_LINES).await?;
+        let since = before
+            .last()
+            .and_then(|line| config::stamp(line))
+            .map(str::to_owned);
+        self.engine.signal(name, "SIGHUP").await?;
+        let deadline = self.clock.elapsed() + RELOAD_LIMIT;
+        loop {
+            let log = self.engine.log(name, LOG_LINES).await?;
+            match config::reload_result(&log, since.as_deref()) {
+                Reload::Took => return Ok(()),
+                Reload::Pending if self.clock.elapsed() < deadline => self.clock.sleep(RELOAD_POLL).await,
+                _ => {
+                    let said = log
+                        .iter()
+                        .rev()
+                        .find(|line| line.contains("ALERT"))
+                        .or(log.last());
+                    let said = said
+                        .and_then(|line| line.split_once(' '))
+                        .map_or("nothing", |(_, text)| text);
+                    return Err(Error::Refused {
+                        name: name.to_owned(),
+                        said: said.to_owned(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn load_balancer_of(containers: &[Container]) -> Option<&Container> {
+    let is =
+        |c: &&Container| c.labels.get(ROLE_LABEL).map(String::as_str) == Some(Role::LoadBalancer.as_str());
+    containers.iter().find(is)
+}
+
+/// The cluster that a container with these labels belongs to.
+pub fn cluster_of(labels: &BTreeMap<String, String>) -> Option<ClusterId> {
+    Some(ClusterId::new(
+        labels.get(NAMESPACE_LABEL)?,
+        labels.get(CLUSTER_LABEL)?,
+    ))
+}

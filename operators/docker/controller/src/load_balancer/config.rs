@@ -1,0 +1,145 @@
+//! HAProxy's configuration, rendered.
+//!
+//! # Guarantees
+//! - The same servers give the same text, in whatever order they are listed.
+//! - A server that is draining gets no new connections (weight 0), unless all are: then each keeps its weight, for
+//!   an endpoint that answers badly is better than none.
+//! - The number of connections fits a container's usual limit of open files. Where it does not, HAProxy would refuse
+//!   every reload without anybody noticing.
+
+use std::{fmt::Write as _, net::Ipv4Addr};
+
+/// Where the configuration is in the container.
+pub const PATH: &str = "/usr/local/etc/haproxy/haproxy.cfg";
+
+/// Two descriptors per connection, and some for itself, stay below 1,024 × 4 − the lowest hard limit met in the wild.
+const MAX_CONNECTIONS: u32 = 1_900;
+
+const WEIGHT: u8 = 100;
+
+/// A server of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Server {
+    /// Name of its container.
+    pub name: String,
+    /// Address.
+    pub address: Ipv4Addr,
+    /// About to go: no new connections.
+    pub draining: bool,
+}
+
+/// The configuration for a control plane of `servers`, reached on `port`.
+pub fn render(port: u16, servers: &[Server]) -> String {
+    let mut servers = servers.to_vec();
+    servers.sort();
+    let all_drain = servers.iter().all(|server| server.draining);
+    let mut text = format!(
+        "global
+    maxconn {MAX_CONNECTIONS}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 10m
+    timeout server 10m
+    timeout tunnel 1h
+    timeout check 3s
+    retries 3
+    option redispatch 1
+frontend control-plane
+    bind *:{port}
+    default_backend kube-apiservers
+backend kube-apiservers
+    option httpchk GET /healthz
+    default-server check check-ssl verify none inter 1s downinter 500ms fall 3 rise 1
+"
+    );
+    for server in &servers {
+        let weight = if server.draining && !all_drain { 0 } else { WEIGHT };
+        let _ = writeln!(
+            text,
+            "    server {} {}:6443 weight {weight}",
+            server.name, server.address
+        );
+    }
+    text
+}
+
+/// How a reload went, told from the master process's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// A new worker serves.
+    Took,
+    /// The configuration was refused; the old one still serves.
+    Failed,
+    /// Nothing has been said yet.
+    Pending,
+}
+
+/// What the lines after `since` (a time stamp as the log has it) say of the last reload.
+pub fn reload_result(log: &[String], since: Option<&str>) -> Reload {
+    let newer = |line: &&String| stamp(line) > since;
+    let mut result = Reload::Pending;
+    for line in log.iter().filter(newer) {
+        if line.contains("[ALERT]") || line.contains("wait mode") || line.contains("waitpid mode") {
+            return Reload::Failed;
+        }
+        if line.contains("forked") || line.contains("Loading success") {
+            result = Reload::Took;
+        }
+    }
+    result
+}
+
+/// The time stamp of a line.
+pub fn stamp(line: &str) -> Option<&str> {
+    line.split_once(' ').map(|(stamp, _)| stamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(name: &str, last: u8, draining: bool) -> Server {
+        Server {
+            name: name.into(),
+            address: Ipv4Addr::new(172, 30, 128, last),
+            draining,
+        }
+    }
+
+    #[test]
+    fn order_makes_no_difference_and_a_draining_server_gets_nothing_new() {
+        let (a, b) = (server("a.ns", 1, false), server("b.ns", 2, true));
+        let text = render(6443, &[a.clone(), b.clone()]);
+        assert_eq!(text, render(6443, &[b, a]));
+        assert!(
+            text.contains("server a.ns 172.30.128.1:6443 weight 100\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("server b.ns 172.30.128.2:6443 weight 0\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_last_server_serves_to_the_end() {
+        assert!(render(6443, &[server("a.ns", 1, true)]).contains("weight 100"));
+        assert!(render(6443, &[]).ends_with("rise 1\n"));
+    }
+
+    #[test]
+    fn a_reload_is_told_from_what_the_master_says_afterwards() {
+        let log = |lines: &[&str]| lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
+        let before = log(&["2026-01-01T00:00:01.5Z [NOTICE]   (1) : New worker (8) forked"]);
+        let since = stamp(&before[0]);
+        assert_eq!(reload_result(&before, None), Reload::Took);
+        assert_eq!(reload_result(&before, since), Reload::Pending);
+        let mut took = before.clone();
+        took.push("2026-01-01T00:00:02.1Z [NOTICE]   (1) : New worker (9) forked".into());
+        assert_eq!(reload_result(&took, since), Reload::Took);
+        let mut failed = before.clone();
+        failed.push("2026-01-01T00:00:02.1Z [ALERT]    (1) : Cannot raise FD limit".into());
+        assert_eq!(reload_result(&failed, since), Reload::Failed);
+    }
+}
