@@ -19,7 +19,7 @@ fn up(scratch: &Path, arguments: &[&str]) -> Result<Child> {
     let operator = programs.join("dynamoctl");
     ensure!(
         operator.is_file(),
-        "{} is not built: cargo build --workspace --all-features --bins --examples",
+        "{} is not built: cargo build --workspace --all-features --bins",
         operator.display()
     );
     Command::new(&testkit)

@@ -82,15 +82,18 @@ impl Artifacts {
     }
 }
 
+/// A test of this package, of a few dependencies.
+const SMALL_TEST: &str = "dependencies";
+
 /// Builds every test and every program, once. Cargo shows its progress on standard error.
 pub(crate) fn everything() -> Result<Artifacts> {
-    build(&["--bins", "--examples", "--tests"])
+    build(&["--bins", "--tests"])
 }
 
-/// Builds the programs alone. The examples are built with them because a selection with examples (or tests)
-/// compiles dependencies with the features that tests need: so tests later reuse what is compiled here.
+/// Builds the programs and one small test. With a test in the selection cargo compiles dependencies with the features
+/// that tests need, so that what is compiled here serves them too.
 pub(crate) fn programs() -> Result<Artifacts> {
-    build(&["--bins", "--examples"])
+    build(&["--bins", "--test", SMALL_TEST])
 }
 
 fn build(targets: &[&str]) -> Result<Artifacts> {

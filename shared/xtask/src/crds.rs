@@ -22,6 +22,7 @@ const HEADER: &str = "# Generated from the types by `cargo xtask crds`. Change t
 pub(crate) fn all() -> Vec<CustomResourceDefinition> {
     let mut all = vec![dynamodb_api::DdbctlDpJob::crd()];
     all.extend(docker_api::crds());
+    all.extend(mysql_api::crds());
     all
 }
 

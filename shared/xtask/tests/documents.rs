@@ -127,6 +127,8 @@ fn every_example_is_what_its_type_says() {
                 "DockerClusterTemplate" => round_trip::<docker_api::DockerClusterTemplate>(&name, &object),
                 "DockerMachine" => round_trip::<docker_api::DockerMachine>(&name, &object),
                 "DockerMachineTemplate" => round_trip::<docker_api::DockerMachineTemplate>(&name, &object),
+                "MySQLCluster" => round_trip::<mysql_api::MySQLCluster>(&name, &object),
+                "MySQL" => round_trip::<mysql_api::MySQL>(&name, &object),
                 "Secret" => round_trip::<Secret>(&name, &object),
                 "Namespace" => round_trip::<Namespace>(&name, &object),
                 // Cluster API's own kinds stand beside ours and have no types here.
