@@ -47,7 +47,7 @@ pub(crate) fn report<K: Kind>(
 pub(crate) fn intend<K: Kind>(object: &K, intent: &impl Serialize) -> Result<Value, serde_json::Error> {
     Ok(apply_body(
         object,
-        without_nulls(serde_json::to_value(intent)?),
+        &without_nulls(serde_json::to_value(intent)?),
         true,
     ))
 }
