@@ -74,20 +74,32 @@ pub struct Prepared {
 impl Engine {
     /// An engine that works on `slots` ranges at once, over all its runs.
     pub fn with_slots(slots: usize) -> Self {
-        Self { budgets: Budgets::default(), slots: Slots::new(slots) }
+        Self {
+            budgets: Budgets::default(),
+            slots: Slots::new(slots),
+        }
     }
 
     /// Looks at the table and measures the partition. Only reads.
     ///
     /// # Errors
     /// What the table or the plan rules out, with the reason for the conditions; nothing was deleted.
-    pub async fn prepare(&self, client: &Client, request: Request, control: Control) -> Result<Prepared, Failure> {
-        control.progress.send_modify(|progress| progress.stage = Stage::Preflight);
+    pub async fn prepare(
+        &self,
+        client: &Client,
+        request: Request,
+        control: Control,
+    ) -> Result<Prepared, Failure> {
+        control
+            .progress
+            .send_modify(|progress| progress.stage = Stage::Preflight);
         let preflight = table::preflight(client, &request).await?;
         control.progress.send_modify(|progress| {
             (progress.stage, progress.totals) = (Stage::Planning, request.earlier);
         });
-        let share = self.budgets.join(request.shared_with.clone(), control.clock.elapsed());
+        let share = self
+            .budgets
+            .join(request.shared_with.clone(), control.clock.elapsed());
         let source = Source::new(client.clone(), &preflight);
         let run = Arc::new(Run::new(source, request, control, share, self.slots.clone()));
         let survey = survey::survey(&run, &preflight.range).await?;
@@ -98,7 +110,12 @@ impl Engine {
             progress.planned_items = survey.plan.as_ref().map(|plan| plan.items);
             progress.totals = run.totals();
         });
-        Ok(Prepared { run, range: preflight.range, pieces: survey.pieces, plan: survey.plan })
+        Ok(Prepared {
+            run,
+            range: preflight.range,
+            pieces: survey.pieces,
+            plan: survey.plan,
+        })
     }
 
     /// [`Engine::prepare`] and [`Prepared::execute`] in one.
@@ -132,8 +149,17 @@ impl Prepared {
     /// Why the partition could not be emptied. [`reconcile::Class::Transient`] and `Denied` are worth another run;
     /// what was deleted stays deleted.
     pub async fn execute(self) -> Result<Finished, Failure> {
-        let Self { run, range, pieces, plan } = self;
-        let finished = |end| Finished { end, totals: run.totals(), rounds: 0 };
+        let Self {
+            run,
+            range,
+            pieces,
+            plan,
+        } = self;
+        let finished = |end| Finished {
+            end,
+            totals: run.totals(),
+            rounds: 0,
+        };
         if run.is_interrupted() {
             return Ok(finished(End::Interrupted));
         }
@@ -148,7 +174,9 @@ fn check_limits(plan: &Plan, request: &Request) -> Result<(), Failure> {
     let exceeded = |field: &str, planned: u64, unit: &str, limit: u64| {
         Failure::terminal(
             Reason::LimitExceeded,
-            format!("the plan needs at least {planned} {unit}, `limits.{field}` is {limit}; nothing was deleted: raise the limit in another DdbctlDpJob"),
+            format!(
+                "the plan needs at least {planned} {unit}, `limits.{field}` is {limit}; nothing was deleted: raise the limit in another DdbctlDpJob"
+            ),
         )
     };
     match (request.max_items, request.max_wcu_total) {

@@ -23,7 +23,10 @@ impl Bottleneck {
     pub(crate) fn from_reason(reason: &ThrottlingReason) -> Option<Self> {
         let name = reason.reason()?;
         if let Some(rest) = name.strip_prefix("Index") {
-            let index = reason.resource().and_then(|arn| arn.split_once("/index/")).map_or("?", |(_, index)| index);
+            let index = reason
+                .resource()
+                .and_then(|arn| arn.split_once("/index/"))
+                .map_or("?", |(_, index)| index);
             return match rest.contains("AccountLimit") {
                 true => Some(Self::Account),
                 false => Some(Self::Index(index.chars().take(255).collect())),
@@ -76,16 +79,29 @@ mod tests {
     use super::*;
 
     fn read(reason: &str, resource: &str) -> Option<Bottleneck> {
-        Bottleneck::from_reason(&ThrottlingReason::builder().reason(reason).resource(resource).build())
+        Bottleneck::from_reason(
+            &ThrottlingReason::builder()
+                .reason(reason)
+                .resource(resource)
+                .build(),
+        )
     }
 
     #[test]
     fn all_sixteen_reasons_are_understood() {
         for resource in ["Table", "Index"] {
             for direction in ["Read", "Write"] {
-                for limit in ["ProvisionedThroughput", "AccountLimit", "KeyRangeThroughput", "MaxOnDemandThroughput"] {
+                for limit in [
+                    "ProvisionedThroughput",
+                    "AccountLimit",
+                    "KeyRangeThroughput",
+                    "MaxOnDemandThroughput",
+                ] {
                     let name = format!("{resource}{direction}{limit}Exceeded");
-                    assert!(read(&name, "arn:aws:dynamodb:r:1:table/T/index/I").is_some(), "{name}");
+                    assert!(
+                        read(&name, "arn:aws:dynamodb:r:1:table/T/index/I").is_some(),
+                        "{name}"
+                    );
                 }
             }
         }
@@ -94,7 +110,11 @@ mod tests {
 
     #[test]
     fn an_index_is_named_to_the_user() {
-        let index = read("IndexWriteKeyRangeThroughputExceeded", "arn:aws:dynamodb:r:1:table/T/index/byStatus").unwrap();
+        let index = read(
+            "IndexWriteKeyRangeThroughputExceeded",
+            "arn:aws:dynamodb:r:1:table/T/index/byStatus",
+        )
+        .unwrap();
         assert!(index.advice().starts_with("GSI byStatus is the bottleneck"));
         assert_eq!(index.reason(), Reason::IndexThrottled);
     }

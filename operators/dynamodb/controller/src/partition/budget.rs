@@ -63,7 +63,11 @@ impl Budgets {
         let mut tables = self.0.lock();
         tables.retain(|_, table| table.strong_count() > 0);
         let table = tables.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let budget = TableBudget { pace: Pace::new(TABLE_STEP, now), jobs: HashMap::new(), next_id: 0 };
+            let budget = TableBudget {
+                pace: Pace::new(TABLE_STEP, now),
+                jobs: HashMap::new(),
+                next_id: 0,
+            };
             let table = Arc::new(Mutex::new(budget));
             tables.insert(key, Arc::downgrade(&table));
             table
@@ -78,7 +82,14 @@ impl TableBudget {
     fn admit(&mut self, now: Duration) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.jobs.insert(id, Member { limit: None, bucket: Bucket::new(None, now), delivered: Meter::new(now) });
+        self.jobs.insert(
+            id,
+            Member {
+                limit: None,
+                bucket: Bucket::new(None, now),
+                delivered: Meter::new(now),
+            },
+        );
         id
     }
 
@@ -87,11 +98,15 @@ impl TableBudget {
         let ids: Vec<u64> = self.jobs.keys().copied().collect();
         let total = self.pace.rate();
         let even = total.map(|total| total / ids.len().max(1) as f64);
-        let wants: Vec<f64> =
-            ids.iter().map(|id| self.jobs.get_mut(id).map_or(0.0, |job| job.wants(even, now))).collect();
+        let wants: Vec<f64> = ids
+            .iter()
+            .map(|id| self.jobs.get_mut(id).map_or(0.0, |job| job.wants(even, now)))
+            .collect();
         let shares = total.map(|total| fair_shares(total, &wants));
         for (index, id) in ids.iter().enumerate() {
-            let Some(job) = self.jobs.get_mut(id) else { continue };
+            let Some(job) = self.jobs.get_mut(id) else {
+                continue;
+            };
             let share = shares.as_ref().map(|shares| shares[index].max(1.0));
             let rate = match (share, job.limit) {
                 (Some(share), Some(limit)) => Some(share.min(limit)),
@@ -113,7 +128,11 @@ impl Member {
     fn wants(&mut self, even: Option<f64>, now: Duration) -> f64 {
         let delivered = self.delivered.rate(now) * HEADROOM + TABLE_STEP / 4.0;
         // Who gets its even share or more may want more still; who uses less is believed.
-        let wants = if even.is_some_and(|even| delivered >= even) { f64::INFINITY } else { delivered };
+        let wants = if even.is_some_and(|even| delivered >= even) {
+            f64::INFINITY
+        } else {
+            delivered
+        };
         wants.min(self.limit.unwrap_or(f64::INFINITY))
     }
 }
@@ -127,12 +146,19 @@ impl Share {
             job.limit = limit;
         }
         table.divide(now);
-        table.jobs.get_mut(&self.id).map_or(Duration::ZERO, |job| job.bucket.wait(now))
+        table
+            .jobs
+            .get_mut(&self.id)
+            .map_or(Duration::ZERO, |job| job.bucket.wait(now))
     }
 
     /// The job's rate now; `None` if nothing limits it.
     pub fn rate(&self) -> Option<f64> {
-        self.table.lock().jobs.get(&self.id).and_then(|job| job.bucket.rate())
+        self.table
+            .lock()
+            .jobs
+            .get(&self.id)
+            .and_then(|job| job.bucket.rate())
     }
 
     /// Takes what a batch about to be sent is expected to consume.
@@ -146,7 +172,11 @@ impl Share {
     pub fn settle(&self, reserved: f64, consumed: f64, table_wide: bool, now: Duration) {
         let mut table = self.table.lock();
         table.pace.reserve(consumed);
-        let signal = if table_wide { Signal::Partial } else { Signal::Clean };
+        let signal = if table_wide {
+            Signal::Partial
+        } else {
+            Signal::Clean
+        };
         table.pace.settle(consumed, consumed, signal, now);
         if let Some(job) = table.jobs.get_mut(&self.id) {
             job.bucket.take(consumed - reserved);
@@ -182,24 +212,36 @@ mod tests {
     use super::*;
 
     fn key(table: &str) -> TableKey {
-        TableKey { table: table.into(), ..TableKey::default() }
+        TableKey {
+            table: table.into(),
+            ..TableKey::default()
+        }
     }
 
     #[test]
     fn a_limit_binds_its_job_only_and_follows_changes() {
         let budgets = Budgets::default();
-        let (limited, free) = (budgets.join(key("T"), Duration::ZERO), budgets.join(key("T"), Duration::ZERO));
+        let (limited, free) = (
+            budgets.join(key("T"), Duration::ZERO),
+            budgets.join(key("T"), Duration::ZERO),
+        );
         assert_eq!(limited.wait(Some(10), Duration::ZERO), Duration::ZERO);
         limited.reserve(20.0);
         assert_eq!(limited.wait(Some(10), Duration::ZERO), Duration::from_secs(2));
         assert_eq!(free.wait(None, Duration::ZERO), Duration::ZERO);
-        assert_eq!(limited.wait(Some(100), Duration::ZERO), Duration::from_millis(200));
+        assert_eq!(
+            limited.wait(Some(100), Duration::ZERO),
+            Duration::from_millis(200)
+        );
     }
 
     #[test]
     fn jobs_on_a_throttled_table_get_even_shares() {
         let budgets = Budgets::default();
-        let jobs = [budgets.join(key("T"), Duration::ZERO), budgets.join(key("T"), Duration::ZERO)];
+        let jobs = [
+            budgets.join(key("T"), Duration::ZERO),
+            budgets.join(key("T"), Duration::ZERO),
+        ];
         let other = budgets.join(key("other"), Duration::ZERO);
         // One job has been taking three times as much as the other.
         for tick in 1..=20 {
@@ -222,7 +264,10 @@ mod tests {
     #[test]
     fn a_job_that_ends_leaves_its_share() {
         let budgets = Budgets::default();
-        let (stays, leaves) = (budgets.join(key("T"), Duration::ZERO), budgets.join(key("T"), Duration::ZERO));
+        let (stays, leaves) = (
+            budgets.join(key("T"), Duration::ZERO),
+            budgets.join(key("T"), Duration::ZERO),
+        );
         for tick in 1..=20 {
             let now = Duration::from_millis(tick * 100);
             stays.settle(100.0, 100.0, false, now);
@@ -234,7 +279,11 @@ mod tests {
         let before = stays.rate().unwrap();
         drop(leaves);
         let _ = stays.wait(None, now);
-        assert!(stays.rate().unwrap() > before * 1.2, "{:?} after {before}", stays.rate());
+        assert!(
+            stays.rate().unwrap() > before * 1.2,
+            "{:?} after {before}",
+            stays.rate()
+        );
     }
 
     proptest! {

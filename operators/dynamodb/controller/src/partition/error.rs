@@ -6,8 +6,10 @@
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
-    operation::{batch_write_item::BatchWriteItemError, describe_continuous_backups::DescribeContinuousBackupsError,
-                describe_table::DescribeTableError, query::QueryError},
+    operation::{
+        batch_write_item::BatchWriteItemError, describe_continuous_backups::DescribeContinuousBackupsError,
+        describe_table::DescribeTableError, query::QueryError,
+    },
     types::ThrottlingReason,
 };
 use dynamodb_api::Reason;
@@ -65,19 +67,31 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn terminal(reason: Reason, message: impl Into<String>) -> Self {
-        Self { class: Class::Terminal, reason, message: message.into() }
+        Self {
+            class: Class::Terminal,
+            reason,
+            message: message.into(),
+        }
     }
 }
 
 impl Problem {
     /// Whether trying again, later or slower, can help.
     pub fn is_passing(&self) -> bool {
-        matches!(self.kind, Kind::Throttled(_) | Kind::Transient | Kind::Unreachable)
+        matches!(
+            self.kind,
+            Kind::Throttled(_) | Kind::Transient | Kind::Unreachable
+        )
     }
 
     /// What the problem means for a run on `table`.
     pub fn into_failure(self, table: &str) -> Failure {
-        let Self { kind, operation, code, message } = self;
+        let Self {
+            kind,
+            operation,
+            code,
+            message,
+        } = self;
         let said = code.map_or_else(|| message.clone(), |code| format!("{code}: {message}"));
         let (class, reason, message) = match kind {
             Kind::Throttled(_) | Kind::Transient => (
@@ -88,7 +102,9 @@ impl Problem {
             Kind::Unreachable => (
                 Class::Transient,
                 Reason::EndpointUnreachable,
-                format!("{operation} on table '{table}': the endpoint cannot be reached ({said}); check `endpointURL` and the network"),
+                format!(
+                    "{operation} on table '{table}': the endpoint cannot be reached ({said}); check `endpointURL` and the network"
+                ),
             ),
             Kind::Credentials => (
                 Class::Denied,
@@ -98,26 +114,40 @@ impl Problem {
             Kind::NoCredentials => (
                 Class::Denied,
                 Reason::CredentialsMissing,
-                format!("{operation} on table '{table}': there are no AWS credentials ({said}); set `credentials.secretRef`"),
+                format!(
+                    "{operation} on table '{table}': there are no AWS credentials ({said}); set `credentials.secretRef`"
+                ),
             ),
             Kind::Denied => (
                 Class::Denied,
                 Reason::AccessDenied,
-                format!("the credentials may not call dynamodb:{operation} on table '{table}' ({said}); allow that action"),
+                format!(
+                    "the credentials may not call dynamodb:{operation} on table '{table}' ({said}); allow that action"
+                ),
             ),
             Kind::TableMissing => (
                 Class::Terminal,
                 Reason::TableNotFound,
-                format!("there is no table '{table}' in this region at this endpoint; check `tableName`, `awsRegion` and `endpointURL`"),
+                format!(
+                    "there is no table '{table}' in this region at this endpoint; check `tableName`, `awsRegion` and `endpointURL`"
+                ),
             ),
-            Kind::TableUnavailable => {
-                (Class::Waiting, Reason::TableUnavailable, format!("table '{table}' cannot be used now ({said})"))
-            }
-            Kind::Rejected => {
-                (Class::Terminal, Reason::RequestRejected, format!("DynamoDB refused {operation} on table '{table}' ({said})"))
-            }
+            Kind::TableUnavailable => (
+                Class::Waiting,
+                Reason::TableUnavailable,
+                format!("table '{table}' cannot be used now ({said})"),
+            ),
+            Kind::Rejected => (
+                Class::Terminal,
+                Reason::RequestRejected,
+                format!("DynamoDB refused {operation} on table '{table}' ({said})"),
+            ),
         };
-        Failure { class, reason, message }
+        Failure {
+            class,
+            reason,
+            message,
+        }
     }
 }
 
@@ -162,28 +192,54 @@ where
         SdkError::DispatchFailure(_) => Kind::Transient,
         _ => Kind::Rejected,
     };
-    let message = error.message().map_or_else(|| reconcile::error::chain(error), str::to_owned);
-    Problem { kind, operation, code, message: bounded(&message) }
+    let message = error
+        .message()
+        .map_or_else(|| reconcile::error::chain(error), str::to_owned);
+    Problem {
+        kind,
+        operation,
+        code,
+        message: bounded(&message),
+    }
 }
 
 fn by_code(code: Option<&str>, reasons: &[ThrottlingReason]) -> Kind {
     // No code at all: a proxy or a server in distress answered, not DynamoDB.
     let Some(code) = code else { return Kind::Transient };
     match code {
-        "ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded"
-        | "LimitExceededException" | "Throttling" | "TooManyRequestsException" => {
-            Kind::Throttled(reasons.iter().find_map(Bottleneck::from_reason))
-        }
+        "ProvisionedThroughputExceededException"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "LimitExceededException"
+        | "Throttling"
+        | "TooManyRequestsException" => Kind::Throttled(reasons.iter().find_map(Bottleneck::from_reason)),
         "ResourceNotFoundException" => Kind::TableMissing,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => Kind::Denied,
-        "ExpiredTokenException" | "ExpiredToken" | "UnrecognizedClientException" | "InvalidSignatureException"
-        | "SignatureDoesNotMatch" | "MissingAuthenticationTokenException" | "MissingAuthenticationToken"
-        | "IncompleteSignatureException" | "InvalidClientTokenId" | "RequestExpired" => Kind::Credentials,
-        "InaccessibleEncryptionCredentialsException" | "KMSAccessDeniedException" | "KMSDisabledException"
-        | "KMSInvalidStateException" | "KMSNotFoundException" | "TableInUseException" => Kind::TableUnavailable,
-        "InternalServerError" | "InternalFailure" | "InternalServerErrorException" | "ServiceUnavailable"
-        | "ServiceUnavailableException" | "ReplicatedWriteConflictException" | "TransactionConflictException"
-        | "RequestTimeout" | "RequestTimeoutException" => Kind::Transient,
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken"
+        | "IncompleteSignatureException"
+        | "InvalidClientTokenId"
+        | "RequestExpired" => Kind::Credentials,
+        "InaccessibleEncryptionCredentialsException"
+        | "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException"
+        | "TableInUseException" => Kind::TableUnavailable,
+        "InternalServerError"
+        | "InternalFailure"
+        | "InternalServerErrorException"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "ReplicatedWriteConflictException"
+        | "TransactionConflictException"
+        | "RequestTimeout"
+        | "RequestTimeoutException" => Kind::Transient,
         _ => Kind::Rejected,
     }
 }
@@ -201,7 +257,10 @@ fn caused_by<T: std::error::Error + 'static>(error: &(dyn std::error::Error + 's
 
 /// One line, at most 400 characters: what a server says ends up in conditions and events.
 fn bounded(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(400).collect()
+    text.chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .take(400)
+        .collect()
 }
 
 #[cfg(test)]
@@ -211,19 +270,39 @@ mod tests {
     #[test]
     fn every_documented_error_has_its_class() {
         for (code, reason, class) in [
-            ("ResourceNotFoundException", Reason::TableNotFound, Class::Terminal),
+            (
+                "ResourceNotFoundException",
+                Reason::TableNotFound,
+                Class::Terminal,
+            ),
             ("ValidationException", Reason::RequestRejected, Class::Terminal),
             ("AccessDeniedException", Reason::AccessDenied, Class::Denied),
             ("ExpiredTokenException", Reason::CredentialsInvalid, Class::Denied),
-            ("UnrecognizedClientException", Reason::CredentialsInvalid, Class::Denied),
-            ("InvalidSignatureException", Reason::CredentialsInvalid, Class::Denied),
+            (
+                "UnrecognizedClientException",
+                Reason::CredentialsInvalid,
+                Class::Denied,
+            ),
+            (
+                "InvalidSignatureException",
+                Reason::CredentialsInvalid,
+                Class::Denied,
+            ),
             ("InternalServerError", Reason::Retrying, Class::Transient),
-            ("ReplicatedWriteConflictException", Reason::Retrying, Class::Transient),
+            (
+                "ReplicatedWriteConflictException",
+                Reason::Retrying,
+                Class::Transient,
+            ),
             ("ThrottlingException", Reason::Retrying, Class::Transient),
             ("KMSDisabledException", Reason::TableUnavailable, Class::Waiting),
         ] {
-            let problem =
-                Problem { kind: by_code(Some(code), &[]), operation: "Query", code: None, message: String::new() };
+            let problem = Problem {
+                kind: by_code(Some(code), &[]),
+                operation: "Query",
+                code: None,
+                message: String::new(),
+            };
             let failure = problem.into_failure("Orders");
             assert_eq!((failure.reason, failure.class), (reason, class), "{code}");
             assert!(failure.message.contains("Orders"), "{}", failure.message);
@@ -238,7 +317,10 @@ mod tests {
             .resource("arn:aws:dynamodb:us-east-1:123456789012:table/Orders/index/byStatus")
             .build();
         let kind = by_code(Some("ProvisionedThroughputExceededException"), &[reason]);
-        assert_eq!(kind, Kind::Throttled(Some(Bottleneck::Index("byStatus".to_owned()))));
+        assert_eq!(
+            kind,
+            Kind::Throttled(Some(Bottleneck::Index("byStatus".to_owned())))
+        );
     }
 
     #[test]

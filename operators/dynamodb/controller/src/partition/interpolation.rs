@@ -55,11 +55,23 @@ impl Alphabet {
             (Key::N(low), Key::N(high)) => Key::N(between_numbers(low, high, part, of)?),
             (Key::S(_), Key::S(_)) => {
                 let chars = self.between_symbols(&symbols(low), &symbols(high), part, of)?;
-                Key::S(chars.into_iter().map(char::from_u32).collect::<Option<String>>()?.into())
+                Key::S(
+                    chars
+                        .into_iter()
+                        .map(char::from_u32)
+                        .collect::<Option<String>>()?
+                        .into(),
+                )
             }
             (Key::B(_), Key::B(_)) => {
                 let bytes = self.between_symbols(&symbols(low), &symbols(high), part, of)?;
-                Key::B(bytes.into_iter().map(|symbol| u8::try_from(symbol).ok()).collect::<Option<Vec<_>>>()?.into())
+                Key::B(
+                    bytes
+                        .into_iter()
+                        .map(|symbol| u8::try_from(symbol).ok())
+                        .collect::<Option<Vec<_>>>()?
+                        .into(),
+                )
             }
             _ => return None,
         };
@@ -84,7 +96,9 @@ impl Alphabet {
         }
         let value = |key: &[u32]| {
             digits.iter().enumerate().fold(0u128, |value, (index, known)| {
-                let digit = key.get(shared + index).map_or(0, |symbol| known.partition_point(|s| s <= symbol));
+                let digit = key
+                    .get(shared + index)
+                    .map_or(0, |symbol| known.partition_point(|s| s <= symbol));
                 value * (known.len() as u128 + 1) + digit as u128
             })
         };
@@ -135,7 +149,11 @@ fn between_numbers(low: &Number, high: &Number, part: u32, of: u32) -> Option<Nu
         (true, true) => (true, a.minus(&a.minus(&b).scaled(part, of))),
         (true, false) => {
             let step = a.plus(&b).scaled(part, of);
-            if step.cmp(&a).is_lt() { (true, a.minus(&step)) } else { (false, step.minus(&a)) }
+            if step.cmp(&a).is_lt() {
+                (true, a.minus(&step))
+            } else {
+                (false, step.minus(&a))
+            }
         }
         (false, true) => return None,
     };
@@ -152,21 +170,30 @@ struct Decimal(Vec<u8>);
 impl Decimal {
     /// `parts` without its sign, counted in units of `10^scale`.
     fn aligned(parts: &Parts, scale: i64) -> Self {
-        let length = if parts.digits.is_empty() { 0 } else { usize::try_from(parts.exponent - scale).unwrap_or(0) };
+        let length = if parts.digits.is_empty() {
+            0
+        } else {
+            usize::try_from(parts.exponent - scale).unwrap_or(0)
+        };
         let mut digits = parts.digits.clone();
         digits.resize(length, 0);
         Self(digits)
     }
 
     fn digit(&self, from_right: usize) -> u8 {
-        self.0.len().checked_sub(from_right + 1).map_or(0, |index| self.0[index])
+        self.0
+            .len()
+            .checked_sub(from_right + 1)
+            .map_or(0, |index| self.0[index])
     }
 
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         let length = self.0.len().max(other.0.len());
-        (0..length).rev().map(|place| self.digit(place).cmp(&other.digit(place))).find(|o| o.is_ne()).unwrap_or(
-            std::cmp::Ordering::Equal,
-        )
+        (0..length)
+            .rev()
+            .map(|place| self.digit(place).cmp(&other.digit(place)))
+            .find(|o| o.is_ne())
+            .unwrap_or(std::cmp::Ordering::Equal)
     }
 
     fn plus(&self, other: &Self) -> Self {
@@ -247,7 +274,11 @@ mod tests {
             ("-100", "100", "0"),
             ("-100", "-50", "-75"),
             ("1", "2", "1.5"),
-            ("1700000000000000001", "1700000000000000003", "1700000000000000002"),
+            (
+                "1700000000000000001",
+                "1700000000000000003",
+                "1700000000000000002",
+            ),
             ("-3", "1", "-1"),
             ("-1", "3", "1"),
         ] {
@@ -272,10 +303,15 @@ mod tests {
         alphabet.learn(&low);
         alphabet.learn(&high);
         for part in 1..16 {
-            let Some(Key::S(cut)) = alphabet.between(&low, &high, part, 16) else { panic!("no cut {part}") };
+            let Some(Key::S(cut)) = alphabet.between(&low, &high, part, 16) else {
+                panic!("no cut {part}")
+            };
             let digits: String = format!("{cut:0<7}").chars().skip(1).take(6).collect();
             let (found, ideal) = (digits.parse::<i64>().unwrap(), i64::from(part) * 100_000 / 16);
-            assert!((found - ideal).abs() < 12_000, "cut {part} at {found}, ideal {ideal}");
+            assert!(
+                (found - ideal).abs() < 12_000,
+                "cut {part} at {found}, ideal {ideal}"
+            );
         }
     }
 

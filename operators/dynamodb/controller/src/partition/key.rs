@@ -64,7 +64,9 @@ impl Key {
             AttributeType::N if text.is_empty() => return Err(KeyError::Empty(kind)),
             AttributeType::N => Self::N(Number::parse(text)?),
             AttributeType::B => {
-                let bytes = STANDARD.decode(text).map_err(|error| KeyError::Base64(error.to_string()))?;
+                let bytes = STANDARD
+                    .decode(text)
+                    .map_err(|error| KeyError::Base64(error.to_string()))?;
                 Self::B(bytes.into())
             }
         };
@@ -137,14 +139,21 @@ mod tests {
         assert!(matches!(parse(AttributeType::B, "AAH"), Err(KeyError::Base64(_))));
         assert_eq!(
             parse(AttributeType::S, &"x".repeat(2049)),
-            Err(KeyError::TooLong { size: 2049, limit: MAX_PARTITION_KEY })
+            Err(KeyError::TooLong {
+                size: 2049,
+                limit: MAX_PARTITION_KEY
+            })
         );
         assert!(parse(AttributeType::S, &"x".repeat(2048)).is_ok());
     }
 
     #[test]
     fn values_survive_the_way_to_dynamodb_and_back() {
-        for (kind, text) in [(AttributeType::S, "häß\u{1F600}"), (AttributeType::N, "-1.50"), (AttributeType::B, "AAH/")] {
+        for (kind, text) in [
+            (AttributeType::S, "häß\u{1F600}"),
+            (AttributeType::N, "-1.50"),
+            (AttributeType::B, "AAH/"),
+        ] {
             let key = parse(kind, text).unwrap();
             assert_eq!(Key::from_attribute(&key.to_attribute()), Some(key));
         }

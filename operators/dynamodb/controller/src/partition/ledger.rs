@@ -43,7 +43,10 @@ impl Ledger {
     pub fn enter(&mut self, keys: Vec<Key>, last: Option<Key>) {
         let page = self.first_page + self.pages.len() as u64;
         let last = last.or_else(|| keys.last().cloned());
-        self.pages.push_back(PageState { last, outstanding: keys.len() });
+        self.pages.push_back(PageState {
+            last,
+            outstanding: keys.len(),
+        });
         self.fresh.extend(keys.into_iter().map(|key| Entry { page, key }));
         self.advance();
     }
@@ -84,7 +87,8 @@ impl Ledger {
     /// Takes back keys that were not processed; they are not sent again before `not_before`.
     pub fn give_back(&mut self, entries: Vec<Entry>, not_before: Duration) {
         self.in_flight -= entries.len();
-        self.returned.extend(entries.into_iter().map(|entry| (not_before, entry)));
+        self.returned
+            .extend(entries.into_iter().map(|entry| (not_before, entry)));
     }
 
     /// Keys that wait to be sent.

@@ -18,7 +18,9 @@ pub struct Number(Box<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NumberError {
     /// Not decimal notation.
-    #[error("is not a decimal number: write digits with an optional sign, decimal point and exponent, such as -12.5 or 1E3")]
+    #[error(
+        "is not a decimal number: write digits with an optional sign, decimal point and exponent, such as -12.5 or 1E3"
+    )]
     Grammar,
     /// More than 38 significant digits.
     #[error("has {0} significant digits, DynamoDB keeps at most {MAX_DIGITS}")]
@@ -56,7 +58,11 @@ impl Number {
     }
 
     pub(super) fn parts(&self) -> Parts {
-        Parts::parse(&self.0).unwrap_or(Parts { negative: false, digits: Vec::new(), exponent: 0 })
+        Parts::parse(&self.0).unwrap_or(Parts {
+            negative: false,
+            digits: Vec::new(),
+            exponent: 0,
+        })
     }
 
     pub(super) fn from_parts(parts: &Parts) -> Self {
@@ -109,9 +115,17 @@ impl Parts {
         if (whole.is_empty() && fraction.is_empty()) || !all_digits(whole) || !all_digits(fraction) {
             return Err(NumberError::Grammar);
         }
-        let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|byte| byte - b'0').collect();
+        let digits: Vec<u8> = whole
+            .bytes()
+            .chain(fraction.bytes())
+            .map(|byte| byte - b'0')
+            .collect();
         let whole_digits = i64::try_from(whole.len()).map_err(|_| NumberError::Magnitude)?;
-        Ok(Self::trimmed(negative, digits, whole_digits.saturating_add(power)))
+        Ok(Self::trimmed(
+            negative,
+            digits,
+            whole_digits.saturating_add(power),
+        ))
     }
 
     /// Removes superfluous zeros; `exponent` is the place of the decimal point, counted from the first digit.
@@ -122,10 +136,18 @@ impl Parts {
         let leading = digits.iter().take_while(|digit| **digit == 0).count();
         digits.drain(..leading);
         if digits.is_empty() {
-            return Self { negative: false, digits, exponent: 0 };
+            return Self {
+                negative: false,
+                digits,
+                exponent: 0,
+            };
         }
         let exponent = exponent.saturating_sub(i64::try_from(leading).unwrap_or(i64::MAX));
-        Self { negative, digits, exponent }
+        Self {
+            negative,
+            digits,
+            exponent,
+        }
     }
 
     fn plain(&self) -> String {
@@ -136,7 +158,11 @@ impl Parts {
         if self.negative {
             text.push('-');
         }
-        let digit = |index: usize| self.digits.get(index).map_or('0', |digit| char::from(b'0' + digit));
+        let digit = |index: usize| {
+            self.digits
+                .get(index)
+                .map_or('0', |digit| char::from(b'0' + digit))
+        };
         let point = usize::try_from(self.exponent).unwrap_or(0);
         if point == 0 {
             text.push('0');
@@ -184,7 +210,10 @@ mod tests {
             ("5.", "5"),
             ("-12.50", "-12.5"),
             ("1E-3", "0.001"),
-            ("12345678901234567890123456789012345678", "12345678901234567890123456789012345678"),
+            (
+                "12345678901234567890123456789012345678",
+                "12345678901234567890123456789012345678",
+            ),
             ("0.1E-3", "0.0001"),
         ] {
             assert_eq!(normal(given), expected, "{given}");
@@ -195,15 +224,23 @@ mod tests {
 
     #[test]
     fn what_dynamodb_refuses_is_refused_before_any_request() {
-        for text in ["", "-", ".", "abc", "1,5", "0x1F", "1E", "1E+", "--1", "1 ", " 1", "NaN", "1_000", "١"] {
+        for text in [
+            "", "-", ".", "abc", "1,5", "0x1F", "1E", "1E+", "--1", "1 ", " 1", "NaN", "1_000", "١",
+        ] {
             assert_eq!(Number::parse(text), Err(NumberError::Grammar), "{text:?}");
         }
         let digits39 = "1".repeat(39);
         assert_eq!(Number::parse(&digits39), Err(NumberError::TooManyDigits(39)));
-        assert!(Number::parse(&format!("{}0", "1".repeat(38))).is_ok(), "a trailing zero is no significant digit");
+        assert!(
+            Number::parse(&format!("{}0", "1".repeat(38))).is_ok(),
+            "a trailing zero is no significant digit"
+        );
         assert_eq!(Number::parse("1E126"), Err(NumberError::Magnitude));
         assert_eq!(Number::parse("1E-131"), Err(NumberError::Magnitude));
-        assert_eq!(Number::parse("1E99999999999999999999"), Err(NumberError::Magnitude));
+        assert_eq!(
+            Number::parse("1E99999999999999999999"),
+            Err(NumberError::Magnitude)
+        );
     }
 
     proptest! {

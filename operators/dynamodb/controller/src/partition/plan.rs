@@ -97,8 +97,14 @@ impl Plan {
 
 fn expected_rate(table: &Table, max_wcu: Option<u32>) -> u64 {
     let granted = table.provisioned_wcu.or(table.warm_wcu).unwrap_or(ON_DEMAND_WCU);
-    let granted = if table.has_local_index() { granted.min(PARTITION_WCU) } else { granted };
-    max_wcu.map_or(granted, |limit| granted.min(u64::from(limit))).max(1)
+    let granted = if table.has_local_index() {
+        granted.min(PARTITION_WCU)
+    } else {
+        granted
+    };
+    max_wcu
+        .map_or(granted, |limit| granted.min(u64::from(limit)))
+        .max(1)
 }
 
 fn warnings(table: &Table, complete: bool) -> Vec<String> {
@@ -107,15 +113,29 @@ fn warnings(table: &Table, complete: bool) -> Vec<String> {
         warnings.push("the partition is so large that counting it was stopped: items, bytes and the estimates are lower bounds".to_owned());
     }
     if table.streams {
-        warnings.push("the table has a stream: consumers see a REMOVE record for each item, not marked as TTL".to_owned());
+        warnings.push(
+            "the table has a stream: consumers see a REMOVE record for each item, not marked as TTL"
+                .to_owned(),
+        );
     }
     if table.replicas > 0 {
-        warnings.push(format!("the table has {} replicas: each deletion is replicated and charged there too", table.replicas));
+        warnings.push(format!(
+            "the table has {} replicas: each deletion is replicated and charged there too",
+            table.replicas
+        ));
     }
     if table.has_local_index() {
-        warnings.push("the table has a local index: the partition cannot be deleted faster than 1,000 WCU per second".to_owned());
+        warnings.push(
+            "the table has a local index: the partition cannot be deleted faster than 1,000 WCU per second"
+                .to_owned(),
+        );
     }
-    let global: Vec<_> = table.indexes.iter().filter(|index| !index.local).map(|index| index.name.as_str()).collect();
+    let global: Vec<_> = table
+        .indexes
+        .iter()
+        .filter(|index| !index.local)
+        .map(|index| index.name.as_str())
+        .collect();
     if !global.is_empty() {
         let mut names = global.join(", ");
         if names.len() > 300 {
@@ -138,9 +158,17 @@ mod tests {
         Table {
             name: "T".into(),
             id: String::new(),
-            partition_key: KeyAttribute { name: "pk".into(), kind: AttributeType::S },
+            partition_key: KeyAttribute {
+                name: "pk".into(),
+                kind: AttributeType::S,
+            },
             sort_key: None,
-            indexes: (0..indexes).map(|i| IndexSummary { name: format!("i{i}"), local: false }).collect(),
+            indexes: (0..indexes)
+                .map(|i| IndexSummary {
+                    name: format!("i{i}"),
+                    local: false,
+                })
+                .collect(),
             streams: true,
             replicas: 1,
             provisioned_wcu: Some(500),

@@ -58,37 +58,69 @@ pub enum ConditionError {
 
 impl SortRange {
     /// Everything.
-    pub const ALL: Self = Self { low: Bound::Open, high: Bound::Open };
+    pub const ALL: Self = Self {
+        low: Bound::Open,
+        high: Bound::Open,
+    };
 
     /// The range that a condition on a sort key of type `kind` selects.
     pub fn from_predicate(predicate: &SortKeyPredicate, kind: AttributeType) -> Result<Self, ConditionError> {
         let parse = |field, text: &str| {
             Key::parse(kind, text, MAX_SORT_KEY).map_err(|source| ConditionError::Value { field, source })
         };
-        let SortKeyPredicate { eq, lt, le, gt, ge, between, begins_with } = predicate;
+        let SortKeyPredicate {
+            eq,
+            lt,
+            le,
+            gt,
+            ge,
+            between,
+            begins_with,
+        } = predicate;
         let mut ranges = Vec::new();
         if let Some(text) = eq {
             let key = parse("eq", text)?;
-            ranges.push(Self { low: Bound::Included(key.clone()), high: Bound::Included(key) });
+            ranges.push(Self {
+                low: Bound::Included(key.clone()),
+                high: Bound::Included(key),
+            });
         }
         if let Some(text) = lt {
-            ranges.push(Self { low: Bound::Open, high: Bound::Excluded(parse("lt", text)?) });
+            ranges.push(Self {
+                low: Bound::Open,
+                high: Bound::Excluded(parse("lt", text)?),
+            });
         }
         if let Some(text) = le {
-            ranges.push(Self { low: Bound::Open, high: Bound::Included(parse("le", text)?) });
+            ranges.push(Self {
+                low: Bound::Open,
+                high: Bound::Included(parse("le", text)?),
+            });
         }
         if let Some(text) = gt {
-            ranges.push(Self { low: Bound::Excluded(parse("gt", text)?), high: Bound::Open });
+            ranges.push(Self {
+                low: Bound::Excluded(parse("gt", text)?),
+                high: Bound::Open,
+            });
         }
         if let Some(text) = ge {
-            ranges.push(Self { low: Bound::Included(parse("ge", text)?), high: Bound::Open });
+            ranges.push(Self {
+                low: Bound::Included(parse("ge", text)?),
+                high: Bound::Open,
+            });
         }
         if let Some(bounds) = between {
-            let (from, to) = (parse("between.from", &bounds.from)?, parse("between.to", &bounds.to)?);
+            let (from, to) = (
+                parse("between.from", &bounds.from)?,
+                parse("between.to", &bounds.to)?,
+            );
             if from > to {
                 return Err(ConditionError::Backwards);
             }
-            ranges.push(Self { low: Bound::Included(from), high: Bound::Included(to) });
+            ranges.push(Self {
+                low: Bound::Included(from),
+                high: Bound::Included(to),
+            });
         }
         if let Some(text) = begins_with {
             ranges.push(Self::prefix(parse("beginsWith", text)?)?);
@@ -104,15 +136,16 @@ impl SortRange {
             Key::N(_) => return Err(ConditionError::PrefixOfNumber),
             // Nothing longer can begin with a key of the greatest length.
             _ if key.size() == MAX_SORT_KEY => Bound::Included(key.clone()),
-            Key::S(text) => {
-                after_prefix(text.chars().collect(), next_char).map_or(Bound::Open, |chars| {
-                    Bound::Excluded(Key::S(chars.into_iter().collect::<String>().into()))
-                })
-            }
+            Key::S(text) => after_prefix(text.chars().collect(), next_char).map_or(Bound::Open, |chars| {
+                Bound::Excluded(Key::S(chars.into_iter().collect::<String>().into()))
+            }),
             Key::B(bytes) => after_prefix(bytes.to_vec(), |byte| byte.checked_add(1))
                 .map_or(Bound::Open, |bytes| Bound::Excluded(Key::B(bytes.into()))),
         };
-        Ok(Self { low: Bound::Included(key), high })
+        Ok(Self {
+            low: Bound::Included(key),
+            high,
+        })
     }
 
     /// Whether `key` lies in the range.
@@ -136,7 +169,10 @@ impl SortRange {
 
     /// The part above `key`, `key` itself left out.
     pub fn above(&self, key: &Key) -> Self {
-        Self { low: Bound::Excluded(key.clone()), high: self.high.clone() }
+        Self {
+            low: Bound::Excluded(key.clone()),
+            high: self.high.clone(),
+        }
     }
 
     /// Splits at `key`, which goes to the lower part. `None` if one of the parts would be empty.
@@ -149,7 +185,13 @@ impl SortRange {
         if !self.contains(key) || empty_above {
             return None;
         }
-        Some((Self { low: self.low.clone(), high: Bound::Included(key.clone()) }, upper))
+        Some((
+            Self {
+                low: self.low.clone(),
+                high: Bound::Included(key.clone()),
+            },
+            upper,
+        ))
     }
 }
 
@@ -166,7 +208,11 @@ fn after_prefix<T: Copy>(mut symbols: Vec<T>, next: impl Fn(T) -> Option<T>) -> 
 
 fn next_char(char: char) -> Option<char> {
     // The code points between are surrogates, which no text contains.
-    if char == '\u{D7FF}' { Some('\u{E000}') } else { char::from_u32(u32::from(char) + 1) }
+    if char == '\u{D7FF}' {
+        Some('\u{E000}')
+    } else {
+        char::from_u32(u32::from(char) + 1)
+    }
 }
 
 #[cfg(test)]
@@ -188,7 +234,10 @@ mod tests {
 
     fn selected(predicate: &SortKeyPredicate) -> Vec<&'static str> {
         let range = SortRange::from_predicate(predicate, AttributeType::S).unwrap();
-        ["a", "b", "ba", "bz", "c", "d"].into_iter().filter(|key| range.contains(&s(key))).collect()
+        ["a", "b", "ba", "bz", "c", "d"]
+            .into_iter()
+            .filter(|key| range.contains(&s(key)))
+            .collect()
     }
 
     #[test]
@@ -198,22 +247,46 @@ mod tests {
         assert_eq!(selected(&predicate(|p| p.le = Some("b".into()))), ["a", "b"]);
         assert_eq!(selected(&predicate(|p| p.gt = Some("c".into()))), ["d"]);
         assert_eq!(selected(&predicate(|p| p.ge = Some("c".into()))), ["c", "d"]);
-        assert_eq!(selected(&predicate(|p| p.begins_with = Some("b".into()))), ["b", "ba", "bz"]);
-        let bounds = SortKeyBounds { from: "b".into(), to: "c".into() };
-        assert_eq!(selected(&predicate(|p| p.between = Some(bounds))), ["b", "ba", "bz", "c"]);
+        assert_eq!(
+            selected(&predicate(|p| p.begins_with = Some("b".into()))),
+            ["b", "ba", "bz"]
+        );
+        let bounds = SortKeyBounds {
+            from: "b".into(),
+            to: "c".into(),
+        };
+        assert_eq!(
+            selected(&predicate(|p| p.between = Some(bounds))),
+            ["b", "ba", "bz", "c"]
+        );
     }
 
     #[test]
     fn conditions_that_mean_nothing_are_refused() {
         let refuse = |p: &SortKeyPredicate, kind| SortRange::from_predicate(p, kind).unwrap_err();
-        assert_eq!(refuse(&SortKeyPredicate::default(), AttributeType::S), ConditionError::NotOne);
+        assert_eq!(
+            refuse(&SortKeyPredicate::default(), AttributeType::S),
+            ConditionError::NotOne
+        );
         let prefix = predicate(|p| p.begins_with = Some("1".into()));
         assert_eq!(refuse(&prefix, AttributeType::N), ConditionError::PrefixOfNumber);
-        let backwards = predicate(|p| p.between = Some(SortKeyBounds { from: "10".into(), to: "9".into() }));
+        let backwards = predicate(|p| {
+            p.between = Some(SortKeyBounds {
+                from: "10".into(),
+                to: "9".into(),
+            })
+        });
         assert_eq!(refuse(&backwards, AttributeType::N), ConditionError::Backwards);
-        assert!(SortRange::from_predicate(&backwards, AttributeType::S).is_ok(), "as text, 10 is below 9");
+        assert!(
+            SortRange::from_predicate(&backwards, AttributeType::S).is_ok(),
+            "as text, 10 is below 9"
+        );
         let bad = predicate(|p| p.ge = Some("x".into()));
-        assert!(refuse(&bad, AttributeType::N).to_string().starts_with("`sortKey.ge` is not a decimal number"));
+        assert!(
+            refuse(&bad, AttributeType::N)
+                .to_string()
+                .starts_with("`sortKey.ge` is not a decimal number")
+        );
     }
 
     proptest! {

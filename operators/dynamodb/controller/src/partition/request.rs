@@ -45,7 +45,10 @@ pub struct Request {
 /// The partition value is a customer's data: it is not printed.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("table", &self.table).field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("table", &self.table)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,8 +56,17 @@ impl Request {
     /// Deletes the whole partition, with the defaults of the kind.
     pub fn new(table: impl Into<String>, partition_value: impl Into<String>) -> Self {
         let table = table.into();
-        let shared_with = TableKey { table: table.clone(), ..TableKey::default() };
-        Self { table, partition_value: partition_value.into(), backoff_limit: 6, shared_with, ..Self::default() }
+        let shared_with = TableKey {
+            table: table.clone(),
+            ..TableKey::default()
+        };
+        Self {
+            table,
+            partition_value: partition_value.into(),
+            backoff_limit: 6,
+            shared_with,
+            ..Self::default()
+        }
     }
 }
 
@@ -71,7 +83,11 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { max_in_flight: 16, max_segments: 32, page_keys: 500 }
+        Self {
+            max_in_flight: 16,
+            max_segments: 32,
+            page_keys: 500,
+        }
     }
 }
 
@@ -93,7 +109,9 @@ pub struct Control {
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("cancelled", &self.cancel.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("Control")
+            .field("cancelled", &self.cancel.is_cancelled())
+            .finish_non_exhaustive()
     }
 }
 

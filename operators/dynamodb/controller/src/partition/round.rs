@@ -39,7 +39,7 @@ const GUARD_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest pause between rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How much, in WCU per second, all ranges of a run grow by first after a cut.
-const RUN_STEP: f64 = 200.0;
+const RUN_STEP: f64 = 40.0;
 /// Ranges in a row that turn out empty before dividing is given up.
 const MISSES: u32 = 16;
 
@@ -50,7 +50,11 @@ pub(crate) async fn delete(
     mut pieces: Vec<Piece>,
     planned: Option<u64>,
 ) -> Result<Finished, Failure> {
-    let mut teller = Teller { planned, round: 0, trouble: None };
+    let mut teller = Teller {
+        planned,
+        round: 0,
+        trouble: None,
+    };
     let (mut idle, mut passes) = (0, 0);
     loop {
         teller.round += 1;
@@ -59,7 +63,11 @@ pub(crate) async fn delete(
         let left = Sweep::new(run, &mut teller, pieces).guarded().await;
         if run.is_interrupted() {
             teller.tell(run, Stage::Deleting);
-            return Ok(Finished { end: End::Interrupted, totals: run.totals(), rounds: teller.round });
+            return Ok(Finished {
+                end: End::Interrupted,
+                totals: run.totals(),
+                rounds: teller.round,
+            });
         }
         let verdict = match run.take_verdict() {
             Some(verdict) => Err(verdict),
@@ -71,7 +79,11 @@ pub(crate) async fn delete(
         teller.trouble = match verdict {
             Ok(true) => {
                 teller.tell(run, Stage::Verifying);
-                return Ok(Finished { end: End::Empty, totals: run.totals(), rounds: teller.round });
+                return Ok(Finished {
+                    end: End::Empty,
+                    totals: run.totals(),
+                    rounds: teller.round,
+                });
             }
             Ok(false) => {
                 passes += 1;
@@ -80,11 +92,22 @@ pub(crate) async fn delete(
             Err(Verdict::Final(failure)) => return Err(failure),
             Err(Verdict::Passing(problem)) => Some(problem.into_failure(&run.request.table).message),
         };
-        idle = if run.totals.snapshot().keys_acknowledged > before { 0 } else { idle + 1 };
+        idle = if run.totals.snapshot().keys_acknowledged > before {
+            0
+        } else {
+            idle + 1
+        };
         give_up(run, &teller, idle, passes)?;
         teller.tell(run, Stage::Retrying);
         rest(run, idle.max(passes / 2)).await;
-        pieces = if left.is_empty() { vec![Piece { range: range.clone(), marks: [].into() }] } else { left };
+        pieces = if left.is_empty() {
+            vec![Piece {
+                range: range.clone(),
+                marks: [].into(),
+            }]
+        } else {
+            left
+        };
     }
 }
 
@@ -94,15 +117,19 @@ fn give_up(run: &Run, teller: &Teller, idle: u32, passes: u32) -> Result<(), Fai
     if passes >= PASSES {
         return Err(Failure::terminal(
             Reason::PartitionNotEmpty,
-            format!("after {PASSES} passes the partition of table '{table}' is still not empty: somebody writes to it; stop the writers, then create the job again"),
+            format!(
+                "after {PASSES} passes the partition of table '{table}' is still not empty: somebody writes to it; stop the writers, then create the job again"
+            ),
         ));
     }
     if idle > run.request.backoff_limit {
         return Err(Failure {
             class: Class::Terminal,
             reason: Reason::BackoffLimitExceeded,
-            message: format!("{idle} rounds in a row deleted nothing from table '{table}', `backoffLimit` is {}; the last one: {trouble}",
-                run.request.backoff_limit),
+            message: format!(
+                "{idle} rounds in a row deleted nothing from table '{table}', `backoffLimit` is {}; the last one: {trouble}",
+                run.request.backoff_limit
+            ),
         });
     }
     Ok(())
@@ -110,7 +137,9 @@ fn give_up(run: &Run, teller: &Teller, idle: u32, passes: u32) -> Result<(), Fai
 
 /// Waits between rounds: full jitter, doubling with each round that brought nothing.
 async fn rest(run: &Run, attempt: u32) {
-    let longest = Duration::from_millis(250).saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE);
+    let longest = Duration::from_millis(250)
+        .saturating_mul(1 << attempt.min(10))
+        .min(LONGEST_PAUSE);
     let pause = longest.mul_f64(rand::rng().random_range(0.0..=1.0));
     tokio::select! {
         () = run.control.cancel.cancelled() => {}
@@ -157,7 +186,11 @@ async fn same_table(run: &Run) -> Result<(), Verdict> {
     };
     match judged {
         Ok(()) => Ok(()),
-        Err(Failure { class: Class::Transient, message, .. }) => Err(Verdict::Passing(Problem {
+        Err(Failure {
+            class: Class::Transient,
+            message,
+            ..
+        }) => Err(Verdict::Passing(Problem {
             kind: super::error::Kind::Transient,
             operation: "DescribeTable",
             code: None,
@@ -268,7 +301,9 @@ impl<'a> Sweep<'a> {
     async fn employ(&mut self) {
         let stop = self.run.stop_token();
         while self.active.len() < self.most {
-            let Some(piece) = self.queue.pop_front().or_else(|| self.divide()) else { return };
+            let Some(piece) = self.queue.pop_front().or_else(|| self.divide()) else {
+                return;
+            };
             let slot = if self.active.is_empty() {
                 tokio::select! {
                     () = stop.cancelled() => None,
@@ -308,12 +343,18 @@ impl<'a> Sweep<'a> {
         frontiers.into_iter().find_map(|frontier| {
             let mut frontier = frontier.lock();
             let ceiling = alphabet.highest().cloned();
-            frontier.give_half(ceiling.as_ref(), least, |low, high| alphabet.between(low, high, 1, 2))
+            frontier.give_half(ceiling.as_ref(), least, |low, high| {
+                alphabet.between(low, high, 1, 2)
+            })
         })
     }
 
     /// Takes note of how a worker ended; what it left is done later in the round, or in the next.
-    fn take_back(&mut self, joined: Result<(u64, Ended), tokio::task::JoinError>, stopping: bool) -> Option<Piece> {
+    fn take_back(
+        &mut self,
+        joined: Result<(u64, Ended), tokio::task::JoinError>,
+        stopping: bool,
+    ) -> Option<Piece> {
         let (id, ended) = match joined {
             Ok(result) => result,
             Err(error) => {

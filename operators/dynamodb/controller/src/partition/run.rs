@@ -126,13 +126,23 @@ impl Counters {
 }
 
 /// Capacity units in thousandths.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the type's range")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the type's range"
+)]
 pub(crate) fn milli(units: f64) -> u64 {
     (units * 1000.0).round().clamp(0.0, 1e15) as u64
 }
 
 impl Run {
-    pub(crate) fn new(source: Source, request: Request, control: Control, share: Share, slots: Slots) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        request: Request,
+        control: Control,
+        share: Share,
+        slots: Slots,
+    ) -> Self {
         let now = control.clock.elapsed();
         Self {
             source,
@@ -231,11 +241,18 @@ impl Run {
     pub(crate) fn pulse(&self) -> (bool, Option<Bottleneck>, f64, f64) {
         let now = self.now();
         let mut throttling = self.throttling.lock();
-        let throttled = throttling.last.is_some_and(|last| now.saturating_sub(last) < THROTTLE_MEMORY);
+        let throttled = throttling
+            .last
+            .is_some_and(|last| now.saturating_sub(last) < THROTTLE_MEMORY);
         if !throttled {
             throttling.bottleneck = None;
         }
-        (throttled, throttling.bottleneck.clone(), throttling.items.rate(now), throttling.wcu.rate(now))
+        (
+            throttled,
+            throttling.bottleneck.clone(),
+            throttling.items.rate(now),
+            throttling.wcu.rate(now),
+        )
     }
 
     /// Waits until a batch of this pace may be sent: capacity first, then a place among the requests in flight.
@@ -258,7 +275,11 @@ impl Run {
             permit = Arc::clone(&self.in_flight).acquire_owned() => permit.ok()?,
         };
         let wcu_per_key = thousandths(self.item_wcu_milli.load(Ordering::Relaxed));
-        Some(Admission { _permit: permit, keys: batch_size(self.wcu_limit(), wcu_per_key), wcu_per_key })
+        Some(Admission {
+            _permit: permit,
+            keys: batch_size(self.wcu_limit(), wcu_per_key),
+            wcu_per_key,
+        })
     }
 
     fn wcu_limit(&self) -> Option<u32> {
@@ -272,10 +293,20 @@ impl Run {
     pub(crate) fn within_limits(&self, keys: usize) -> bool {
         let totals = self.totals();
         let keys = u64::try_from(keys).unwrap_or(0);
-        let over_items = self.request.max_items.is_some_and(|max| totals.keys_acknowledged + keys > max);
-        let over_wcu = self.request.max_wcu_total.is_some_and(|max| totals.wcu_milli >= max.saturating_mul(1000));
+        let over_items = self
+            .request
+            .max_items
+            .is_some_and(|max| totals.keys_acknowledged + keys > max);
+        let over_wcu = self
+            .request
+            .max_wcu_total
+            .is_some_and(|max| totals.wcu_milli >= max.saturating_mul(1000));
         if over_items || over_wcu {
-            let which = if over_items { "limits.maxItems" } else { "limits.maxWcuTotal" };
+            let which = if over_items {
+                "limits.maxItems"
+            } else {
+                "limits.maxWcuTotal"
+            };
             self.end_round(Verdict::Final(Failure::terminal(
                 Reason::LimitExceeded,
                 format!("the deletion stopped at `{which}` with items left in the partition; raise the limit in another DdbctlDpJob to go on"),
@@ -296,13 +327,23 @@ impl Run {
             .source
             .client()
             .batch_write_item()
-            .request_items(table, entries.iter().filter_map(|entry| self.deletion(&entry.key)).collect())
+            .request_items(
+                table,
+                entries
+                    .iter()
+                    .filter_map(|entry| self.deletion(&entry.key))
+                    .collect(),
+            )
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = match request.send().await {
             Ok(output) => output,
             Err(error) => return (entries, Err(Some(classify("BatchWriteItem", &error)))),
         };
-        let wcu = output.consumed_capacity().iter().filter_map(|capacity| capacity.capacity_units()).sum::<f64>();
+        let wcu = output
+            .consumed_capacity()
+            .iter()
+            .filter_map(|capacity| capacity.capacity_units())
+            .sum::<f64>();
         let unprocessed = output
             .unprocessed_items()
             .and_then(|tables| tables.values().next())
@@ -314,9 +355,18 @@ impl Run {
         let (unprocessed, acknowledged): (Vec<_>, Vec<_>) = if unprocessed.is_empty() {
             (Vec::new(), entries)
         } else {
-            entries.into_iter().partition(|entry| unprocessed.contains(&entry.key))
+            entries
+                .into_iter()
+                .partition(|entry| unprocessed.contains(&entry.key))
         };
-        (Vec::new(), Ok(Answer { acknowledged, unprocessed, wcu }))
+        (
+            Vec::new(),
+            Ok(Answer {
+                acknowledged,
+                unprocessed,
+                wcu,
+            }),
+        )
     }
 
     fn deletion(&self, key: &Key) -> Option<WriteRequest> {
@@ -339,7 +389,8 @@ impl Run {
         if acknowledged > 0 && answer.wcu > 0.0 {
             let seen = milli(answer.wcu / as_f64(acknowledged)).max(1);
             let before = self.item_wcu_milli.load(Ordering::Relaxed);
-            self.item_wcu_milli.store((before * 7 + seen) / 8, Ordering::Relaxed);
+            self.item_wcu_milli
+                .store((before * 7 + seen) / 8, Ordering::Relaxed);
         }
     }
 }
@@ -347,7 +398,9 @@ impl Run {
 /// Keys for one batch: with a low limit fewer, so that a batch is worth about a second of it.
 fn batch_size(limit: Option<u32>, wcu_per_key: f64) -> usize {
     let Some(limit) = limit else { return BATCH };
-    (1..BATCH).find(|keys| as_f64(*keys + 1) * wcu_per_key > f64::from(limit)).unwrap_or(BATCH)
+    (1..BATCH)
+        .find(|keys| as_f64(*keys + 1) * wcu_per_key > f64::from(limit))
+        .unwrap_or(BATCH)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of keys are far below 2^52")]
@@ -355,7 +408,10 @@ pub(crate) fn as_f64(count: usize) -> f64 {
     count as f64
 }
 
-#[expect(clippy::cast_precision_loss, reason = "capacity of one item is far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "capacity of one item is far below 2^52"
+)]
 fn thousandths(milli: u64) -> f64 {
     (milli.max(1) as f64) / 1000.0
 }

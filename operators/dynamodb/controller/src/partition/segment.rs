@@ -1,10 +1,6 @@
 //! Deleting one range: reading ahead of the writes, sending batches, sending again what was not processed.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -51,12 +47,21 @@ pub(crate) struct Frontier {
 
 impl Frontier {
     pub(crate) fn new(piece: Piece) -> Self {
-        Self { piece, cursor: None, exhausted: false, last_page: 0 }
+        Self {
+            piece,
+            cursor: None,
+            exhausted: false,
+            last_page: 0,
+        }
     }
 
     /// How much there is to take, to compare: marks ahead.
     pub(crate) fn weight(&self) -> usize {
-        if self.exhausted { 0 } else { 1 + self.piece.marks.len() }
+        if self.exhausted {
+            0
+        } else {
+            1 + self.piece.marks.len()
+        }
     }
 
     /// Gives away the upper half of what was not read yet. `cut` finds a key between two others when no mark is
@@ -150,7 +155,10 @@ impl Segment {
                 break;
             }
             if admitting.is_none() {
-                admitting = self.ledger.next_due().map(|due| self.admission(due.max(self.hold_until)));
+                admitting = self
+                    .ledger
+                    .next_due()
+                    .map(|due| self.admission(due.max(self.hold_until)));
             }
             tokio::select! {
                 biased;
@@ -241,7 +249,10 @@ impl Segment {
         }
         frontier.last_page = page.keys.len();
         let end = frontier.piece.range.high.key();
-        frontier.exhausted = page.next.as_ref().is_none_or(|next| end.is_some_and(|end| next >= end));
+        frontier.exhausted = page
+            .next
+            .as_ref()
+            .is_none_or(|next| end.is_some_and(|end| next >= end));
         if let Some(next) = page.next.clone().filter(|_| !frontier.exhausted) {
             while frontier.piece.marks.front().is_some_and(|mark| *mark <= next) {
                 frontier.piece.marks.pop_front();
@@ -293,7 +304,9 @@ impl Segment {
                 if let Kind::Throttled(bottleneck) = &problem.kind {
                     Counters::add(&self.run.totals.throttles, 1);
                     let table_wide = bottleneck.as_ref().is_some_and(super::Bottleneck::is_table_wide);
-                    self.pace.lock().settle(admitted.reserved, 0.0, Signal::Refused, now);
+                    self.pace
+                        .lock()
+                        .settle(admitted.reserved, 0.0, Signal::Refused, now);
                     self.run.share.settle(admitted.reserved, 0.0, table_wide, now);
                 } else {
                     self.run.share.settle(admitted.reserved, 0.0, false, now);
@@ -317,8 +330,13 @@ impl Segment {
             (true, false) => Signal::Refused,
         };
         // A server that tells no capacity is taken to have used what was expected.
-        let share = as_f64(answer.acknowledged.len()) / as_f64((answer.acknowledged.len() + answer.unprocessed.len()).max(1));
-        let consumed = if answer.wcu > 0.0 { answer.wcu } else { reserved * share };
+        let share = as_f64(answer.acknowledged.len())
+            / as_f64((answer.acknowledged.len() + answer.unprocessed.len()).max(1));
+        let consumed = if answer.wcu > 0.0 {
+            answer.wcu
+        } else {
+            reserved * share
+        };
         self.pace.lock().settle(reserved, consumed, signal, now);
         self.run.share.settle(reserved, consumed, false, now);
         self.ledger.acknowledge(&answer.acknowledged);
@@ -327,7 +345,11 @@ impl Segment {
             return;
         }
         self.run.note_throttle(None);
-        self.streak = if signal == Signal::Refused { self.streak.saturating_add(1) } else { 0 };
+        self.streak = if signal == Signal::Refused {
+            self.streak.saturating_add(1)
+        } else {
+            0
+        };
         let again = now + pause(self.streak);
         if signal == Signal::Refused {
             self.hold_until = again;
@@ -341,12 +363,18 @@ impl Segment {
             return Ended::Done { found: self.found };
         }
         self.ledger.abandon();
-        let ahead = frontier.cursor.as_ref().filter(|_| sabotage::active(sabotage::FOLLOW_CURSOR));
+        let ahead = frontier
+            .cursor
+            .as_ref()
+            .filter(|_| sabotage::active(sabotage::FOLLOW_CURSOR));
         let rest = ahead.or_else(|| self.ledger.low_water()).map_or_else(
             || frontier.piece.range.clone(),
             |mark| frontier.piece.range.above(mark),
         );
-        Ended::Left(Piece { range: rest, marks: frontier.piece.marks.clone() })
+        Ended::Left(Piece {
+            range: rest,
+            marks: frontier.piece.marks.clone(),
+        })
     }
 }
 
@@ -374,8 +402,15 @@ mod tests {
     }
 
     fn frontier(marks: &[u32], cursor: u32) -> Frontier {
-        let piece = Piece { range: SortRange::ALL, marks: marks.iter().copied().map(key).collect() };
-        Frontier { cursor: Some(key(cursor)), last_page: 500, ..Frontier::new(piece) }
+        let piece = Piece {
+            range: SortRange::ALL,
+            marks: marks.iter().copied().map(key).collect(),
+        };
+        Frontier {
+            cursor: Some(key(cursor)),
+            last_page: 500,
+            ..Frontier::new(piece)
+        }
     }
 
     #[test]
@@ -391,16 +426,33 @@ mod tests {
     #[test]
     fn without_marks_the_cut_is_guessed_and_never_behind_the_reader() {
         let mut without = frontier(&[], 50);
-        let given = without.give_half(Some(&key(90)), 100, |_, _| Some(key(70))).unwrap();
+        let given = without
+            .give_half(Some(&key(90)), 100, |_, _| Some(key(70)))
+            .unwrap();
         assert_eq!(given.range.low, Bound::Excluded(key(70)));
-        assert!(frontier(&[], 50).give_half(None, 100, |_, _| Some(key(70))).is_none(), "no upper end is known");
+        assert!(
+            frontier(&[], 50)
+                .give_half(None, 100, |_, _| Some(key(70)))
+                .is_none(),
+            "no upper end is known"
+        );
     }
 
     #[test]
     fn what_is_nearly_done_is_not_divided() {
-        let mut short = Frontier { last_page: 99, ..frontier(&[60, 70], 50) };
-        assert!(short.give_half(Some(&key(90)), 100, |_, _| Some(key(70))).is_none());
-        let mut done = Frontier { exhausted: true, ..frontier(&[60, 70], 50) };
+        let mut short = Frontier {
+            last_page: 99,
+            ..frontier(&[60, 70], 50)
+        };
+        assert!(
+            short
+                .give_half(Some(&key(90)), 100, |_, _| Some(key(70)))
+                .is_none()
+        );
+        let mut done = Frontier {
+            exhausted: true,
+            ..frontier(&[60, 70], 50)
+        };
         assert!(done.give_half(Some(&key(90)), 1, |_, _| Some(key(70))).is_none());
         assert_eq!(done.weight(), 0);
     }

@@ -30,13 +30,20 @@ pub struct Slot {
 impl Slots {
     /// `count` slots.
     pub fn new(count: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(count.max(1))), waiting: Arc::default() }
+        Self {
+            permits: Arc::new(Semaphore::new(count.max(1))),
+            waiting: Arc::default(),
+        }
     }
 
     /// A slot, in the order of asking. `None` cannot happen as long as the process runs.
     pub async fn acquire(&self) -> Option<Slot> {
         let _waiting = Waiting::enter(&self.waiting);
-        Arc::clone(&self.permits).acquire_owned().await.ok().map(|permit| Slot { _permit: permit })
+        Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .ok()
+            .map(|permit| Slot { _permit: permit })
     }
 
     /// A further slot, if there is one that nobody waits for.
@@ -44,7 +51,10 @@ impl Slots {
         if self.is_contended() {
             return None;
         }
-        Arc::clone(&self.permits).try_acquire_owned().ok().map(|permit| Slot { _permit: permit })
+        Arc::clone(&self.permits)
+            .try_acquire_owned()
+            .ok()
+            .map(|permit| Slot { _permit: permit })
     }
 
     /// Whether somebody waits: holders should then give back what they have had for a while.

@@ -41,7 +41,14 @@ pub(crate) struct PageQuery {
 
 impl PageQuery {
     pub(crate) fn of(range: SortRange) -> Self {
-        Self { range, after: None, limit: None, consistent: false, backwards: false, count_only: false }
+        Self {
+            range,
+            after: None,
+            limit: None,
+            consistent: false,
+            backwards: false,
+            count_only: false,
+        }
     }
 }
 
@@ -60,7 +67,11 @@ pub(crate) struct Page {
 
 impl Source {
     pub(crate) fn new(client: Client, preflight: &Preflight) -> Self {
-        Self { client, table: Arc::new(preflight.table.clone()), partition: preflight.partition.clone() }
+        Self {
+            client,
+            table: Arc::new(preflight.table.clone()),
+            partition: preflight.partition.clone(),
+        }
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -73,13 +84,19 @@ impl Source {
 
     /// The attribute in which items of the partition differ: the sort key, or the partition key if there is none.
     fn distinguishing(&self) -> &str {
-        self.table.sort_key.as_ref().map_or(self.table.partition_key.name.as_str(), |key| key.name.as_str())
+        self.table
+            .sort_key
+            .as_ref()
+            .map_or(self.table.partition_key.name.as_str(), |key| key.name.as_str())
     }
 
     /// The primary key of an item.
     pub(crate) fn primary_key(&self, key: &Key) -> HashMap<String, AttributeValue> {
         let mut primary = HashMap::with_capacity(2);
-        primary.insert(self.table.partition_key.name.clone(), self.partition.to_attribute());
+        primary.insert(
+            self.table.partition_key.name.clone(),
+            self.partition.to_attribute(),
+        );
         if let Some(sort_key) = &self.table.sort_key {
             primary.insert(sort_key.name.clone(), key.to_attribute());
         }
@@ -109,7 +126,12 @@ impl Source {
         for (name, key) in condition.values {
             request = request.expression_attribute_values(name, key.to_attribute());
         }
-        if let Some(sort_key) = self.table.sort_key.as_ref().filter(|_| condition.names_sort_key || !query.count_only) {
+        if let Some(sort_key) = self
+            .table
+            .sort_key
+            .as_ref()
+            .filter(|_| condition.names_sort_key || !query.count_only)
+        {
             request = request.expression_attribute_names("#s", &sort_key.name);
         }
         request = if query.count_only {
@@ -123,12 +145,18 @@ impl Source {
             keys.push(self.read_key(item).ok_or_else(malformed)?);
         }
         keys.retain(|key| self.table.sort_key.is_none() || query.range.contains(key));
-        let next = output.last_evaluated_key().map(|key| self.read_key(key).ok_or_else(malformed)).transpose()?;
+        let next = output
+            .last_evaluated_key()
+            .map(|key| self.read_key(key).ok_or_else(malformed))
+            .transpose()?;
         Ok(Page {
             count: u64::try_from(output.count()).unwrap_or(0),
             keys,
             next,
-            rcu: output.consumed_capacity().and_then(|capacity| capacity.capacity_units()).unwrap_or(0.0),
+            rcu: output
+                .consumed_capacity()
+                .and_then(|capacity| capacity.capacity_units())
+                .unwrap_or(0.0),
         })
     }
 
@@ -138,7 +166,11 @@ impl Source {
             Bound::Excluded(key) if !query.backwards && query.range.high.key().is_some() => Some(key),
             _ => None,
         };
-        query.after.as_ref().or(excluded).filter(|_| self.table.sort_key.is_some())
+        query
+            .after
+            .as_ref()
+            .or(excluded)
+            .filter(|_| self.table.sort_key.is_some())
     }
 }
 
@@ -166,11 +198,16 @@ impl<'a> Condition<'a> {
             (Bound::Open, Bound::Excluded(high)) => ("#p = :p AND #s < :h", vec![(":h", high)]),
             (Bound::Included(low), Bound::Open) => ("#p = :p AND #s >= :l", vec![(":l", low)]),
             (Bound::Excluded(low), Bound::Open) => ("#p = :p AND #s > :l", vec![(":l", low)]),
-            (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => {
-                ("#p = :p AND #s BETWEEN :l AND :h", vec![(":l", low), (":h", high)])
-            }
+            (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => (
+                "#p = :p AND #s BETWEEN :l AND :h",
+                vec![(":l", low), (":h", high)],
+            ),
         };
-        Self { expression, names_sort_key: !values.is_empty(), values }
+        Self {
+            expression,
+            names_sort_key: !values.is_empty(),
+            values,
+        }
     }
 }
 
@@ -187,7 +224,11 @@ mod tests {
             (Bound::Excluded(key("a")), Bound::Open, "#p = :p AND #s > :l"),
             (Bound::Open, Bound::Included(key("b")), "#p = :p AND #s <= :h"),
             (Bound::Open, Bound::Excluded(key("b")), "#p = :p AND #s < :h"),
-            (Bound::Excluded(key("a")), Bound::Excluded(key("b")), "#p = :p AND #s BETWEEN :l AND :h"),
+            (
+                Bound::Excluded(key("a")),
+                Bound::Excluded(key("b")),
+                "#p = :p AND #s BETWEEN :l AND :h",
+            ),
         ] {
             let range = SortRange { low, high };
             let condition = Condition::of(&range);

@@ -57,29 +57,67 @@ struct Edges {
 /// Measures `range`, or, if the plan is known from an earlier run, only finds out where to cut.
 pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, Failure> {
     let fail = |problem: Problem| problem.into_failure(&run.request.table);
-    let forwards = PageQuery { limit: Some(EDGE), ..PageQuery::of(range.clone()) };
-    let backwards = PageQuery { backwards: true, ..forwards.clone() };
-    let (first, last) =
-        futures::future::try_join(read(run, &forwards), read(run, &backwards)).await.map_err(fail)?;
+    let forwards = PageQuery {
+        limit: Some(EDGE),
+        ..PageQuery::of(range.clone())
+    };
+    let backwards = PageQuery {
+        backwards: true,
+        ..forwards.clone()
+    };
+    let (first, last) = futures::future::try_join(read(run, &forwards), read(run, &backwards))
+        .await
+        .map_err(fail)?;
     let (Some(low), Some(high), true) = (first.keys.first(), last.keys.first(), first.next.is_some()) else {
         return Ok(small(run, &first, range));
     };
-    let edges = Edges { low: low.clone(), high: high.clone() };
+    let edges = Edges {
+        low: low.clone(),
+        high: high.clone(),
+    };
     {
         let mut alphabet = run.alphabet.lock();
-        first.keys.iter().chain(&last.keys).for_each(|key| alphabet.learn(key));
+        first
+            .keys
+            .iter()
+            .chain(&last.keys)
+            .for_each(|key| alphabet.learn(key));
     }
     if let Some(plan) = run.request.plan.clone() {
-        let left = plan.items.saturating_sub(run.request.earlier.keys_acknowledged).max(WORTHWHILE);
-        let stretches = vec![Stretch { end: None, items: left }];
-        let pieces = divide(&run.alphabet.lock(), range, &edges, stretches, segments(run, left));
-        return Ok(Survey { plan: Some(plan), pieces });
+        let left = plan
+            .items
+            .saturating_sub(run.request.earlier.keys_acknowledged)
+            .max(WORTHWHILE);
+        let stretches = vec![Stretch {
+            end: None,
+            items: left,
+        }];
+        let pieces = divide(
+            &run.alphabet.lock(),
+            range,
+            &edges,
+            stretches,
+            segments(run, left),
+        );
+        return Ok(Survey {
+            plan: Some(plan),
+            pieces,
+        });
     }
     let (stretches, bytes, complete) = count(run, range, &edges).await.map_err(fail)?;
     let items = stretches.iter().map(|stretch| stretch.items).sum();
     let plan = plan(run, items, bytes, complete);
-    let pieces = divide(&run.alphabet.lock(), range, &edges, stretches, segments(run, items));
-    Ok(Survey { plan: Some(plan), pieces })
+    let pieces = divide(
+        &run.alphabet.lock(),
+        range,
+        &edges,
+        stretches,
+        segments(run, items),
+    );
+    Ok(Survey {
+        plan: Some(plan),
+        pieces,
+    })
 }
 
 /// Reads a page, patiently.
@@ -102,13 +140,29 @@ pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> 
 
 fn small(run: &Run, page: &Page, range: &SortRange) -> Survey {
     let bytes = bytes(page.rcu);
-    let plan = run.request.plan.clone().unwrap_or_else(|| plan(run, page.count, bytes, true));
-    Survey { plan: Some(plan), pieces: vec![Piece { range: range.clone(), marks: [].into() }] }
+    let plan = run
+        .request
+        .plan
+        .clone()
+        .unwrap_or_else(|| plan(run, page.count, bytes, true));
+    Survey {
+        plan: Some(plan),
+        pieces: vec![Piece {
+            range: range.clone(),
+            marks: [].into(),
+        }],
+    }
 }
 
 fn plan(run: &Run, items: u64, bytes: u64, complete: bool) -> Plan {
     let bytes = if items == 0 { 0 } else { bytes };
-    Plan::new(run.source.table(), items, bytes, complete, *run.control.max_wcu.borrow())
+    Plan::new(
+        run.source.table(),
+        items,
+        bytes,
+        complete,
+        *run.control.max_wcu.borrow(),
+    )
 }
 
 /// An eventually consistent read unit is 8 KB of items.
@@ -126,14 +180,26 @@ pub(crate) fn segments(run: &Run, items: u64) -> u64 {
     (items / WORTHWHILE).clamp(1, most)
 }
 
-async fn count(run: &Arc<Run>, range: &SortRange, edges: &Edges) -> Result<(Vec<Stretch>, u64, bool), Problem> {
-    let whole = vec![Stretch { end: None, items: u64::from(CURSORS) }];
+async fn count(
+    run: &Arc<Run>,
+    range: &SortRange,
+    edges: &Edges,
+) -> Result<(Vec<Stretch>, u64, bool), Problem> {
+    let whole = vec![Stretch {
+        end: None,
+        items: u64::from(CURSORS),
+    }];
     let parts = divide(&run.alphabet.lock(), range, edges, whole, u64::from(CURSORS));
     let limited = run.request.mode == RunMode::Delete
         && run.request.max_items.is_none()
         && run.request.max_wcu_total.is_none();
     let pages_left = AtomicU64::new(if limited { PAGES } else { u64::MAX });
-    let counts = try_join_all(parts.into_iter().map(|part| count_part(run, part.range, &pages_left))).await?;
+    let counts = try_join_all(
+        parts
+            .into_iter()
+            .map(|part| count_part(run, part.range, &pages_left)),
+    )
+    .await?;
     let mut stretches = Vec::new();
     let (mut rcu, mut complete) = (0.0, true);
     for (part, consumed, whole) in counts {
@@ -144,19 +210,31 @@ async fn count(run: &Arc<Run>, range: &SortRange, edges: &Edges) -> Result<(Vec<
     Ok((stretches, bytes(rcu), complete))
 }
 
-async fn count_part(run: &Run, range: SortRange, pages_left: &AtomicU64) -> Result<(Vec<Stretch>, f64, bool), Problem> {
+async fn count_part(
+    run: &Run,
+    range: SortRange,
+    pages_left: &AtomicU64,
+) -> Result<(Vec<Stretch>, f64, bool), Problem> {
     let end = range.high.key().cloned();
-    let mut query = PageQuery { count_only: true, ..PageQuery::of(range) };
+    let mut query = PageQuery {
+        count_only: true,
+        ..PageQuery::of(range)
+    };
     let (mut stretches, mut rcu) = (Vec::new(), 0.0);
     loop {
         let page = read(run, &query).await?;
         rcu += page.rcu;
         let more = page.next.is_some();
-        stretches.push(Stretch { end: page.next.clone().or_else(|| end.clone()), items: page.count });
+        stretches.push(Stretch {
+            end: page.next.clone().or_else(|| end.clone()),
+            items: page.count,
+        });
         if !more {
             return Ok((stretches, rcu, true));
         }
-        let allowed = pages_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        let allowed = pages_left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok();
         if !allowed || run.is_interrupted() {
             stretches.push(Stretch { end, items: 0 });
             return Ok((stretches, rcu, false));
@@ -166,18 +244,30 @@ async fn count_part(run: &Run, range: SortRange, pages_left: &AtomicU64) -> Resu
 }
 
 /// Cuts a range into at most `count` pieces of about equally many items, and notes where each can be cut further.
-fn divide(alphabet: &Alphabet, range: &SortRange, edges: &Edges, stretches: Vec<Stretch>, count: u64) -> Vec<Piece> {
+fn divide(
+    alphabet: &Alphabet,
+    range: &SortRange,
+    edges: &Edges,
+    stretches: Vec<Stretch>,
+    count: u64,
+) -> Vec<Piece> {
     let fine = refine(alphabet, edges, stretches, count.saturating_mul(4));
     let total: u64 = fine.iter().map(|stretch| stretch.items).sum();
     let mut pieces = Vec::new();
-    let mut rest = Piece { range: range.clone(), marks: [].into() };
+    let mut rest = Piece {
+        range: range.clone(),
+        marks: [].into(),
+    };
     let mut seen = 0;
     for stretch in fine {
         seen += stretch.items;
         let Some(end) = stretch.end else { continue };
         let due = u128::from(seen) * u128::from(count) >= u128::from(total) * (pieces.len() as u128 + 1);
         if due && let Some((lower, upper)) = rest.range.split_at(&end) {
-            pieces.push(Piece { range: lower, marks: std::mem::take(&mut rest.marks) });
+            pieces.push(Piece {
+                range: lower,
+                marks: std::mem::take(&mut rest.marks),
+            });
             rest.range = upper;
         } else {
             rest.marks.push_back(end);
@@ -200,10 +290,16 @@ fn refine(alphabet: &Alphabet, edges: &Edges, stretches: Vec<Stretch>, parts: u6
         let shares = u32::try_from((stretch.items / ideal).clamp(1, 1024)).unwrap_or(1);
         for share in 1..shares {
             if let Some(cut) = alphabet.between(&low, &high, share, shares) {
-                fine.push(Stretch { end: Some(cut), items: stretch.items / u64::from(shares) });
+                fine.push(Stretch {
+                    end: Some(cut),
+                    items: stretch.items / u64::from(shares),
+                });
             }
         }
-        fine.push(Stretch { end: stretch.end, items: stretch.items / u64::from(shares) });
+        fine.push(Stretch {
+            end: stretch.end,
+            items: stretch.items / u64::from(shares),
+        });
         low = high;
     }
     fine
@@ -224,14 +320,21 @@ mod tests {
     }
 
     fn edges() -> Edges {
-        Edges { low: key(0), high: key(99_999) }
+        Edges {
+            low: key(0),
+            high: key(99_999),
+        }
     }
 
     /// How many of the keys 0..100,000 each piece holds; every key must be in exactly one.
     fn sizes(pieces: &[Piece]) -> Vec<usize> {
         let mut sizes = vec![0; pieces.len()];
         for number in (0..100_000).step_by(10) {
-            let owners: Vec<_> = pieces.iter().enumerate().filter(|(_, piece)| piece.range.contains(&key(number))).collect();
+            let owners: Vec<_> = pieces
+                .iter()
+                .enumerate()
+                .filter(|(_, piece)| piece.range.contains(&key(number)))
+                .collect();
             assert_eq!(owners.len(), 1, "{number}");
             sizes[owners[0].0] += 10;
         }
@@ -241,14 +344,27 @@ mod tests {
     #[test]
     fn pieces_cover_everything_once_and_are_about_even() {
         let stretches = vec![
-            Stretch { end: Some(key(30_000)), items: 30_001 },
-            Stretch { end: Some(key(70_000)), items: 40_000 },
-            Stretch { end: None, items: 29_999 },
+            Stretch {
+                end: Some(key(30_000)),
+                items: 30_001,
+            },
+            Stretch {
+                end: Some(key(70_000)),
+                items: 40_000,
+            },
+            Stretch {
+                end: None,
+                items: 29_999,
+            },
         ];
         for count in [1, 2, 8, 16, 32] {
             let pieces = divide(&alphabet(), &SortRange::ALL, &edges(), stretches.clone(), count);
             let sizes = sizes(&pieces);
-            assert!(pieces.len() as u64 <= count, "{} pieces for {count}", pieces.len());
+            assert!(
+                pieces.len() as u64 <= count,
+                "{} pieces for {count}",
+                pieces.len()
+            );
             let ideal = 100_000 / usize::try_from(count).unwrap();
             assert!(sizes.iter().all(|size| *size <= ideal * 2), "{count}: {sizes:?}");
         }
@@ -257,22 +373,50 @@ mod tests {
     #[test]
     fn quantiles_beat_guesses_where_keys_are_crowded() {
         // Nine tenths of the items lie in one hundredth of the key space; the pages say so.
-        let mut stretches: Vec<_> =
-            (1..=90).map(|page| Stretch { end: Some(key(50_000 + page * 10)), items: 1000 }).collect();
-        stretches.insert(0, Stretch { end: Some(key(50_000)), items: 5000 });
-        stretches.push(Stretch { end: None, items: 5000 });
+        let mut stretches: Vec<_> = (1..=90)
+            .map(|page| Stretch {
+                end: Some(key(50_000 + page * 10)),
+                items: 1000,
+            })
+            .collect();
+        stretches.insert(
+            0,
+            Stretch {
+                end: Some(key(50_000)),
+                items: 5000,
+            },
+        );
+        stretches.push(Stretch {
+            end: None,
+            items: 5000,
+        });
         let pieces = divide(&alphabet(), &SortRange::ALL, &edges(), stretches, 10);
-        let inside = pieces.iter().filter(|piece| piece.range.low.key().is_some_and(|low| *low >= key(50_000) && *low < key(50_900)));
+        let inside = pieces.iter().filter(|piece| {
+            piece
+                .range
+                .low
+                .key()
+                .is_some_and(|low| *low >= key(50_000) && *low < key(50_900))
+        });
         assert!(inside.count() >= 8, "{pieces:?}");
     }
 
     #[test]
     fn marks_lie_inside_their_piece_in_order() {
-        let stretches = vec![Stretch { end: None, items: 100_000 }];
+        let stretches = vec![Stretch {
+            end: None,
+            items: 100_000,
+        }];
         for piece in divide(&alphabet(), &SortRange::ALL, &edges(), stretches, 8) {
             assert!(!piece.marks.is_empty());
             assert!(piece.marks.iter().all(|mark| piece.range.contains(mark)));
-            assert!(piece.marks.iter().zip(piece.marks.iter().skip(1)).all(|(a, b)| a < b));
+            assert!(
+                piece
+                    .marks
+                    .iter()
+                    .zip(piece.marks.iter().skip(1))
+                    .all(|(a, b)| a < b)
+            );
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use aws_sdk_dynamodb::{
     Client,
-    types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoveryStatus,
-            ScalarAttributeType, TableDescription, TableStatus},
+    types::{
+        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoveryStatus,
+        ScalarAttributeType, TableDescription, TableStatus,
+    },
 };
 use dynamodb_api::{AttributeType, IndexSummary, Reason};
 use reconcile::Class;
@@ -122,15 +124,22 @@ fn resolve(table: Table, request: &Request) -> Result<Preflight, Failure> {
             Reason::KeyTypeMismatch,
             format!(
                 "the partition key '{}' of table '{}' has type {}, `keyType` says {}",
-                table.partition_key.name, table.name, kind.as_str(), asserted.as_str()
+                table.partition_key.name,
+                table.name,
+                kind.as_str(),
+                asserted.as_str()
             ),
         ));
     }
     let partition = Key::parse(kind, &request.partition_value, MAX_PARTITION_KEY).map_err(|error| {
         Failure::terminal(
             Reason::PartitionValueInvalid,
-            format!("`partitionValue` {error} (the partition key '{}' of table '{}' has type {})",
-                table.partition_key.name, table.name, kind.as_str()),
+            format!(
+                "`partitionValue` {error} (the partition key '{}' of table '{}' has type {})",
+                table.partition_key.name,
+                table.name,
+                kind.as_str()
+            ),
         )
     })?;
     let range = match (&request.sort_key, &table.sort_key) {
@@ -141,15 +150,25 @@ fn resolve(table: Table, request: &Request) -> Result<Preflight, Failure> {
                 format!("table '{}' has no sort key: remove `sortKey`", table.name),
             ));
         }
-        (Some(predicate), Some(attribute)) => SortRange::from_predicate(predicate, attribute.kind).map_err(|error| {
-            Failure::terminal(
-                Reason::SortKeyInvalid,
-                format!("{error} (the sort key '{}' of table '{}' has type {})",
-                    attribute.name, table.name, attribute.kind.as_str()),
-            )
-        })?,
+        (Some(predicate), Some(attribute)) => {
+            SortRange::from_predicate(predicate, attribute.kind).map_err(|error| {
+                Failure::terminal(
+                    Reason::SortKeyInvalid,
+                    format!(
+                        "{error} (the sort key '{}' of table '{}' has type {})",
+                        attribute.name,
+                        table.name,
+                        attribute.kind.as_str()
+                    ),
+                )
+            })?
+        }
     };
-    Ok(Preflight { table, partition, range })
+    Ok(Preflight {
+        table,
+        partition,
+        range,
+    })
 }
 
 async fn require_recovery(client: &Client, name: &str) -> Result<(), Failure> {
@@ -165,7 +184,9 @@ async fn require_recovery(client: &Client, name: &str) -> Result<(), Failure> {
     }
     Err(Failure::terminal(
         Reason::PointInTimeRecoveryDisabled,
-        format!("table '{name}' has no point-in-time recovery and `requirePointInTimeRecovery` asks for it: enable it on the table, then create the job again"),
+        format!(
+            "table '{name}' has no point-in-time recovery and `requirePointInTimeRecovery` asks for it: enable it on the table, then create the job again"
+        ),
     ))
 }
 
@@ -180,16 +201,29 @@ fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
             });
         }
     }
-    let key = |wanted| key_attribute(description.key_schema(), description.attribute_definitions(), &wanted);
+    let key = |wanted| {
+        key_attribute(
+            description.key_schema(),
+            description.attribute_definitions(),
+            &wanted,
+        )
+    };
     let partition_key = key(KeyType::Hash).ok_or_else(|| {
-        Failure::terminal(Reason::RequestRejected, format!("the description of table '{name}' names no partition key"))
+        Failure::terminal(
+            Reason::RequestRejected,
+            format!("the description of table '{name}' names no partition key"),
+        )
     })?;
     let on_demand = description
         .billing_mode_summary()
         .is_some_and(|billing| billing.billing_mode() == Some(&BillingMode::PayPerRequest));
-    let provisioned = description.provisioned_throughput().and_then(|p| p.write_capacity_units());
+    let provisioned = description
+        .provisioned_throughput()
+        .and_then(|p| p.write_capacity_units());
     let units = |units: i64| u64::try_from(units).ok().filter(|units| *units > 0);
-    let streams = description.stream_specification().is_some_and(|streams| streams.stream_enabled());
+    let streams = description
+        .stream_specification()
+        .is_some_and(|streams| streams.stream_enabled());
     Ok(Table {
         name: name.to_owned(),
         id: description.table_id().unwrap_or_default().to_owned(),
@@ -199,14 +233,28 @@ fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
         streams,
         replicas: description.replicas().len(),
         provisioned_wcu: provisioned.and_then(units).filter(|_| !on_demand),
-        warm_wcu: description.warm_throughput().and_then(|warm| warm.write_units_per_second()).and_then(units),
+        warm_wcu: description
+            .warm_throughput()
+            .and_then(|warm| warm.write_units_per_second())
+            .and_then(units),
     })
 }
 
 fn indexes(description: &TableDescription) -> Vec<IndexSummary> {
-    let summary = |name: Option<&str>, local| name.map(|name| IndexSummary { name: name.to_owned(), local });
-    let local = description.local_secondary_indexes().iter().filter_map(|index| summary(index.index_name(), true));
-    let global = description.global_secondary_indexes().iter().filter_map(|index| summary(index.index_name(), false));
+    let summary = |name: Option<&str>, local| {
+        name.map(|name| IndexSummary {
+            name: name.to_owned(),
+            local,
+        })
+    };
+    let local = description
+        .local_secondary_indexes()
+        .iter()
+        .filter_map(|index| summary(index.index_name(), true));
+    let global = description
+        .global_secondary_indexes()
+        .iter()
+        .filter_map(|index| summary(index.index_name(), false));
     local.chain(global).collect()
 }
 
@@ -217,14 +265,19 @@ fn key_attribute(
 ) -> Option<KeyAttribute> {
     let element = schema.iter().find(|element| element.key_type() == wanted)?;
     let name = element.attribute_name();
-    let definition = definitions.iter().find(|definition| definition.attribute_name() == name)?;
+    let definition = definitions
+        .iter()
+        .find(|definition| definition.attribute_name() == name)?;
     let kind = match definition.attribute_type() {
         ScalarAttributeType::S => AttributeType::S,
         ScalarAttributeType::N => AttributeType::N,
         ScalarAttributeType::B => AttributeType::B,
         _ => return None,
     };
-    Some(KeyAttribute { name: name.to_owned(), kind })
+    Some(KeyAttribute {
+        name: name.to_owned(),
+        kind,
+    })
 }
 
 #[cfg(test)]
@@ -237,8 +290,14 @@ mod tests {
         Table {
             name: "Orders".into(),
             id: "id-1".into(),
-            partition_key: KeyAttribute { name: "pk".into(), kind },
-            sort_key: sort.map(|kind| KeyAttribute { name: "sk".into(), kind }),
+            partition_key: KeyAttribute {
+                name: "pk".into(),
+                kind,
+            },
+            sort_key: sort.map(|kind| KeyAttribute {
+                name: "sk".into(),
+                kind,
+            }),
             indexes: Vec::new(),
             streams: false,
             replicas: 0,
@@ -252,7 +311,10 @@ mod tests {
         let table = table(AttributeType::S, None);
         check_pin(&table, None).unwrap();
         check_pin(&table, Some("id-1")).unwrap();
-        assert_eq!(check_pin(&table, Some("id-0")).unwrap_err().reason, Reason::TableReplaced);
+        assert_eq!(
+            check_pin(&table, Some("id-0")).unwrap_err().reason,
+            Reason::TableReplaced
+        );
     }
 
     #[test]
@@ -260,13 +322,31 @@ mod tests {
         use AttributeType::{B, N, S};
         let with = |value: &str| Request::new("Orders", value);
         let refuse = |table: Table, request: &Request| resolve(table, request).unwrap_err().reason;
-        assert_eq!(refuse(table(N, None), &with("abc")), Reason::PartitionValueInvalid);
-        assert_eq!(refuse(table(N, None), &with(&"1".repeat(39))), Reason::PartitionValueInvalid);
-        assert_eq!(refuse(table(B, None), &with("***")), Reason::PartitionValueInvalid);
+        assert_eq!(
+            refuse(table(N, None), &with("abc")),
+            Reason::PartitionValueInvalid
+        );
+        assert_eq!(
+            refuse(table(N, None), &with(&"1".repeat(39))),
+            Reason::PartitionValueInvalid
+        );
+        assert_eq!(
+            refuse(table(B, None), &with("***")),
+            Reason::PartitionValueInvalid
+        );
         assert_eq!(refuse(table(S, None), &with("")), Reason::PartitionValueInvalid);
-        let asserted = Request { key_type: Some(N), ..with("1") };
+        let asserted = Request {
+            key_type: Some(N),
+            ..with("1")
+        };
         assert_eq!(refuse(table(S, None), &asserted), Reason::KeyTypeMismatch);
-        let ranged = Request { sort_key: Some(SortKeyPredicate { ge: Some("x".into()), ..Default::default() }), ..with("1") };
+        let ranged = Request {
+            sort_key: Some(SortKeyPredicate {
+                ge: Some("x".into()),
+                ..Default::default()
+            }),
+            ..with("1")
+        };
         assert_eq!(refuse(table(S, None), &ranged), Reason::SortKeyInvalid);
         assert_eq!(refuse(table(S, Some(N)), &ranged), Reason::SortKeyInvalid);
         assert!(resolve(table(S, Some(S)), &ranged).is_ok());
