@@ -341,7 +341,7 @@ impl ControlPlane {
     }
 }
 
-async fn read_config(path: &Path) -> Result<Config, ControlPlaneError> {
+pub(crate) async fn read_config(path: &Path) -> Result<Config, ControlPlaneError> {
     kubeconfig::read(path)
         .await
         .map_err(|source| ControlPlaneError::Kubeconfig {
@@ -354,7 +354,7 @@ async fn read_config(path: &Path) -> Result<Config, ControlPlaneError> {
     clippy::expect_used,
     reason = "the configuration was read and checked when the control plane started"
 )]
-fn make_client(config: Config) -> Client {
+pub(crate) fn make_client(config: Config) -> Client {
     Client::try_from(config).expect("a configuration made by the test bed is valid")
 }
 

@@ -16,7 +16,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Cluster(commands::cluster::Arguments),
     ControlPlane(commands::control_plane::Arguments),
+    Images(commands::images::ImagesArguments),
+    Tools(commands::images::ToolsArguments),
     #[cfg(feature = "dynamodb")]
     Up(commands::up::Arguments),
 }
@@ -24,7 +27,10 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Cluster(arguments) => commands::cluster::run(arguments).await,
         Command::ControlPlane(arguments) => commands::control_plane::run(arguments).await,
+        Command::Images(arguments) => commands::images::run_images(arguments).await,
+        Command::Tools(arguments) => commands::images::run_tools(arguments).await,
         #[cfg(feature = "dynamodb")]
         Command::Up(arguments) => commands::up::run(arguments).await,
     };

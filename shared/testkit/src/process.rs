@@ -31,9 +31,8 @@ const WATCHDOG: &str = r#"exec 3<&0
 ( read -r _ <&3; kill -KILL 0 ) </dev/null >/dev/null 2>&1 &
 exec "$@" 3<&- </dev/null"#;
 
-/// Removes a folder once the holder of its standard input is gone and the other watchdogs have done their work.
-const JANITOR: &str = r#"read -r _
-for _ in 1 2 3 4 5; do sleep 0.2; rm -rf -- "$1" && [ ! -e "$1" ] && break; done"#;
+/// Removes a folder once the other watchdogs have done their work.
+const REMOVE_FOLDER: &str = r#"for _ in 1 2 3 4 5; do sleep 0.2; rm -rf -- "$1" && [ ! -e "$1" ] && break; done"#;
 
 /// Why a process could not be started or did not become ready.
 #[derive(Debug, thiserror::Error)]
@@ -167,11 +166,45 @@ impl Drop for Supervised {
     }
 }
 
+/// A shell script that runs when this value is dropped, and also when this process ends in any other way.
+#[derive(Debug)]
+pub struct Janitor {
+    shell: Child,
+}
+
+impl Janitor {
+    /// Lets `script` wait with `arguments` (its `$1`, `$2`, …).
+    pub fn engage<A: AsRef<OsStr>>(script: &str, arguments: &[A]) -> io::Result<Self> {
+        let shell = Command::new("/bin/sh")
+            .args(["-c", &format!("read -r _\n{script}"), "janitor"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { shell })
+    }
+
+    /// Sends it home: the script will not run.
+    pub fn dismiss(mut self) {
+        self.shell.kill().ok();
+    }
+}
+
+impl Drop for Janitor {
+    /// Lets the script run, and waits for its end.
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        drop(self.shell.wait());
+    }
+}
+
 /// A folder that is removed when this value is dropped, and also soon after this process ends in any other way.
 #[derive(Debug)]
 pub struct ScratchFolder {
     path: PathBuf,
-    janitor: Child,
+    janitor: Option<Janitor>,
     /// Locked for as long as the folder is in use; what [`sweep`] goes by.
     _held: File,
 }
@@ -193,23 +226,8 @@ impl ScratchFolder {
         std::fs::create_dir(&path)?;
         let held = File::create(path.join(HELD))?;
         held.lock()?;
-        let janitor = Command::new("/bin/sh")
-            .args([
-                OsStr::new("-c"),
-                OsStr::new(JANITOR),
-                OsStr::new("janitor"),
-                path.as_os_str(),
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        Ok(Self {
-            path,
-            janitor,
-            _held: held,
-        })
+        let janitor = Janitor::engage(REMOVE_FOLDER, &[path.as_os_str()])?;
+        Ok(Self { path, janitor: Some(janitor), _held: held })
     }
 
     /// Where it is.
@@ -220,9 +238,11 @@ impl ScratchFolder {
 
 impl Drop for ScratchFolder {
     fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.path));
-        drop(self.janitor.kill());
-        drop(self.janitor.wait());
+        if std::fs::remove_dir_all(&self.path).is_ok()
+            && let Some(janitor) = self.janitor.take()
+        {
+            janitor.dismiss();
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use std::{
     process::ExitStatus,
 };
 
+pub(crate) use build::hex;
 pub use catalogue::Tool;
 
 /// Why a tool is not to be had.
@@ -97,10 +98,37 @@ pub fn ensure(tools: &[Tool]) -> Result<Vec<PathBuf>, ToolError> {
         .collect()
 }
 
+/// [`ensure`], but always the program built from the pinned module, whatever else there is: for images, whose content
+/// must not depend on the machine.
+pub async fn ensure_pinned(tools: &[Tool]) -> Result<Vec<PathBuf>, ToolError> {
+    let tools = tools.to_vec();
+    blocking(move || {
+        let cache = cache_folder()?;
+        build::ensure_built(&cache, &tools)?;
+        tools.iter().map(|&tool| build::place(&cache, tool)).collect()
+    })
+    .await
+}
+
+/// The pinned version of `tool`, without a leading `v`.
+pub fn version(tool: Tool) -> Result<String, ToolError> {
+    Ok(build::identity(tool)?.0)
+}
+
+/// A hash over everything that `tool` is built from.
+pub fn fingerprint(tool: Tool) -> Result<String, ToolError> {
+    Ok(build::identity(tool)?.1)
+}
+
 /// [`ensure`] without blocking the runtime's worker.
 pub async fn ensure_async(tools: &[Tool]) -> Result<Vec<PathBuf>, ToolError> {
     let tools = tools.to_vec();
-    match tokio::task::spawn_blocking(move || ensure(&tools)).await {
+    blocking(move || ensure(&tools)).await
+}
+
+/// Runs `work` on a thread that may block; a panic in it goes on here.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }

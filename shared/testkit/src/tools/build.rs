@@ -30,24 +30,20 @@ struct Pinned {
 
 impl Pinned {
     fn read(module: Module) -> Result<Self, ToolError> {
-        let path = module.folder().join("go.mod");
-        let mods = read(&path)?;
-        let sums = read(&module.folder().join("go.sum"))?;
-        let requirement = module.requirement();
-        let version = required_version(&mods, requirement)
-            .ok_or(ToolError::NotPinned { path, requirement })?
-            .to_owned();
+        let mods = read(&module.folder().join("go.mod"))?;
+        let version = match module.requirement() {
+            Some(requirement) => required_version(&mods, requirement)
+                .ok_or_else(|| ToolError::NotPinned { path: module.folder().join("go.mod"), requirement })?
+                .to_owned(),
+            None => "local".to_owned(),
+        };
         let mut hash = Sha256::new();
-        for part in [mods.as_str(), &sums, &module.linker_flags(&version)] {
+        for part in module_files(&module.folder())?.iter().chain([&module.linker_flags(&version)]) {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
         let inputs = hex(&hash.finalize());
-        Ok(Self {
-            module,
-            version,
-            inputs,
-        })
+        Ok(Self { module, version, inputs })
     }
 
     fn folder(&self, cache: &Path) -> PathBuf {
@@ -219,6 +215,12 @@ pub(super) fn ensure_built(cache: &Path, tools: &[Tool]) -> Result<(), ToolError
     Ok(())
 }
 
+/// The version of `tool` as it is pinned, without a leading `v`, and the hash over all that it is built from.
+pub(super) fn identity(tool: Tool) -> Result<(String, String), ToolError> {
+    let pinned = Pinned::read(tool.module())?;
+    Ok((pinned.version, pinned.inputs))
+}
+
 /// Where `tool` is or will be.
 pub(super) fn place(cache: &Path, tool: Tool) -> Result<PathBuf, ToolError> {
     Ok(Pinned::read(tool.module())?.folder(cache).join(tool.name()))
@@ -265,7 +267,15 @@ fn required_version<'text>(mods: &'text str, module: &str) -> Option<&'text str>
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// What a module's folder holds, in the order of the files' names.
+fn module_files(folder: &Path) -> Result<Vec<String>, ToolError> {
+    let entries = fs::read_dir(folder).map_err(cache_error("list", folder))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.iter().map(|path| read(path)).collect()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
@@ -321,15 +331,16 @@ mod tests {
 
     #[test]
     fn every_tool_names_a_package_of_a_pinned_module() {
-        for tool in [
-            Tool::Etcd,
-            Tool::KubeApiserver,
-            Tool::Kubelet,
-            Tool::Kubeadm,
-            Tool::KubeProxy,
-        ] {
+        for tool in Tool::ALL {
             let pinned = Pinned::read(tool.module()).unwrap();
-            assert!(!pinned.version.is_empty());
+            assert!(!pinned.version.is_empty(), "{}", tool.name());
         }
+    }
+
+    #[test]
+    fn tools_whose_files_would_clash_are_built_one_after_the_other() {
+        let clash = [Tool::ClusterApiCore, Tool::ClusterApiBootstrap, Tool::ClusterApiControlPlane];
+        let expected = vec![vec![clash[0], clash[1]], vec![clash[2]]];
+        assert_eq!(batches(&clash), expected);
     }
 }

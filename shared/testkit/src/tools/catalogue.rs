@@ -21,6 +21,22 @@ pub enum Tool {
     Kubectl,
     /// Services on a node.
     KubeProxy,
+    /// The cluster's name server.
+    Coredns,
+    /// What holds a pod's namespaces.
+    Pause,
+    /// Makes manifests out of layers.
+    Kustomize,
+    /// Installs charts.
+    Helm,
+    /// Cluster API's core manager.
+    ClusterApiCore,
+    /// Cluster API's kubeadm bootstrap manager.
+    ClusterApiBootstrap,
+    /// Cluster API's kubeadm control plane manager.
+    ClusterApiControlPlane,
+    /// Cluster API's command line.
+    Clusterctl,
 }
 
 /// A pinned Go module under `shared/testkit/tools`.
@@ -28,9 +44,39 @@ pub enum Tool {
 pub(super) enum Module {
     Kubernetes,
     Etcd,
+    Coredns,
+    Pause,
+    Kustomize,
+    Helm,
+    ClusterApi,
 }
 
 impl Tool {
+    /// Every tool.
+    pub const ALL: [Self; 16] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::KubeControllerManager,
+        Self::KubeScheduler,
+        Self::Kubelet,
+        Self::Kubeadm,
+        Self::Kubectl,
+        Self::KubeProxy,
+        Self::Coredns,
+        Self::Pause,
+        Self::Kustomize,
+        Self::Helm,
+        Self::ClusterApiCore,
+        Self::ClusterApiBootstrap,
+        Self::ClusterApiControlPlane,
+        Self::Clusterctl,
+    ];
+
+    /// The tool of this file name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tool| tool.name() == name)
+    }
+
     /// The file name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,6 +88,14 @@ impl Tool {
             Self::Kubeadm => "kubeadm",
             Self::Kubectl => "kubectl",
             Self::KubeProxy => "kube-proxy",
+            Self::Coredns => "coredns",
+            Self::Pause => "pause",
+            Self::Kustomize => "kustomize",
+            Self::Helm => "helm",
+            Self::ClusterApiCore => "cluster-api-core",
+            Self::ClusterApiBootstrap => "cluster-api-bootstrap",
+            Self::ClusterApiControlPlane => "cluster-api-control-plane",
+            Self::Clusterctl => "clusterctl",
         }
     }
 
@@ -56,6 +110,14 @@ impl Tool {
             Self::Kubeadm => "k8s.io/kubernetes/cmd/kubeadm",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::KubeProxy => "k8s.io/kubernetes/cmd/kube-proxy",
+            Self::Coredns => "github.com/coredns/coredns",
+            Self::Pause => "tools.invalid/pause",
+            Self::Kustomize => "sigs.k8s.io/kustomize/kustomize/v5",
+            Self::Helm => "helm.sh/helm/v3/cmd/helm",
+            Self::ClusterApiCore => "sigs.k8s.io/cluster-api",
+            Self::ClusterApiBootstrap => "sigs.k8s.io/cluster-api/bootstrap/kubeadm",
+            Self::ClusterApiControlPlane => "sigs.k8s.io/cluster-api/controlplane/kubeadm",
+            Self::Clusterctl => "sigs.k8s.io/cluster-api/cmd/clusterctl",
         }
     }
 
@@ -69,6 +131,14 @@ impl Tool {
             | Self::Kubeadm
             | Self::Kubectl
             | Self::KubeProxy => Module::Kubernetes,
+            Self::Coredns => Module::Coredns,
+            Self::Pause => Module::Pause,
+            Self::Kustomize => Module::Kustomize,
+            Self::Helm => Module::Helm,
+            Self::ClusterApiCore
+            | Self::ClusterApiBootstrap
+            | Self::ClusterApiControlPlane
+            | Self::Clusterctl => Module::ClusterApi,
         }
     }
 
@@ -84,23 +154,43 @@ impl Module {
         match self {
             Self::Kubernetes => "kubernetes",
             Self::Etcd => "etcd",
+            Self::Coredns => "coredns",
+            Self::Pause => "pause",
+            Self::Kustomize => "kustomize",
+            Self::Helm => "helm",
+            Self::ClusterApi => "cluster-api",
         }
     }
 
-    /// The module whose required version is the version of the tools.
-    pub(super) const fn requirement(self) -> &'static str {
+    /// The module whose required version is the version of the tools; nothing where the source is here.
+    pub(super) const fn requirement(self) -> Option<&'static str> {
         match self {
-            Self::Kubernetes => "k8s.io/kubernetes",
-            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::Kubernetes => Some("k8s.io/kubernetes"),
+            Self::Etcd => Some("go.etcd.io/etcd/server/v3"),
+            Self::Coredns => Some("github.com/coredns/coredns"),
+            Self::Pause => None,
+            Self::Kustomize => Some("sigs.k8s.io/kustomize/kustomize/v5"),
+            Self::Helm => Some("helm.sh/helm/v3"),
+            Self::ClusterApi => Some("sigs.k8s.io/cluster-api"),
         }
     }
 
-    /// The variables that tell a program its own version. kubeadm compares them and takes a program without for
-    /// v0.0.0.
+    /// The packages whose variables tell a program its own version. kubeadm and clusterctl compare them and take a
+    /// program without for v0.0.0.
     const fn version_packages(self) -> &'static [&'static str] {
         match self {
             Self::Kubernetes => &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
-            Self::Etcd => &[],
+            Self::ClusterApi => &["sigs.k8s.io/cluster-api/version"],
+            Self::Etcd | Self::Coredns | Self::Pause | Self::Kustomize | Self::Helm => &[],
+        }
+    }
+
+    /// One variable that holds the version with its `v`.
+    const fn version_variable(self) -> Option<&'static str> {
+        match self {
+            Self::Kustomize => Some("sigs.k8s.io/kustomize/api/provenance.version"),
+            Self::Helm => Some("helm.sh/helm/v3/internal/version.version"),
+            _ => None,
         }
     }
 
@@ -109,16 +199,18 @@ impl Module {
         let mut flags = "-s -w".to_owned();
         let mut parts = version.splitn(3, '.');
         let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        for package in self.version_packages() {
-            for (name, value) in [
-                ("gitVersion", format!("v{version}")),
-                ("gitMajor", major.to_owned()),
-                ("gitMinor", minor.to_owned()),
-                ("gitTreeState", "clean".to_owned()),
-            ] {
-                // Writing to a String cannot fail.
-                write!(flags, " -X {package}.{name}={value}").ok();
-            }
+        let of_packages = self.version_packages().iter().flat_map(|package| {
+            [
+                (format!("{package}.gitVersion"), format!("v{version}")),
+                (format!("{package}.gitMajor"), major.to_owned()),
+                (format!("{package}.gitMinor"), minor.to_owned()),
+                (format!("{package}.gitTreeState"), "clean".to_owned()),
+            ]
+        });
+        let of_variable = self.version_variable().map(|name| (name.to_owned(), format!("v{version}")));
+        for (name, value) in of_packages.chain(of_variable) {
+            // Writing to a String cannot fail.
+            write!(flags, " -X {name}={value}").ok();
         }
         flags
     }
@@ -145,5 +237,13 @@ mod tests {
             "{flags}"
         );
         assert_eq!(Module::Etcd.linker_flags("3.6.8"), "-s -w");
+    }
+
+    #[test]
+    fn each_tool_is_found_by_its_own_name() {
+        for tool in Tool::ALL {
+            assert_eq!(Tool::named(tool.name()), Some(tool));
+        }
+        assert_eq!(Tool::named("kube-apiserver "), None);
     }
 }

@@ -1,0 +1,95 @@
+//! `testkit cluster`: real clusters for people and for tests.
+
+use std::path::PathBuf;
+
+use super::print_lines;
+use anyhow::Context;
+use testkit::{
+    cluster::{Cluster, DEFAULT_NAME, Spec, sweep},
+    docker::{Docker, LABEL},
+};
+
+/// Makes a Kubernetes cluster in Docker containers and prints the variable under which kubectl finds it. What is
+/// missing is built or installed first; a cluster of that name that exists is used.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    create: Create,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Makes a cluster (as without a subcommand).
+    Create(Create),
+    /// Removes a cluster with everything in it; nothing happens when there is none.
+    Delete {
+        /// Its name.
+        #[arg(long, default_value = DEFAULT_NAME)]
+        name: String,
+    },
+    /// Prints the names of all clusters of the test bed.
+    List,
+    /// Removes clusters that test runs have left.
+    Sweep,
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// Its name: lower-case letters, digits and dashes.
+    #[arg(long, default_value = DEFAULT_NAME)]
+    name: String,
+    /// How many nodes it has, the control plane included.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20))]
+    nodes: u16,
+    /// An image of the local Docker to copy into every node; may be given several times.
+    #[arg(long, value_name = "IMAGE", num_args = 1..)]
+    load: Vec<String>,
+    /// Write the kubeconfig to this file too.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// Runs the subcommand.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command.unwrap_or(Command::Create(arguments.create)) {
+        Command::Create(arguments) => create(arguments).await,
+        Command::Delete { name } => Ok(Cluster::delete(&name).await?),
+        Command::List => list().await,
+        Command::Sweep => {
+            let removed = sweep::sweep(&Docker::connect().await?).await?;
+            print_lines(removed)
+        }
+    }
+}
+
+async fn create(arguments: Create) -> anyhow::Result<()> {
+    let spec = Spec {
+        name: arguments.name,
+        nodes: arguments.nodes,
+        load: arguments.load,
+    };
+    let cluster = Cluster::create(&spec).await?;
+    let mut path = cluster.kubeconfig_path().to_owned();
+    if let Some(copy) = arguments.kubeconfig {
+        std::fs::copy(&path, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+        path = copy;
+    }
+    print_lines([format!("export KUBECONFIG={}", path.display())])
+}
+
+async fn list() -> anyhow::Result<()> {
+    let docker = Docker::connect().await?;
+    let label = format!("{LABEL}.cluster");
+    let format = format!("{{{{.Label {label:?}}}}}");
+    let filter = format!("label={label}");
+    let printed = docker
+        .run(&["ps", "--all", "--filter", &filter, "--format", &format])
+        .await?;
+    let mut names: Vec<&str> = printed.lines().collect();
+    names.sort_unstable();
+    names.dedup();
+    print_lines(names)
+}

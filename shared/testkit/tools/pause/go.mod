@@ -1,0 +1,3 @@
+module tools.invalid/pause
+
+go 1.26
