@@ -113,8 +113,7 @@ impl Replica {
 
     /// What `/metrics` says.
     pub(crate) async fn metrics(&self) -> Result<Exposition> {
-        let body = self.request(Method::GET, self.metrics, "/metrics").await?;
-        Ok(Exposition::new(String::from_utf8_lossy(&body)))
+        Exposition::scrape(self.metrics).await
     }
 
     /// The passes since the last call.
@@ -180,15 +179,13 @@ impl Replica {
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T> {
-        Ok(serde_json::from_slice(
-            &self.request(method, self.control, path).await?,
-        )?)
+        Ok(serde_json::from_slice(&self.request(method, path).await?)?)
     }
 
-    async fn request(&self, method: Method, address: SocketAddr, path: &str) -> Result<Bytes> {
+    async fn request(&self, method: Method, path: &str) -> Result<Bytes> {
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://{address}{path}"));
+            .uri(format!("http://{}{path}", self.control));
         let response = self.http.request(request.body(Empty::new())?).await?;
         Ok(response.into_body().collect().await?.to_bytes())
     }

@@ -166,7 +166,9 @@ impl Reconciler for Widgets {
             }
             Mode::StaleIntent => {
                 let api: Api<Widget> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
-                let touch = kube::api::Patch::Merge(json!({"metadata": {"labels": {"touched": "yes"}}}));
+                let touch = kube::api::Patch::Merge(
+                    json!({"metadata": {"labels": {"touched": format!("t{}", self.journal.of(&name).len())}}}),
+                );
                 api.patch(&name, &kube::api::PatchParams::default(), &touch)
                     .await
                     .unwrap();

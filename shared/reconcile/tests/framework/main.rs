@@ -52,7 +52,7 @@ async fn own_writes_cause_no_further_pass_and_every_change_of_spec_one() {
 async fn after_convergence_fifty_resyncs_write_nothing() {
     let bed = Bed::new().await;
     let operator = Operator::start(bed.plane, &bed.namespace, |options| {
-        options.sync_period = Duration::from_secs(2)
+        options.sync_period = Duration::from_secs(2);
     });
     bed.create("x", Mode::Report).await;
     bed.until("x", "reported", reports(1)).await;
@@ -219,7 +219,7 @@ async fn children_are_created_changed_and_pruned_and_foreign_ones_left_alone() {
         .await
         .unwrap()
         .iter()
-        .map(|m| m.name_any())
+        .map(kube::ResourceExt::name_any)
         .collect();
     assert_eq!(left, ["a", "foreign"]);
 }
