@@ -3,7 +3,9 @@
 //! The node does the work on its own ([`script`]); the task hands over what is to be done, if nothing was handed over
 //! yet, and follows. Lost with its process, the next task finds the node where it is.
 
+pub mod limit;
 pub mod mask;
+pub mod registry;
 pub mod script;
 
 use std::time::Duration;

@@ -4,6 +4,8 @@ pub mod archive;
 pub mod bootstrap;
 pub mod cloud_config;
 pub mod contract;
+pub mod cli;
+pub mod controllers;
 pub mod digest;
 pub mod engine;
 pub mod identity;

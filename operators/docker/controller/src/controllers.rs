@@ -1,0 +1,66 @@
+//! One reconciler per kind.
+
+pub mod cluster;
+pub mod machine;
+pub mod template;
+
+use docker_api::{ConditionType, Reason};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
+
+/// What is the same for all reconcilers of this process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Network of clusters that name none.
+    pub network: String,
+    /// Image of load balancers whose cluster names none.
+    pub load_balancer_image: String,
+    /// Serve only objects whose label `cluster.x-k8s.io/watch-filter` has this value.
+    pub watch_filter: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            network: "kind".into(),
+            load_balancer_image: "kindest/haproxy:v20230606-42a2262b".into(),
+            watch_filter: None,
+        }
+    }
+}
+
+/// A condition of the closed sets of the api.
+fn condition(
+    type_: ConditionType,
+    status: impl Into<ConditionStatus>,
+    reason: Reason,
+    message: impl Into<String>,
+) -> DesiredCondition {
+    DesiredCondition::new(type_.as_str(), status, reason.as_str(), message)
+}
+
+/// The condition `Paused`.
+fn paused(holds: bool) -> DesiredCondition {
+    if holds {
+        let message = "the object or its Cluster is paused; nothing is done until that is taken back";
+        condition(ConditionType::Paused, true, Reason::Paused, message)
+    } else {
+        condition(ConditionType::Paused, false, Reason::NotPaused, "")
+    }
+}
+
+/// Puts `parts`, and `Ready` as their summary, into `conditions`.
+fn report(
+    conditions: &mut Vec<Condition>,
+    parts: &[DesiredCondition],
+    others: impl IntoIterator<Item = DesiredCondition>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let ready =
+        conditions::summary(ConditionType::Ready.as_str(), parts, Reason::Ready.as_str(), "everything is as it should be");
+    for desired in [ready].into_iter().chain(parts.iter().cloned()).chain(others) {
+        let _ = conditions::set(conditions, desired, generation, now);
+    }
+}

@@ -1,0 +1,118 @@
+//! The status of a DockerCluster: a function of what was observed.
+
+use docker_api::{ConditionType, DockerCluster, DockerClusterStatus, FailureDomain, Initialization, Reason};
+use jiff::Timestamp;
+use reconcile::error::ReconcileError as _;
+
+use super::Error;
+use crate::{controllers, load_balancer::LoadBalancer};
+
+/// After a look at the load balancer.
+pub(super) fn observed(
+    object: &DockerCluster,
+    balancer: Result<&LoadBalancer, &Error>,
+    now: Timestamp,
+) -> DockerClusterStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    status.failure_domains = failure_domains(object);
+    let available = match balancer {
+        Ok(balancer) => {
+            // Never taken back: what was there once is healed, and its health is in the conditions.
+            status.initialization = Some(Initialization { provisioned: Some(true) });
+            status.ready = Some(true);
+            status.host_port = balancer.host_port.map(i32::from);
+            let note = custom_template_note(object);
+            controllers::condition(ConditionType::LoadBalancerAvailable, true, Reason::Available, note)
+        }
+        Err(error) => {
+            let reason = Reason::ALL.iter().find(|reason| reason.as_str() == error.reason());
+            let reason = reason.copied().unwrap_or(Reason::NotAvailable);
+            let message = reconcile::error::chain(error);
+            controllers::condition(ConditionType::LoadBalancerAvailable, false, reason, message)
+        }
+    };
+    let generation = object.metadata.generation;
+    controllers::report(&mut status.conditions, &[available], [controllers::paused(false)], generation, now);
+    status
+}
+
+/// While it is being removed.
+pub(super) fn deleting(object: &DockerCluster, now: Timestamp) -> DockerClusterStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let message = "the load balancer is being removed";
+    let part = controllers::condition(ConditionType::LoadBalancerAvailable, false, Reason::Deleting, message);
+    controllers::report(&mut status.conditions, &[part], [], object.metadata.generation, now);
+    status
+}
+
+/// While it is paused: nothing is looked at, so nothing else is said.
+pub(super) fn paused(object: &DockerCluster, now: Timestamp) -> DockerClusterStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let paused = controllers::paused(true);
+    let _ = reconcile::conditions::set(&mut status.conditions, paused, object.metadata.generation, now);
+    status
+}
+
+/// Sorted: Cluster API compares the list as a whole.
+fn failure_domains(object: &DockerCluster) -> Vec<FailureDomain> {
+    let mut domains = object.spec.failure_domains.clone();
+    domains.sort_by(|a, b| a.name.cmp(&b.name));
+    domains
+}
+
+fn custom_template_note(object: &DockerCluster) -> &'static str {
+    let balancer = object.spec.load_balancer.as_ref();
+    if balancer.is_some_and(|balancer| balancer.custom_ha_proxy_config_template_ref.is_some()) {
+        "customHAProxyConfigTemplateRef is not evaluated; the controller's own configuration is in use"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use docker_api::DockerClusterSpec;
+    use reconcile::conditions::{self, READY};
+
+    use super::*;
+    use crate::load_balancer;
+
+    fn object(domains: &[&str]) -> DockerCluster {
+        let domain = |name: &&str| FailureDomain { name: (*name).to_owned(), ..FailureDomain::default() };
+        let spec = DockerClusterSpec { failure_domains: domains.iter().map(domain).collect(), ..Default::default() };
+        DockerCluster::new("c", spec)
+    }
+
+    const BALANCER: LoadBalancer = LoadBalancer { address: Ipv4Addr::new(172, 30, 128, 1), host_port: Some(30_001) };
+
+    #[test]
+    fn failure_domains_are_sorted_whatever_the_order_of_the_spec() {
+        let status = observed(&object(&["b", "c", "a"]), Ok(&BALANCER), Timestamp::UNIX_EPOCH);
+        let names: Vec<_> = status.failure_domains.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn provisioned_stays_when_the_load_balancer_is_in_trouble() {
+        let mut object = object(&[]);
+        let status = observed(&object, Ok(&BALANCER), Timestamp::UNIX_EPOCH);
+        assert!(conditions::is_true(&status.conditions, READY));
+        object.status = Some(status);
+        let error = Error::from(load_balancer::Error::NoAddress("c_lb.ns".into()));
+        let status = observed(&object, Err(&error), Timestamp::UNIX_EPOCH);
+        assert_eq!(status.initialization, Some(Initialization { provisioned: Some(true) }));
+        assert_eq!(status.host_port, Some(30_001));
+        let ready = conditions::find(&status.conditions, READY).unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NotAvailable"));
+    }
+
+    #[test]
+    fn the_same_observation_gives_the_same_status() {
+        let mut object = object(&["a"]);
+        let status = observed(&object, Ok(&BALANCER), Timestamp::UNIX_EPOCH);
+        object.status = Some(status.clone());
+        assert_eq!(observed(&object, Ok(&BALANCER), Timestamp::MAX), status);
+    }
+}

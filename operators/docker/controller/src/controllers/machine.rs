@@ -1,0 +1,392 @@
+//! `DockerMachine`: container, id, bootstrap.
+//!
+//! # What happens when
+//! 1. The Machine has bootstrap data, and the cluster's infrastructure is there: the container is made and started.
+//! 2. It runs: a control plane machine is put into the load balancer's configuration; the bootstrap begins, as a
+//!    supervised task; id and addresses are published. `provisioned` does not wait for the bootstrap: whether the
+//!    node is well is the Node's to say.
+//! 3. The bootstrap ends: the condition `BootstrapCompleted` says how. One that failed is not repeated over the same
+//!    container; the machine must be replaced.
+//! 4. Deletion: the task ends, the load balancer forgets the machine, then the container goes with its volumes.
+
+mod error;
+mod plan;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use docker_api::{ConditionType, DockerCluster, DockerMachine, Reason};
+use futures::{StreamExt as _, stream::BoxStream};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use reconcile::{
+    Gate, ObjectKey, Pass, Progress, Reconciler,
+    clock::Clock,
+    conditions,
+    error::ApiError,
+    events::{EventKind, Notice},
+    task::{Ended, TaskId, TaskState, Tasks},
+};
+use serde_json::json;
+
+pub use self::error::Error;
+use self::{
+    plan::{Observed, Step},
+    status::{Bootstrap, Picture},
+};
+use super::Settings;
+use crate::{
+    bootstrap::{self, Data, Job, Outcome},
+    contract::{self, Cluster, Machine, View},
+    digest::fnv1a,
+    engine::{Container, ContainerState, Engine, RegistryCredentials},
+    identity::{self, ClusterId, MACHINE_LABEL, NAMESPACE_LABEL, Role},
+    launch::{Launch, launch},
+    load_balancer::LoadBalancers,
+    node,
+};
+
+/// How often a deletion looks again while the first lists of Clusters and Machines are not in.
+pub(super) const VIEW_WAIT: Duration = Duration::from_secs(1);
+/// How often a deletion of a paused object looks again; a change of its Cluster wakes it anyway.
+pub(super) const MOVE_WAIT: Duration = Duration::from_secs(300);
+/// How often progress of a bootstrap wakes its object at most.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Reconciles DockerMachines.
+pub struct Machines<E> {
+    engine: E,
+    view: View,
+    load_balancers: LoadBalancers<E>,
+    settings: Settings,
+    tasks: Tasks<String, Outcome>,
+}
+
+/// What a pass works with.
+struct Scope {
+    machine: Arc<Machine>,
+    cluster: Arc<Cluster>,
+    id: ClusterId,
+    name: String,
+}
+
+impl<E: Engine + Clone> Machines<E> {
+    /// With the Docker of `engine`, and the Clusters and Machines of `view`.
+    pub fn new(
+        engine: E,
+        view: View,
+        load_balancers: LoadBalancers<E>,
+        settings: Settings,
+        clock: Clock,
+    ) -> Self {
+        let tasks = Tasks::new(clock, PROGRESS_INTERVAL);
+        Self { engine, view, load_balancers, settings, tasks }
+    }
+
+    /// The bootstraps under way.
+    pub fn tasks(&self) -> &Tasks<String, Outcome> {
+        &self.tasks
+    }
+
+    /// What wakes a DockerMachine beside its own changes: its Machine, its Cluster, and what happens to its container.
+    pub fn wakes(&self) -> BoxStream<'static, ObjectKey> {
+        let view = self.view.clone();
+        let of_changes =
+            self.view.changes().flat_map(move |change| futures::stream::iter(view.docker_machines(&change)));
+        let view = self.view.clone();
+        let of_events = self.engine.events().flat_map(move |event| {
+            let keys = match (event.labels.get(NAMESPACE_LABEL), event.labels.get(MACHINE_LABEL)) {
+                (Some(namespace), Some(machine)) => vec![ObjectKey::new(namespace.as_str(), machine.as_str())],
+                (Some(_), None) => Vec::new(),
+                (None, _) => view.all_docker_machines(),
+            };
+            futures::stream::iter(keys)
+        });
+        futures::stream::select(of_changes, of_events).boxed()
+    }
+
+    fn scope(&self, object: &DockerMachine) -> Option<Scope> {
+        let machine = self.view.owner_machine(object)?;
+        let namespace = object.namespace()?;
+        let cluster = self.view.cluster(&namespace, &machine.spec.cluster_name)?;
+        let id = ClusterId::new(namespace, cluster.name_any());
+        Some(Scope { machine, cluster, id, name: object.name_any() })
+    }
+
+    async fn container(&self, object: &DockerMachine) -> Result<Option<Container>, Error> {
+        let namespace = object.namespace().unwrap_or_default();
+        let labels = identity::machine_labels(&namespace, &object.name_any());
+        Ok(self.engine.containers(&labels).await?.into_iter().next())
+    }
+
+    /// Takes the machine as far as it can be taken now. `picture` collects what is seen on the way, so that it can
+    /// be told also when a step fails.
+    async fn advance(
+        &self,
+        object: &DockerMachine,
+        scope: &Scope,
+        pass: &Pass<DockerMachine>,
+        picture: &mut Picture,
+    ) -> Result<(), Error> {
+        picture.container = self.container(object).await?;
+        let mut step = plan::next(&observe(object, scope, picture));
+        if step == Step::Launch {
+            self.launch(object, scope, pass, picture.container.as_ref()).await?;
+            picture.container = self.container(object).await?;
+            step = plan::next(&observe(object, scope, picture));
+        }
+        picture.step = Some(step);
+        let Some(container) = picture.container.clone().filter(|_| step == Step::Proceed) else { return Ok(()) };
+        if scope.machine.is_control_plane() {
+            // First: kubeadm reaches its own API server through the load balancer.
+            picture.balanced = self.load_balancers.sync(&scope.id, None).await?;
+        }
+        picture.bootstrap = self.bootstrap(object, scope, pass, &container).await?;
+        self.publish_id(object, &container, pass).await
+    }
+
+    async fn launch(
+        &self,
+        object: &DockerMachine,
+        scope: &Scope,
+        pass: &Pass<DockerMachine>,
+        existing: Option<&Container>,
+    ) -> Result<(), Error> {
+        let machine = &scope.machine;
+        let network = self.network(scope, pass).await?;
+        let wanted = node::Machine {
+            cluster: &scope.id,
+            name: &scope.name,
+            role: if machine.is_control_plane() { Role::ControlPlane } else { Role::Worker },
+            version: machine.spec.version.as_deref(),
+            failure_domain: machine.spec.failure_domain.as_deref(),
+        };
+        let plan = node::plan(&wanted, &object.spec, &network, None)?;
+        let credentials = self.credentials(object, pass).await?;
+        let policy = object.spec.image_pull_policy.unwrap_or_default();
+        self.engine.ensure_image(&plan.image, policy, credentials.as_ref()).await?;
+        // What is about to be made cannot be unmade by a later pass of an object that is gone.
+        if pass.live().await?.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let launching = Launch { plan, host_ports: Vec::new(), files: Vec::new() };
+        Ok(launch(&self.engine, launching, existing).await?)
+    }
+
+    /// The network of the cluster: read live, for it is needed once per machine.
+    async fn network(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Result<String, Error> {
+        let Some(key) = scope.cluster.docker_cluster() else { return Ok(self.settings.network.clone()) };
+        let api: Api<DockerCluster> = Api::namespaced(pass.client().clone(), &key.namespace);
+        let found = api.get_opt(&key.name).await;
+        let found = found.map_err(|e| ApiError::new(format!("read DockerCluster {key}"), e))?;
+        let named = found.and_then(|cluster| cluster.spec.network);
+        Ok(named.map_or_else(|| self.settings.network.clone(), |network| network.name))
+    }
+
+    async fn secret(&self, name: &str, pass: &Pass<DockerMachine>) -> Result<Option<Secret>, Error> {
+        let api: Api<Secret> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
+        let found = api.get_opt(name).await;
+        Ok(found.map_err(|e| ApiError::new(format!("read Secret {}/{name}", pass.key().namespace), e))?)
+    }
+
+    async fn credentials(
+        &self,
+        object: &DockerMachine,
+        pass: &Pass<DockerMachine>,
+    ) -> Result<Option<RegistryCredentials>, Error> {
+        let Some(reference) = &object.spec.image_pull_secret else { return Ok(None) };
+        let unusable = || Error::PullSecret { name: reference.name.clone() };
+        let secret = self.secret(&reference.name, pass).await?.ok_or_else(unusable)?;
+        let config = secret.data.unwrap_or_default().remove(".dockerconfigjson").ok_or_else(unusable)?;
+        let registry = node::image(&object.spec, None).unwrap_or_default();
+        bootstrap::registry::credentials(&config.0, &registry).ok_or_else(unusable).map(Some)
+    }
+
+    async fn data(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Result<Data, Error> {
+        let Some(name) = scope.machine.data_secret() else { return Ok(Data::default()) };
+        let Some(secret) = self.secret(name, pass).await? else {
+            return Err(Error::DataMissing { secret: name.to_owned() });
+        };
+        let text = |key: &str| {
+            let bytes = secret.data.as_ref()?.get(key)?;
+            Some(String::from_utf8_lossy(&bytes.0).into_owned())
+        };
+        Ok(Data { value: text("value").unwrap_or_default(), format: text("format").unwrap_or_default() })
+    }
+
+    /// Where the bootstrap is; starts or resumes its task where that is not known.
+    async fn bootstrap(
+        &self,
+        object: &DockerMachine,
+        scope: &Scope,
+        pass: &Pass<DockerMachine>,
+        container: &Container,
+    ) -> Result<Bootstrap, Error> {
+        let uid = pass.uid();
+        if let Some(state) = self.tasks.state(&uid) {
+            return self.task_state(&uid, state);
+        }
+        if scope.machine.has_node() {
+            return Ok(Bootstrap::Completed { ignored: Vec::new() });
+        }
+        if let Some(known) = status::known_bootstrap(object) {
+            return Ok(known);
+        }
+        let limit = object.spec.bootstrap_timeout.as_deref().and_then(bootstrap::limit::parse);
+        let job = Job {
+            container: container.name.clone(),
+            hostname: identity::hostname(&scope.name),
+            provider_id: identity::provider_id(&container.name),
+            limit: limit.unwrap_or(bootstrap::DEFAULT_LIMIT),
+            images: object.spec.pre_load_images.clone(),
+            data: self.data(scope, pass).await?,
+        };
+        let id = TaskId { uid, key: pass.key().clone(), spec_hash: fnv1a(container.id.as_bytes()) };
+        let engine = self.engine.clone();
+        let _ = self.tasks.start(&id, |context| bootstrap::run(engine, job, context));
+        Ok(Bootstrap::Running { step: String::new() })
+    }
+
+    fn task_state(&self, uid: &str, state: TaskState<String, Outcome>) -> Result<Bootstrap, Error> {
+        match state {
+            TaskState::Running(step) | TaskState::Stopping(step) => Ok(Bootstrap::Running { step }),
+            TaskState::Finished(step, ended) => {
+                let outcome = match ended {
+                    Ended::Returned(outcome) => outcome.as_ref().clone(),
+                    Ended::Panicked(_) => Outcome::Stopped,
+                };
+                match outcome {
+                    Outcome::Completed { ignored } => Ok(Bootstrap::Completed { ignored }),
+                    Outcome::Ended { reason, message, output } => Ok(Bootstrap::Ended { reason, message, output }),
+                    Outcome::Retry(error) => {
+                        self.tasks.clear(uid);
+                        Err(error.into())
+                    }
+                    Outcome::Stopped => {
+                        self.tasks.clear(uid);
+                        Ok(Bootstrap::Running { step })
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the id into the spec: Cluster API reads it from there, and status does not survive a move.
+    async fn publish_id(
+        &self,
+        object: &DockerMachine,
+        container: &Container,
+        pass: &Pass<DockerMachine>,
+    ) -> Result<(), Error> {
+        if object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty()) {
+            return Ok(());
+        }
+        let patch = json!({
+            "metadata": {"uid": pass.uid()},
+            "spec": {"providerID": identity::provider_id(&container.name)},
+        });
+        let api: Api<DockerMachine> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
+        let written = api.patch(&pass.key().name, &PatchParams::apply(Self::NAME), &Patch::Merge(&patch)).await;
+        written.map(|_| ()).map_err(|e| ApiError::new(format!("set the id of DockerMachine {}", pass.key()), e).into())
+    }
+
+    /// Tells a failed bootstrap once, with the end of its output.
+    async fn tell(&self, object: &DockerMachine, picture: &Picture, pass: &Pass<DockerMachine>) {
+        let Some(Bootstrap::Ended { reason, message, output }) = Some(&picture.bootstrap) else { return };
+        let before = object.status.as_ref().and_then(|status| {
+            conditions::find(&status.conditions, ConditionType::BootstrapCompleted.as_str())
+        });
+        if before.is_some_and(|condition| condition.reason == reason.as_str()) {
+            return;
+        }
+        let note = if output.is_empty() { message.clone() } else { format!("{message}; its last words:\n{output}") };
+        pass.event(Notice { kind: EventKind::Warning, reason: "BootstrapFailed", action: "Bootstrap", note }).await;
+    }
+}
+
+fn observe(object: &DockerMachine, scope: &Scope, picture: &Picture) -> Observed {
+    Observed {
+        infrastructure_ready: scope.cluster.infrastructure_provisioned(),
+        control_plane_ready: scope.cluster.control_plane_initialized(),
+        is_control_plane: scope.machine.is_control_plane(),
+        has_data: scope.machine.data_secret().is_some(),
+        is_provisioned: object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty()),
+        container: picture.container.as_ref().map(|container| container.state),
+    }
+}
+
+impl<E: Engine + Clone> Reconciler for Machines<E> {
+    type Kind = DockerMachine;
+    type Error = Error;
+    const NAME: &'static str = "dockermachine";
+    const FINALIZER: Option<&'static str> = Some("capdkc.cluster.x-k8s.io/dockermachine");
+
+    fn gate(&self, object: &DockerMachine) -> Gate {
+        if !contract::is_served(object, self.settings.watch_filter.as_deref()) {
+            return Gate::Ignore;
+        }
+        if contract::owner(object, "Machine").is_none() {
+            return Gate::NotYet("it has no owner Machine yet");
+        }
+        match self.scope(object) {
+            None => Gate::NotYet("its Machine or its Cluster was not seen yet"),
+            Some(scope) if scope.cluster.pauses(object) => Gate::Paused,
+            Some(_) => Gate::Manage,
+        }
+    }
+
+    async fn apply(&self, object: Arc<DockerMachine>, pass: &Pass<DockerMachine>) -> Result<Progress, Error> {
+        self.engine.guard(pass.fence());
+        let Some(scope) = self.scope(&object) else { return Ok(Progress::Settled) };
+        let mut picture = Picture::new(scope.machine.spec.failure_domain.clone());
+        let result = self.advance(&object, &scope, pass, &mut picture).await;
+        self.tell(&object, &picture, pass).await;
+        pass.write_status(&status::observed(&object, &picture, result.as_ref().err(), pass.clock().now())).await?;
+        result.map(|()| Progress::Settled)
+    }
+
+    async fn cleanup(&self, object: Arc<DockerMachine>, pass: &Pass<DockerMachine>) -> Result<Progress, Error> {
+        self.engine.guard(pass.fence());
+        if !self.view.is_complete() {
+            return Ok(Progress::waiting(VIEW_WAIT));
+        }
+        let namespace = object.namespace().unwrap_or_default();
+        let name = contract::label(object.as_ref(), contract::CLUSTER_NAME);
+        let cluster = name.and_then(|name| self.view.cluster(&namespace, name));
+        if cluster.is_some_and(|cluster| cluster.pauses(object.as_ref())) {
+            // It moves to another management cluster: the container stays.
+            return Ok(Progress::waiting(MOVE_WAIT));
+        }
+        pass.write_status(&status::deleting(&object, pass.clock().now())).await?;
+        if self.tasks.stop(&pass.uid()) {
+            // Its end wakes the object.
+            return Ok(Progress::waiting(MOVE_WAIT));
+        }
+        let labels = identity::machine_labels(&namespace, &object.name_any());
+        for container in self.engine.containers(&labels).await? {
+            let control_plane = container.labels.get(identity::ROLE_LABEL).map(String::as_str)
+                == Some(Role::ControlPlane.as_str());
+            if control_plane
+                && container.state == ContainerState::Running
+                && let Some(cluster) = crate::load_balancer::cluster_of(&container.labels)
+            {
+                self.load_balancers.sync(&cluster, Some(&object.name_any())).await?;
+            }
+            self.engine.remove(&container.id).await?;
+        }
+        Ok(Progress::Settled)
+    }
+
+    async fn paused(&self, object: Arc<DockerMachine>, pass: &Pass<DockerMachine>) -> Result<Progress, Error> {
+        pass.write_status(&status::paused(&object, pass.clock().now())).await?;
+        Ok(Progress::Settled)
+    }
+}
+
+/// A reason that a bootstrap is over for good.
+fn is_final(reason: &str) -> Option<Reason> {
+    [Reason::Failed, Reason::Interrupted].into_iter().find(|known| known.as_str() == reason)
+}

@@ -1,0 +1,189 @@
+//! The status of a DockerMachine: a function of what was observed.
+
+use docker_api::{
+    AddressType, ConditionType, DockerMachine, DockerMachineStatus, Initialization, MachineAddress, Reason,
+};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use reconcile::conditions::{self, DesiredCondition};
+
+use super::{
+    Error, is_final,
+    plan::{Step, waiting_message},
+};
+use crate::{controllers, engine::Container, identity};
+
+/// What a pass saw.
+#[derive(Debug, Default)]
+pub(super) struct Picture {
+    /// What comes next; none as long as that is not known.
+    pub(super) step: Option<Step>,
+    /// The container.
+    pub(super) container: Option<Container>,
+    /// Whether the load balancer knows the machine.
+    pub(super) balanced: bool,
+    /// Where the bootstrap is.
+    pub(super) bootstrap: Bootstrap,
+    failure_domain: Option<String>,
+}
+
+/// Where a bootstrap is.
+#[derive(Debug, Default)]
+pub(super) enum Bootstrap {
+    /// Not begun.
+    #[default]
+    NotBegun,
+    /// Under way.
+    Running {
+        /// The current step; empty as long as none was told.
+        step: String,
+    },
+    /// Over, and well.
+    Completed {
+        /// Modules of the cloud-config that are not supported.
+        ignored: Vec<String>,
+    },
+    /// Over, and not well.
+    Ended {
+        /// Why.
+        reason: Reason,
+        /// For people.
+        message: String,
+        /// The end of its output, for an event.
+        output: String,
+    },
+}
+
+impl Picture {
+    pub(super) fn new(failure_domain: Option<String>) -> Self {
+        Self { failure_domain, ..Self::default() }
+    }
+}
+
+/// What the status says already of how the bootstrap ended; nothing if it is not over.
+pub(super) fn known_bootstrap(object: &DockerMachine) -> Option<Bootstrap> {
+    let conditions = &object.status.as_ref()?.conditions;
+    let known = conditions::find(conditions, ConditionType::BootstrapCompleted.as_str())?;
+    if known.status == "True" {
+        let ignored = known.message.strip_prefix(IGNORED).map(|list| list.split(", ").map(str::to_owned).collect());
+        return Some(Bootstrap::Completed { ignored: ignored.unwrap_or_default() });
+    }
+    let reason = is_final(&known.reason)?;
+    Some(Bootstrap::Ended { reason, message: known.message.clone(), output: String::new() })
+}
+
+const IGNORED: &str = "modules of the cloud-config that are not supported were ignored: ";
+
+/// After a pass, which may have ended with `error`.
+pub(super) fn observed(
+    object: &DockerMachine,
+    picture: &Picture,
+    error: Option<&Error>,
+    now: Timestamp,
+) -> DockerMachineStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let runs = picture.step == Some(Step::Proceed);
+    if runs {
+        status.addresses = addresses(object, picture);
+        status.failure_domain.clone_from(&picture.failure_domain);
+        status.load_balancer_configured = picture.balanced.then_some(true).or(status.load_balancer_configured);
+        if error.is_none() {
+            // Cluster API reads id and addresses once this is true, and not before; it never goes back.
+            status.initialization = Some(Initialization { provisioned: Some(true) });
+            status.ready = Some(true);
+        }
+    }
+    let parts = [container(object, picture, error), bootstrap(object, picture, error)];
+    let older = DesiredCondition { type_: ConditionType::BootstrapExecSucceeded.as_str(), ..parts[1].clone() };
+    let others = [older, controllers::paused(false)];
+    controllers::report(&mut status.conditions, &parts, others, object.metadata.generation, now);
+    status
+}
+
+fn addresses(object: &DockerMachine, picture: &Picture) -> Vec<MachineAddress> {
+    let hostname = identity::hostname(&object.name_any());
+    let mut addresses = vec![MachineAddress { kind: AddressType::Hostname, address: hostname }];
+    // By the name of the network: a map without order would make the list differ from pass to pass.
+    let found = picture.container.iter().flat_map(|container| container.addresses.values());
+    for address in found {
+        for kind in [AddressType::InternalIp, AddressType::ExternalIp] {
+            addresses.push(MachineAddress { kind, address: address.to_string() });
+        }
+    }
+    addresses
+}
+
+fn container(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -> DesiredCondition {
+    let say = |holds: bool, reason, message: String| {
+        controllers::condition(ConditionType::ContainerProvisioned, holds, reason, message)
+    };
+    let name = identity::node_name(&object.namespace().unwrap_or_default(), &object.name_any());
+    match (picture.step, error) {
+        (Some(Step::Proceed), _) => say(true, Reason::Provisioned, String::new()),
+        (_, Some(error)) => say(false, error.condition_reason(), reconcile::error::chain(error)),
+        (Some(Step::Wait(reason)), None) => say(false, reason, waiting_message(reason).into()),
+        (Some(Step::Stopped), None) => {
+            let advice = "start it, or replace the machine";
+            say(false, Reason::NotProvisioned, format!("container {name} is not running; {advice}"))
+        }
+        (Some(Step::Lost), None) => {
+            let advice = "its data went with it; replace the machine";
+            say(false, Reason::NotProvisioned, format!("container {name} does not exist any more; {advice}"))
+        }
+        (Some(Step::Restarting), None) => {
+            say(false, Reason::NotProvisioned, format!("container {name} is being restarted by the daemon"))
+        }
+        (Some(Step::Launch) | None, None) => {
+            say(false, Reason::NotProvisioned, format!("container {name} is being made"))
+        }
+    }
+}
+
+fn bootstrap(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -> DesiredCondition {
+    let say = |holds: bool, reason, message: String| {
+        controllers::condition(ConditionType::BootstrapCompleted, holds, reason, message)
+    };
+    let waiting = || say(false, Reason::WaitingForContainer, "the container must run first".into());
+    // What was told before is true still when this pass did not get to look.
+    let known = known_bootstrap(object);
+    let current = match (&picture.bootstrap, &known) {
+        (Bootstrap::NotBegun, Some(known)) => known,
+        (current, _) => current,
+    };
+    match (current, error) {
+        (Bootstrap::Completed { ignored }, _) if ignored.is_empty() => say(true, Reason::Completed, String::new()),
+        (Bootstrap::Completed { ignored }, _) => {
+            say(true, Reason::Completed, format!("{IGNORED}{}", ignored.join(", ")))
+        }
+        (Bootstrap::Ended { reason, message, .. }, _) => say(false, *reason, message.clone()),
+        (Bootstrap::NotBegun | Bootstrap::Running { .. }, Some(error)) if picture.step == Some(Step::Proceed) => {
+            say(false, error.condition_reason(), reconcile::error::chain(error))
+        }
+        (Bootstrap::NotBegun, _) => waiting(),
+        (Bootstrap::Running { step }, _) if step.is_empty() => {
+            say(false, Reason::Bootstrapping, "the bootstrap begins".into())
+        }
+        (Bootstrap::Running { step }, _) => say(false, Reason::Bootstrapping, format!("step {step}")),
+    }
+}
+
+/// While it is being removed.
+pub(super) fn deleting(object: &DockerMachine, now: Timestamp) -> DockerMachineStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let message = "the container is being removed";
+    let part = controllers::condition(ConditionType::ContainerProvisioned, false, Reason::Deleting, message);
+    controllers::report(&mut status.conditions, &[part], [], object.metadata.generation, now);
+    status
+}
+
+/// While it is paused: nothing is looked at, so nothing else is said.
+pub(super) fn paused(object: &DockerMachine, now: Timestamp) -> DockerMachineStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let paused = controllers::paused(true);
+    let _ = conditions::set(&mut status.conditions, paused, object.metadata.generation, now);
+    status
+}
+
+#[cfg(test)]
+#[path = "status/tests.rs"]
+mod tests;
