@@ -1,7 +1,8 @@
 //! `cargo xtask test --sabotage`: the suites must notice every mistake that the product can be told to make.
 //!
-//! A package that has sabotages has a cargo feature `sabotage` and asks `sabotage::active("name")` at the place
-//! that keeps a promise. The names are read from there, so that none can be forgotten here.
+//! A package that has sabotages has a cargo feature `sabotage`, and asks `sabotage::active(…)` at the place that keeps
+//! a promise: with the name itself, or with a constant of its file `sabotage.rs`. The names are read from there, so
+//! that none can be forgotten here.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
@@ -20,11 +21,14 @@ const VARIABLE: &str = "TESTKIT_SABOTAGE";
 /// What stands before a name in the source.
 const CALL: &str = "sabotage::active(\"";
 
+/// What stands before a name in a `sabotage.rs`.
+const CONSTANT: &str = ": &str = \"";
+
 /// Runs the suites once per sabotage. Fails if one stays green, or if there are no sabotages at all.
 pub(crate) fn run(binaries: &[&TestBinary], run: &Run) -> Result<()> {
     let mistakes = all(&Metadata::read()?)?;
     if mistakes.is_empty() {
-        bail!("no package with the feature `sabotage` asks for one by `{CALL}…\")`");
+        bail!("no package with the feature `sabotage` asks for one by `sabotage::active(…)`");
     }
     let mut green = Vec::new();
     for (name, package) in &mistakes {
@@ -88,18 +92,22 @@ fn collect(folder: &Path, found: &mut dyn FnMut(String)) -> Result<()> {
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text =
                 fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            names(&text).for_each(&mut *found);
+            names(&text, CALL).for_each(&mut *found);
+            if path.file_name().is_some_and(|name| name == "sabotage.rs") {
+                names(&text, CONSTANT).for_each(&mut *found);
+            }
         }
     }
     Ok(())
 }
 
-fn names(source: &str) -> impl Iterator<Item = String> {
+/// The words that stand in quotes after `before` (which ends with the first quote), comments left out.
+fn names(source: &str, before: &'static str) -> impl Iterator<Item = String> {
     source
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|line| {
-            line.split(CALL)
+        .flat_map(move |line| {
+            line.split(before)
                 .skip(1)
                 .filter_map(|rest| rest.split_once('"'))
                 .map(|(name, _)| name.to_owned())
@@ -114,6 +122,14 @@ mod tests {
     fn names_are_read_from_the_code_and_not_from_comments() {
         let source =
             "if sabotage::active(\"a\") || sabotage::active(\"b\") {\n  // sabotage::active(\"c\")\n}";
-        assert_eq!(names(source).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(names(source, CALL).collect::<Vec<_>>(), ["a", "b"]);
+        let source = "/// x\npub(crate) const SKIP: &str = \"skip-it\";\npub const ALL: &[&str] = &[SKIP];";
+        assert_eq!(names(source, CONSTANT).collect::<Vec<_>>(), ["skip-it"]);
+    }
+
+    #[test]
+    fn the_operators_mistakes_are_found() {
+        let found = all(&Metadata::read().unwrap()).unwrap();
+        assert!(found.len() >= 5, "only {found:?}");
     }
 }
