@@ -1,5 +1,12 @@
 //! Prometheus' text format, as far as benchmarks read it.
 
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
 /// One scrape of `/metrics`.
 #[derive(Clone, Debug)]
 pub struct Exposition(String);
@@ -8,6 +15,17 @@ impl Exposition {
     /// Of this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// What a process says at `/metrics` on this address.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn scrape(address: SocketAddr) -> Result<Self> {
+        let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let response = client.get(format!("http://{address}/metrics").parse()?).await?;
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(Self::new(String::from_utf8_lossy(&body)))
     }
 
     /// The sum over all series of this name that have all of these labels; 0 without any.

@@ -1,0 +1,155 @@
+//! Who empties a partition: the engine, and what it is compared with.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue, DeleteRequest, WriteRequest},
+};
+use dynamodb_controller::partition::{Control, End, Engine, Request, Tuning};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use reconcile::clock::Clock;
+use testkit::dynamodb::KeyType;
+
+use crate::bed::{VICTIM, partition_text, partition_value};
+
+/// Keys per request: the most that DynamoDB takes.
+const BATCH: usize = 25;
+
+/// A way to empty a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contender {
+    /// The engine as it ships: looks at the table, measures, deletes, proves.
+    Engine,
+    /// BatchWriteItem alone, of keys known before, as many in flight as the engine has.
+    Ceiling,
+    /// One cursor that reads pages, and as many batches in flight as the engine has.
+    Loop,
+    /// Reads a page, deletes its items batch by batch, reads the next: one request at a time.
+    Serial,
+}
+
+/// How long it took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    /// From the first request to the last answer.
+    pub(crate) whole: Duration,
+    /// Of that, what the engine spends once it has a plan; for the others the same as the whole.
+    pub(crate) deleting: Duration,
+}
+
+impl Contender {
+    /// The name in figures.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Ceiling => "ceiling",
+            Self::Loop => "loop",
+            Self::Serial => "serial",
+        }
+    }
+
+    /// Empties the victim, which holds this many items.
+    pub(crate) async fn run(self, client: &Client, table: &str, items: u64) -> Result<Time> {
+        let began = Instant::now();
+        match self {
+            Self::Engine => return engine(client, table).await,
+            Self::Ceiling => ceiling(client, table, items).await?,
+            Self::Loop => query_and_write(client, table, Tuning::default().max_in_flight).await?,
+            Self::Serial => query_and_write(client, table, 1).await?,
+        }
+        let whole = began.elapsed();
+        Ok(Time {
+            whole,
+            deleting: whole,
+        })
+    }
+}
+
+/// The engine with its defaults.
+pub(crate) async fn engine(client: &Client, table: &str) -> Result<Time> {
+    let request = Request::new(table, partition_text(VICTIM));
+    let began = Instant::now();
+    let prepared = Engine::default()
+        .prepare(client, request, Control::unattended(Clock::system()))
+        .await?;
+    let planned = began.elapsed();
+    let finished = prepared.execute().await?;
+    ensure!(
+        finished.end == End::Empty,
+        "the engine ended with {:?}",
+        finished.end
+    );
+    let whole = began.elapsed();
+    Ok(Time {
+        whole,
+        deleting: whole.saturating_sub(planned),
+    })
+}
+
+async fn ceiling(client: &Client, table: &str, items: u64) -> Result<()> {
+    let keys: Vec<_> = (0..items).map(|number| KeyType::S.value(number)).collect();
+    let batches = keys
+        .chunks(BATCH)
+        .map(|keys| delete(client, table, keys.to_vec()));
+    stream::iter(batches)
+        .buffer_unordered(Tuning::default().max_in_flight)
+        .try_collect()
+        .await
+}
+
+/// With one request in flight the next page is read when the last one's items are gone; with more, meanwhile.
+async fn query_and_write(client: &Client, table: &str, in_flight: usize) -> Result<()> {
+    let pages = client
+        .query()
+        .table_name(table)
+        .key_condition_expression("#p = :p")
+        .projection_expression("#s")
+        .expression_attribute_names("#p", "pk")
+        .expression_attribute_names("#s", "sk")
+        .expression_attribute_values(":p", partition_value())
+        .into_paginator()
+        .send();
+    let batches = stream::unfold(pages, |mut pages| async {
+        let page = pages.next().await?;
+        Some((page, pages))
+    })
+    .map(|page| {
+        let mut keys = Vec::new();
+        for mut item in page
+            .context("a page could not be read")?
+            .items
+            .unwrap_or_default()
+        {
+            keys.push(item.remove("sk").context("an item has no sort key")?);
+        }
+        let batches: Vec<_> = keys.chunks(BATCH).map(<[_]>::to_vec).collect();
+        anyhow::Ok(stream::iter(batches.into_iter().map(anyhow::Ok)))
+    })
+    .try_flatten();
+    batches
+        .try_for_each_concurrent(in_flight, |keys| delete(client, table, keys))
+        .await
+}
+
+async fn delete(client: &Client, table: &str, keys: Vec<AttributeValue>) -> Result<()> {
+    let request = |sort| {
+        let key = HashMap::from([("pk".to_owned(), partition_value()), ("sk".to_owned(), sort)]);
+        let delete = DeleteRequest::builder().set_key(Some(key)).build()?;
+        anyhow::Ok(WriteRequest::builder().delete_request(delete).build())
+    };
+    let requests = keys.into_iter().map(request).collect::<Result<Vec<_>>>()?;
+    let written = client
+        .batch_write_item()
+        .request_items(table, requests)
+        .send()
+        .await;
+    let written = written.context("a batch was refused")?;
+    let left = written.unprocessed_items().map_or(0, HashMap::len);
+    ensure!(left == 0, "a server without limits left keys unprocessed");
+    Ok(())
+}
