@@ -1,5 +1,6 @@
 //! The operator.
 
+pub mod cli;
 pub mod connection;
 pub mod controllers;
 pub mod credentials;

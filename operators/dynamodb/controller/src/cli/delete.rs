@@ -1,0 +1,176 @@
+//! `dynamoctl delete-partition`.
+
+use std::{
+    fmt,
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use dynamodb_api::{AttributeType, RunMode};
+use reconcile::{clock::Clock, manager::shutdown_signal};
+
+use super::progress;
+use crate::{
+    connection::Connector,
+    credentials,
+    endpoint::Endpoint,
+    partition::{Control, End, Engine, Plan, Request, Totals},
+};
+
+/// What was interrupted or declined.
+const INCOMPLETE: u8 = 3;
+
+/// Flags of `delete-partition`.
+#[derive(Args)]
+pub struct DeleteArgs {
+    /// Name of the table.
+    #[arg(short, long, visible_alias = "table-name", value_name = "NAME")]
+    table: String,
+
+    /// Value of the partition key: text for a key of type S, decimal for N, base64 for B.
+    #[arg(short, long, visible_alias = "partition-value", value_name = "VALUE")]
+    partition: String,
+
+    /// Asserts the type of the partition key.
+    #[arg(long, value_name = "S|N|B", value_parser = key_type)]
+    key_type: Option<AttributeType>,
+
+    /// Address of the DynamoDB API; AWS if absent. A host that is not AWS is sent placeholder credentials, unless the
+    /// environment holds AWS_ACCESS_KEY_ID.
+    #[arg(short, long, value_name = "URL", default_value = "")]
+    endpoint_url: String,
+
+    /// AWS region of the table.
+    #[arg(short, long, env = "AWS_REGION", value_name = "REGION", default_value = dynamodb_api::DEFAULT_REGION)]
+    region: String,
+
+    /// Consume at most so many write capacity units per second.
+    #[arg(long, value_name = "WCU", value_parser = clap::value_parser!(u32).range(1..))]
+    max_wcu: Option<u32>,
+
+    /// Do not ask before deleting.
+    #[arg(short = 's', long = "yes", visible_alias = "skip-confirmation")]
+    yes: bool,
+
+    /// Measure and show the plan; delete nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The partition value is a customer's data: it is not printed.
+impl fmt::Debug for DeleteArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeleteArgs")
+            .field("table", &self.table)
+            .field("endpoint_url", &self.endpoint_url)
+            .field("region", &self.region)
+            .field("yes", &self.yes)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
+fn key_type(text: &str) -> Result<AttributeType, String> {
+    let all = [AttributeType::S, AttributeType::N, AttributeType::B];
+    all.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| "must be S, N or B".to_owned())
+}
+
+/// Measures, asks, deletes, and says what was done.
+#[expect(clippy::print_stdout, reason = "the command line talks to people")]
+pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
+    if args.partition.is_empty() {
+        bail!("the partition value must not be empty");
+    }
+    let client = client(&args).await?;
+    let (max_wcu, limit) = tokio::sync::watch::channel(args.max_wcu);
+    let control = Control { cancel: shutdown_signal()?, max_wcu: limit, ..Control::unattended(Clock::system()) };
+    let request = Request {
+        key_type: args.key_type,
+        mode: if args.dry_run { RunMode::DryRun } else { RunMode::Delete },
+        ..Request::new(args.table.clone(), args.partition)
+    };
+    let bar = progress::show(control.progress.subscribe());
+    let engine = Engine::default();
+    let prepared = engine.prepare(&client, request, control.clone()).await;
+    let prepared = bar.around(prepared)?;
+    if control.cancel.is_cancelled() {
+        println!("Interrupted; nothing was deleted");
+        return Ok(ExitCode::from(INCOMPLETE));
+    }
+    let plan = prepared.plan().cloned().unwrap_or_default();
+    bar.suspend(|| tell(&args.table, &plan));
+    if args.dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if plan.items > 0 && !args.yes && !bar.suspend(|| confirm(&plan))? {
+        println!("Nothing was deleted");
+        return Ok(ExitCode::from(INCOMPLETE));
+    }
+    let finished = prepared.execute().await;
+    let finished = bar.around(finished)?;
+    drop((bar, max_wcu));
+    report(&finished.totals);
+    Ok(match finished.end {
+        End::Empty | End::Planned => {
+            println!("A strongly consistent read found nothing left");
+            ExitCode::SUCCESS
+        }
+        End::Interrupted => {
+            println!("Interrupted: items may be left; run the command again to go on");
+            ExitCode::from(INCOMPLETE)
+        }
+    })
+}
+
+async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
+    let endpoint = Endpoint::parse(&args.endpoint_url)?;
+    let connector = Connector::new();
+    // A person at a terminal may send credentials of the environment wherever it wants; the operator may not.
+    let given = std::env::var_os("AWS_ACCESS_KEY_ID").is_some();
+    let credentials = if endpoint.is_aws() || given {
+        connector.own_identity().await.context(
+            "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        )?
+    } else {
+        credentials::placeholder()
+    };
+    Ok(connector.client(&endpoint, &args.region, credentials))
+}
+
+#[expect(clippy::print_stdout, reason = "the command line talks to people")]
+fn tell(table: &str, plan: &Plan) {
+    let at_least = if plan.complete { "" } else { "at least " };
+    println!(
+        "Table {table}: the partition holds {at_least}{} items ({} bytes); deleting them takes {} to {} WCU, about {} s",
+        plan.items, plan.bytes, plan.wcu_min, plan.wcu_max, plan.estimated_seconds
+    );
+    for warning in &plan.warnings {
+        println!("Note: {warning}");
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command line talks to people")]
+fn report(totals: &Totals) {
+    println!(
+        "{} keys read, {} deletions acknowledged, {} sent again, {} throttled requests, {} WCU",
+        totals.keys_read,
+        totals.keys_acknowledged,
+        totals.unprocessed_retries,
+        totals.throttles,
+        totals.wcu_milli / 1000
+    );
+}
+
+fn confirm(plan: &Plan) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        bail!("there is no terminal to ask on; give --yes to delete without asking");
+    }
+    let mut out = io::stderr();
+    write!(out, "Delete these {} items? This cannot be undone. [y/N] ", plan.items)?;
+    out.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
