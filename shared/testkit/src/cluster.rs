@@ -129,7 +129,14 @@ impl Cluster {
             }
             None => remove(&docker, &setup.layout).await?,
         }
-        setup.create(spec).await?;
+        match setup.create(spec).await {
+            // A command of a process that was killed has gone on after it and came in between.
+            Err(ClusterError::Docker { source, .. }) if source.says("already ") => {
+                remove(&docker, &setup.layout).await?;
+                setup.create(spec).await?;
+            }
+            result => drop(result?),
+        }
         Self::open(setup, spec.nodes).await
     }
 
@@ -241,6 +248,12 @@ impl Cluster {
         &self.setup.docker
     }
 
+    /// Runs kubectl as an administrator, in the control plane's node: this machine needs none. Returns what it
+    /// prints; `input` is its standard input, for `--filename -`.
+    pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, ClusterError> {
+        self.setup.kubectl(arguments, input).await
+    }
+
     /// Copies an image of the local Docker into every node.
     pub async fn load_image(&self, image: &str) -> Result<(), ClusterError> {
         self.setup.load(&self.nodes(), image).await
@@ -273,29 +286,34 @@ async fn claim(layout: &Layout) -> Result<File, ClusterError> {
     .await
 }
 
-/// The arguments of `delete.sh`.
-fn deletion(docker: &Docker, layout: &Layout, settle: &str) -> Result<Vec<String>, ClusterError> {
-    let files = [layout.kubeconfig()?, layout.lock()?];
-    let mut arguments = vec![
-        docker.program().to_string_lossy().into_owned(),
-        layout.label(),
-        settle.to_owned(),
-    ];
-    arguments.extend(files.iter().map(|path| path.to_string_lossy().into_owned()));
-    Ok(arguments)
+/// The arguments of `delete.sh`: for how many seconds nothing more must turn up, and which files go too.
+fn deletion(docker: &Docker, layout: &Layout, settle: &str, files: &[PathBuf]) -> Vec<String> {
+    let program = docker.program().to_string_lossy().into_owned();
+    let files = files.iter().map(|path| path.to_string_lossy().into_owned());
+    [program, layout.label(), settle.to_owned()]
+        .into_iter()
+        .chain(files)
+        .collect()
 }
 
 fn engage_janitor(docker: &Docker, layout: &Layout) -> Result<Janitor, ClusterError> {
-    let arguments = deletion(docker, layout, SETTLE_SECONDS)?;
+    // Nobody else will ever want this name, so the lock goes as well.
+    let arguments = deletion(
+        docker,
+        layout,
+        SETTLE_SECONDS,
+        &[layout.kubeconfig()?, layout.lock()?],
+    );
     Janitor::engage(DELETE, &arguments).map_err(|source| ClusterError::File {
         path: "/bin/sh".into(),
         source,
     })
 }
 
-/// Removes everything with the cluster's label.
+/// Removes everything with the cluster's label. Its lock stays: removed while somebody waits for it, it would be had
+/// by two.
 async fn remove(docker: &Docker, layout: &Layout) -> Result<(), ClusterError> {
-    let arguments = deletion(docker, layout, "0")?;
+    let arguments = deletion(docker, layout, "0", &[layout.kubeconfig()?]);
     let output = Command::new("/bin/sh")
         .args(["-c", DELETE, "delete"])
         .args(arguments)

@@ -1,5 +1,6 @@
 //! The subcommands of the test bed's binary, a file each.
 
+mod caller;
 pub(crate) mod cluster;
 pub(crate) mod control_plane;
 pub(crate) mod images;

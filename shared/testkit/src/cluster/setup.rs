@@ -80,7 +80,9 @@ impl Setup {
                 step.advance("kubeadm init");
                 self.init(node, spec.nodes == 1).await?;
                 self.write_kubeconfig(node, port).await?;
-                self.apply(node, &kubeadm::manifests(POD_NETWORK_NAME)).await?;
+                let manifests = kubeadm::manifests(POD_NETWORK_NAME);
+                self.kubectl(&["apply", "--server-side", "--filename", "-"], &manifests)
+                    .await?;
             }
             Ok::<_, ClusterError>(())
         };
@@ -155,11 +157,14 @@ impl Setup {
             .map(drop)
     }
 
-    async fn apply(&self, node: &str, manifests: &str) -> Result<(), ClusterError> {
-        let script = format!("kubectl --kubeconfig {ADMIN} apply --server-side --filename - 2>&1");
-        self.exec_with("apply the pod network", node, &script, manifests)
+    /// Runs kubectl in the control plane's node.
+    pub(super) async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, ClusterError> {
+        let command = [&["kubectl", "--kubeconfig", ADMIN], arguments].concat();
+        let action = format!("run kubectl {}", arguments.join(" "));
+        self.docker
+            .exec_with(&self.layout.control_plane(), &command, input.as_bytes())
             .await
-            .map(drop)
+            .map_err(self.failed(&action))
     }
 
     async fn wait_until_ready(&self, nodes: u16) -> Result<(), ClusterError> {

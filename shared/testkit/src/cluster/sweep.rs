@@ -26,6 +26,8 @@ pub async fn sweep(docker: &Docker) -> Result<Vec<String>, ClusterError> {
                 "removing cluster {name}, which a run that ended {age:.0?} ago at most left"
             ));
             remove(docker, &layout).await?;
+            // Nobody else will ever want this name. That it is gone already is as good.
+            std::fs::remove_file(layout.lock()?).ok();
             removed.push(name);
         }
     }

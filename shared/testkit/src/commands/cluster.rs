@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::print_lines;
+use super::{caller::Caller, print_lines};
 use anyhow::Context;
 use testkit::{
-    cluster::{Cluster, DEFAULT_NAME, Spec, sweep},
+    cluster::{CLUSTER_VARIABLE, Cluster, DEFAULT_NAME, Spec, sweep},
     docker::{Docker, LABEL},
 };
 
@@ -29,6 +29,16 @@ enum Command {
         /// Its name.
         #[arg(long, default_value = DEFAULT_NAME)]
         name: String,
+    },
+    /// Makes a cluster with a name of its own, prints the variable under which tests find it, and removes it when
+    /// standard input closes, a signal comes or this process ends in any other way.
+    Hold {
+        /// How many nodes it has, the control plane included.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20))]
+        nodes: u16,
+        /// An image of the local Docker to copy into every node; may be given several times.
+        #[arg(long, value_name = "IMAGE", num_args = 1..)]
+        load: Vec<String>,
     },
     /// Prints the names of all clusters of the test bed.
     List,
@@ -57,6 +67,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command.unwrap_or(Command::Create(arguments.create)) {
         Command::Create(arguments) => create(arguments).await,
         Command::Delete { name } => Ok(Cluster::delete(&name).await?),
+        Command::Hold { nodes, load } => {
+            hold(Spec {
+                name: "held".to_owned(),
+                nodes,
+                load,
+            })
+            .await
+        }
         Command::List => list().await,
         Command::Sweep => {
             let removed = sweep::sweep(&Docker::connect().await?).await?;
@@ -78,6 +96,17 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
         path = copy;
     }
     print_lines([format!("export KUBECONFIG={}", path.display())])
+}
+
+async fn hold(spec: Spec) -> anyhow::Result<()> {
+    let mut caller = Caller::new()?;
+    let cluster = tokio::select! {
+        cluster = Cluster::ephemeral(spec) => cluster?,
+        () = caller.gone() => return Ok(()),
+    };
+    print_lines([format!("{CLUSTER_VARIABLE}={}", cluster.name())])?;
+    caller.gone().await;
+    Ok(())
 }
 
 async fn list() -> anyhow::Result<()> {

@@ -1,0 +1,233 @@
+//! What a cluster promises to the tests that stand on it. One at a time: each takes the whole machine.
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests; the lint's own exception does not reach their helper functions"
+)]
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use testkit::{
+    cluster::{Cluster, ClusterError, Spec},
+    docker::{Docker, LABEL},
+    image::{Image, Images},
+};
+use tokio::{sync::Mutex, time::Instant};
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+const LIMIT: Duration = Duration::from_mins(3);
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Everything of Docker's that belongs to the cluster `name`.
+async fn traces(docker: &Docker, name: &str) -> Vec<String> {
+    let filter = format!("label={LABEL}.cluster={name}");
+    let mut found = Vec::new();
+    for kind in [["ps", "--all"].as_slice(), &["volume", "ls"], &["network", "ls"]] {
+        let listed = docker
+            .run(&[kind, &["--quiet", "--filter", &filter]].concat())
+            .await
+            .unwrap();
+        found.extend(listed.lines().map(str::to_owned));
+    }
+    found
+}
+
+/// A name of a cluster that is removed when the test ends, however it ends.
+struct Name(String);
+
+impl Name {
+    fn new() -> Self {
+        Self(format!(
+            "smoke-{}",
+            &uuid::Uuid::new_v4().simple().to_string()[..8]
+        ))
+    }
+
+    fn create(&self) -> Child {
+        testkit(&["cluster", "--name", &self.0]).spawn().unwrap()
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let deleted = testkit(&["cluster", "delete", "--name", &self.0]).status();
+        assert!(deleted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+fn testkit(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_testkit"));
+    command.args(arguments).stdout(Stdio::null());
+    command
+}
+
+fn kubeconfig(name: &str) -> PathBuf {
+    testkit::tools::cache_folder()
+        .unwrap()
+        .join("clusters")
+        .join(format!("{name}.kubeconfig"))
+}
+
+#[tokio::test]
+async fn smoke_a_deployment_with_a_volume_answers_by_name_across_nodes_and_is_gone_with_its_cluster() {
+    let _turn = TURN.lock().await;
+    let docker = Docker::connect().await.unwrap();
+    let image = Images::new(&docker).ensure(Image::Haproxy).await.unwrap();
+    let spec = Spec {
+        name: "smoke".to_owned(),
+        nodes: 2,
+        load: vec![image.clone()],
+    };
+    let cluster = Cluster::ephemeral(spec).await.unwrap();
+    let manifests = include_str!("cluster/answer.yaml")
+        .replace("IMAGE", &image)
+        .replace("CONTROL_PLANE", &cluster.nodes()[0])
+        .replace("WORKER", &cluster.nodes()[1]);
+    cluster
+        .kubectl(&["apply", "--filename", "-"], &manifests)
+        .await
+        .unwrap();
+    let available = [
+        "wait",
+        "--for=condition=Available",
+        "deployment/web",
+        "--timeout=120s",
+    ];
+    cluster.kubectl(&available, "").await.unwrap();
+    cluster
+        .kubectl(
+            &["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"],
+            "",
+        )
+        .await
+        .unwrap();
+
+    let ask = async |address: &str| {
+        let command = format!("socat -t5 - {address} < /dev/null");
+        cluster
+            .kubectl(&["exec", "client", "--", "sh", "-c", &command], "")
+            .await
+            .unwrap_or_default()
+    };
+    eventually("the service answers by its name", async || {
+        ask("TCP:web.default.svc.cluster.local:80").await == "written to the volume by user 1000"
+    })
+    .await;
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");
+    let web = pods
+        .list(&kube::api::ListParams::default().labels("app=web"))
+        .await
+        .unwrap()
+        .items
+        .remove(0);
+    let address = web.status.and_then(|status| status.pod_ip).unwrap();
+    let answer = ask(&format!("TCP:{address}:8080")).await;
+    assert_eq!(
+        answer, "written to the volume by user 1000",
+        "pod to pod across nodes"
+    );
+    let docker_answers =
+        "printf 'GET /version HTTP/1.0\\r\\n\\r\\n' | socat -t5 - UNIX-CONNECT:/var/run/docker.sock";
+    let version = cluster
+        .kubectl(&["exec", "client", "--", "sh", "-c", docker_answers], "")
+        .await
+        .unwrap();
+    assert!(version.contains("ApiVersion"), "{version}");
+
+    let (name, file) = (cluster.name().to_owned(), cluster.kubeconfig_path().to_owned());
+    assert!(!traces(&docker, &name).await.is_empty());
+    drop(cluster);
+    assert_eq!(traces(&docker, &name).await, Vec::<String>::new());
+    assert!(!file.exists());
+}
+
+#[tokio::test]
+async fn smoke_a_cluster_whose_making_was_killed_is_whole_after_the_next_try() {
+    let _turn = TURN.lock().await;
+    let docker = Docker::connect().await.unwrap();
+    Images::new(&docker).ensure(Image::Node).await.unwrap();
+    let name = Name::new();
+    let node = format!("{}-control-plane", name.0);
+    kill_when(&name, "its node was started", async || {
+        docker.exists("container", &node).await.unwrap()
+    })
+    .await;
+    let file = kubeconfig(&name.0);
+    kill_when(&name, "kubeadm was done", async || file.exists()).await;
+    let absent = Cluster::find(&name.0).await.unwrap_err();
+    assert!(matches!(absent, ClusterError::Absent(_)), "{absent}");
+
+    assert!(name.create().wait().unwrap().success());
+    let cluster = Cluster::find(&name.0).await.unwrap();
+    let ready = cluster
+        .kubectl(&["get", "nodes", "--no-headers"], "")
+        .await
+        .unwrap();
+    assert!(ready.contains(" Ready "), "{ready}");
+    let again = Instant::now();
+    assert!(
+        name.create().wait().unwrap().success(),
+        "one that is whole is used as it is"
+    );
+    assert!(again.elapsed() < Duration::from_secs(10));
+}
+
+/// Starts to make the cluster and kills that process as soon as `reached` holds.
+async fn kill_when(name: &Name, point: &str, reached: impl AsyncFnMut() -> bool) {
+    let mut making = name.create();
+    eventually(point, reached).await;
+    making.kill().unwrap();
+    making.wait().unwrap();
+}
+
+#[tokio::test]
+async fn smoke_a_cluster_is_gone_soon_after_its_holder_was_killed() {
+    let _turn = TURN.lock().await;
+    let docker = Docker::connect().await.unwrap();
+    Images::new(&docker).ensure(Image::Node).await.unwrap();
+    let mut holder = testkit(&["cluster", "hold"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut held = String::new();
+    eventually("the node of the held cluster was started", async || {
+        held = held_cluster(&docker).await;
+        !held.is_empty()
+    })
+    .await;
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    eventually("nothing of it is left", async || {
+        traces(&docker, &held).await.is_empty()
+    })
+    .await;
+}
+
+/// The name of a cluster that somebody holds and whose node exists.
+async fn held_cluster(docker: &Docker) -> String {
+    let label = format!("{LABEL}.cluster");
+    let format = format!("{{{{.Label {label:?}}}}}");
+    let ephemeral = format!("label={LABEL}.ephemeral");
+    let listed = docker
+        .run(&["ps", "--filter", &ephemeral, "--format", &format])
+        .await
+        .unwrap();
+    listed
+        .lines()
+        .find(|name| name.starts_with("held-"))
+        .unwrap_or_default()
+        .to_owned()
+}
