@@ -171,7 +171,9 @@ impl Estate {
 }
 
 impl World {
-    pub(crate) fn new(options: &Options) -> Self {
+    /// A world of its own, without a server: for simulations that ask it directly ([`World::ask`]) and want no
+    /// sockets. With the clock of a paused runtime such a simulation is deterministic.
+    pub fn new(options: &Options) -> Self {
         let estate = Estate {
             account: options.account.clone(),
             timings: options.timings,

@@ -71,7 +71,7 @@ pub struct MySQLClusterStatus {
     #[schemars(length(max = 253))]
     pub selector: Option<String>,
 
-    /// Every launch that was decided and is not proven over: written before the launch, so that after a crash it is
+    /// The last launch of each member: written before the launch is made, so that after a crash it is
     /// repeated with the same client token and never made twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -186,6 +186,10 @@ pub struct Launch {
     pub decided_at: Time,
     /// How far it is.
     pub phase: LaunchPhase,
+    /// How many launches of this member in a row were accepted and then ended before they ran.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub failures: i32,
     /// The instance that came of it, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -194,7 +198,7 @@ pub struct Launch {
 
 /// How far a launch is.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[schemars(description = "How far a launch is: Launching, Launched or Retiring.")]
+#[schemars(description = "How far a launch is: Launching, Launched, Retiring or Over.")]
 pub enum LaunchPhase {
     /// Decided; its outcome is not known. It is repeated with the same token until it is.
     Launching,
@@ -202,4 +206,6 @@ pub enum LaunchPhase {
     Launched,
     /// Its instance, if there is one, is to go; only then can the member be launched again.
     Retiring,
+    /// Proven over, or never made: the next launch of this member has a higher incarnation.
+    Over,
 }

@@ -1,0 +1,499 @@
+//! Carries out a pass for one cluster: observe, plan, act.
+//!
+//! # Guarantees
+//! - A launch is made only after its record was acknowledged, with the parameters that were frozen for it.
+//! - An instance is terminated only after it was recorded that it is to go.
+//! - Every step can be repeated after a crash before, during or after it.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use mysql_api::cluster::{Launch, LaunchPhase};
+use parking_lot::Mutex;
+use reconcile::{ReconcileError, clock::Clock};
+
+use crate::{
+    cloud::{CloudError, Instance, Instances},
+    desired::Desired,
+    evidence::{Evidence, Sighting},
+    identity::Identity,
+    ledger::Ledger,
+    outcome::{Verdict, verdict},
+    parameters::LaunchParameters,
+    plan::{self, Seen, Step},
+    reader::Reader,
+    records::Records,
+    sabotage,
+};
+
+/// How old a listing may be while something is moving.
+const FRESH: Duration = Duration::from_secs(10);
+/// How old it may be while nothing is.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Why a pass was given up. What it was about to do is not lost: the next pass plans it again.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError<E: ReconcileError> {
+    /// The records could not be read or written.
+    #[error(transparent)]
+    Records(E),
+    /// The cloud could not be looked at.
+    #[error(transparent)]
+    Cloud(CloudError),
+    /// The lease is lost.
+    #[error(transparent)]
+    Lease(#[from] reconcile::fence::LeaseLost),
+}
+
+/// What a pass needs.
+pub struct Operator<I> {
+    /// The cloud.
+    pub cloud: Arc<I>,
+    /// Its shared reader.
+    pub reader: Reader<I>,
+    /// Our id, in the tags of our instances.
+    pub operator_id: String,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// What a pass knows when it is over.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The ledger as it now stands.
+    pub ledger: Ledger,
+    /// What was seen.
+    pub seen: Seen,
+    /// What happened, in words, for events: `launched i-…`.
+    pub events: Vec<Event>,
+    /// When to look again.
+    pub next: Duration,
+}
+
+/// Something that happened to a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its instance is known.
+    Launched(i32, String),
+    /// Its instance was asked to go.
+    Terminating(i32, String),
+    /// Its stopped instance was started.
+    Started(i32, String),
+    /// Its instance is proven gone.
+    Gone(i32),
+}
+
+/// Work on one cluster.
+pub struct Work<'a, I, R> {
+    /// What all clusters share.
+    pub operator: &'a Operator<I>,
+    /// The cluster's records.
+    pub records: &'a R,
+    /// What is remembered about it.
+    pub evidence: &'a Mutex<Evidence>,
+    /// UID of the cluster.
+    pub cluster_uid: &'a str,
+    /// The region of its members.
+    pub region: &'a str,
+    /// To be asked immediately before each call that changes something.
+    pub fence: &'a reconcile::fence::Fence,
+}
+
+impl<I: Instances, R: Records> Work<'_, I, R> {
+    /// One pass towards `desired`.
+    pub async fn apply(&self, desired: &Desired, ledger: Ledger) -> Result<Outcome, PassError<R::Error>> {
+        let moving = is_moving(&ledger, desired.replicas);
+        let mut seen = self
+            .observe(&ledger, if moving { FRESH } else { SETTLED })
+            .await?;
+        let zones = self.operator.reader.zones(self.region, &desired.subnets).await;
+        // Without the zones members are spread over subnets; a wrong subnet is reported by its launch.
+        seen.zones = zones.unwrap_or_default().into_iter().collect();
+        let steps = plan::plan(
+            desired,
+            &ledger,
+            &seen,
+            &self.evidence.lock(),
+            self.operator.clock.now(),
+        );
+        self.carry_out(Some(desired), ledger, seen, steps).await
+    }
+
+    /// One pass of a deletion that began at `since`. It is over when [`is_over`] says so.
+    pub async fn wind_up(&self, ledger: Ledger, since: Timestamp) -> Result<Outcome, PassError<R::Error>> {
+        let seen = self.observe(&ledger, FRESH).await?;
+        let now = self.operator.clock.now();
+        let steps = plan::wind_up(&ledger, &seen, &self.evidence.lock(), since, now);
+        self.carry_out(None, ledger, seen, steps).await
+    }
+
+    /// Whether a listing made after this moment shows nothing of ours. What it shows is ours to terminate: it carries
+    /// our id, the cluster's UID and a token of ours.
+    pub async fn sweep(&self) -> Result<Vec<Instance>, PassError<R::Error>> {
+        let listing = self
+            .operator
+            .reader
+            .listing(self.region, Duration::ZERO)
+            .await
+            .map_err(PassError::Cloud)?;
+        let live = listing
+            .of(self.cluster_uid)
+            .iter()
+            .filter(|instance| instance.is_live());
+        let ours: Vec<_> = live
+            .filter(|instance| instance.is_ours(&self.operator.operator_id))
+            .cloned()
+            .collect();
+        for instance in &ours {
+            self.fence.check()?;
+            self.operator
+                .cloud
+                .terminate(self.region, &instance.id)
+                .await
+                .map_err(PassError::Cloud)?;
+        }
+        Ok(ours)
+    }
+
+    async fn observe(&self, ledger: &Ledger, age: Duration) -> Result<Seen, PassError<R::Error>> {
+        let listing = self
+            .operator
+            .reader
+            .listing(self.region, age)
+            .await
+            .map_err(PassError::Cloud)?;
+        let mut seen = Seen {
+            instances: listing.of(self.cluster_uid).to_vec(),
+            ..Seen::default()
+        };
+        for entry in ledger.entries() {
+            if let Some(id) = entry
+                .instance_id
+                .as_deref()
+                .filter(|_| entry.phase != LaunchPhase::Over)
+            {
+                let sighting = self.sight(entry, id, &seen.instances).await;
+                seen.sightings.insert(id.to_owned(), sighting);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What is known of an instance. Only EC2's own word that it does not exist, asked for after a while, counts as
+    /// proof of absence.
+    async fn sight(&self, entry: &Launch, id: &str, shown: &[Instance]) -> Sighting {
+        let now = self.operator.clock.now();
+        if let Some(instance) = shown.iter().find(|instance| instance.id == id) {
+            self.evidence.lock().seen(id);
+            return Sighting::of(instance);
+        }
+        if sabotage::active("trust-empty-list") {
+            return Sighting::Gone;
+        }
+        self.evidence.lock().missed(id, now);
+        if !self.evidence.lock().is_long_missing(id, entry.decided_at.0, now) {
+            return Sighting::Missing;
+        }
+        match self.operator.cloud.get(self.region, id).await {
+            Ok(instance) => Sighting::of(&instance),
+            Err(error) if error.is_not_found() => Sighting::Gone,
+            Err(_) => Sighting::Missing,
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        desired: Option<&Desired>,
+        ledger: Ledger,
+        seen: Seen,
+        steps: Vec<Step>,
+    ) -> Result<Outcome, PassError<R::Error>> {
+        let mut outcome = Outcome {
+            ledger,
+            seen,
+            events: Vec::new(),
+            next: SETTLED,
+        };
+        let mut calls = Vec::new();
+        let before = outcome.ledger.clone();
+        for step in steps {
+            match step {
+                Step::Launch {
+                    ordinal,
+                    incarnation,
+                    subnet,
+                    failures,
+                } => {
+                    let Some(desired) = desired else { continue };
+                    let identity = self.identity(ordinal, incarnation);
+                    let wanted =
+                        LaunchParameters::new(desired, &identity, &subnet, &self.operator.operator_id);
+                    let frozen = self.records.freeze(ordinal, incarnation, &wanted).await;
+                    let frozen = frozen.map_err(PassError::Records)?;
+                    outcome
+                        .ledger
+                        .decide(&identity, &frozen, failures, self.operator.clock.now());
+                    calls.push((ordinal, Some(frozen)));
+                }
+                Step::Replay { ordinal } => calls.push((ordinal, None)),
+                Step::Search { ordinal } => self.search(ordinal, &mut outcome).await,
+                Step::Record { ordinal, instance_id } => {
+                    outcome.ledger.record(ordinal, &instance_id);
+                    outcome.events.push(Event::Launched(ordinal, instance_id));
+                }
+                Step::Retire { ordinal } => outcome.ledger.retire(ordinal),
+                Step::Conclude { ordinal, failed } => {
+                    outcome.ledger.conclude(ordinal, failed);
+                    outcome.events.push(Event::Gone(ordinal));
+                }
+                Step::Terminate { ordinal, instance_id } => {
+                    self.terminate(ordinal, instance_id, &mut outcome).await?;
+                }
+                Step::Start { ordinal, instance_id } => {
+                    self.start(ordinal, instance_id, &mut outcome).await?
+                }
+            }
+        }
+        if !sabotage::active("skip-intent") {
+            self.save(&before, &outcome.ledger).await?;
+        }
+        self.launch(desired, calls, &mut outcome).await?;
+        let replicas = desired.map_or(0, |desired| desired.replicas);
+        outcome.next = self.next(&outcome.ledger, replicas);
+        Ok(outcome)
+    }
+
+    /// Makes the launches that the ledger holds, all at once, and records what came of them.
+    async fn launch(
+        &self,
+        desired: Option<&Desired>,
+        calls: Vec<(i32, Option<LaunchParameters>)>,
+        outcome: &mut Outcome,
+    ) -> Result<(), PassError<R::Error>> {
+        let mut ready = Vec::new();
+        for (ordinal, frozen) in calls {
+            let Some(entry) = outcome.ledger.get(ordinal).cloned() else {
+                continue;
+            };
+            let frozen = match frozen {
+                Some(frozen) => Some(frozen),
+                None => self.thaw(&entry, desired).await?,
+            };
+            match frozen {
+                Some(frozen) => ready.push((entry, frozen)),
+                // Nothing to repeat it with: it can only be looked for.
+                None => self.search(ordinal, outcome).await,
+            }
+        }
+        if ready.is_empty() {
+            return Ok(());
+        }
+        self.fence.check()?;
+        let attempts = ready.iter().map(|(entry, frozen)| {
+            let token = (!sabotage::active("drop-token")).then_some(entry.token.as_str());
+            self.operator.cloud.launch(frozen, token)
+        });
+        let results = join_all(attempts).await;
+        let before = outcome.ledger.clone();
+        for ((entry, frozen), result) in ready.iter().zip(results) {
+            self.note(entry, frozen, (desired, result), outcome).await;
+        }
+        self.save(&before, &outcome.ledger).await
+    }
+
+    /// The frozen parameters of a launch, if they are those that it was recorded with.
+    async fn thaw(
+        &self,
+        entry: &Launch,
+        desired: Option<&Desired>,
+    ) -> Result<Option<LaunchParameters>, PassError<R::Error>> {
+        if let Some(desired) = desired.filter(|_| sabotage::active("thaw-parameters")) {
+            let identity = self.identity(entry.ordinal, entry.incarnation);
+            let subnet = desired.subnets.last().unwrap_or(&entry.subnet_id);
+            return Ok(Some(LaunchParameters::new(
+                desired,
+                &identity,
+                subnet,
+                &self.operator.operator_id,
+            )));
+        }
+        let frozen = self
+            .records
+            .frozen(entry.ordinal, entry.incarnation)
+            .await
+            .map_err(PassError::Records)?;
+        Ok(frozen.filter(|frozen| frozen.digest() == entry.params_hash))
+    }
+
+    /// Draws the consequence of one attempt.
+    async fn note(
+        &self,
+        entry: &Launch,
+        frozen: &LaunchParameters,
+        attempt: (Option<&Desired>, Result<Instance, CloudError>),
+        outcome: &mut Outcome,
+    ) {
+        let (desired, result) = attempt;
+        let (ordinal, now) = (entry.ordinal, self.operator.clock.now());
+        let error = match result {
+            Ok(instance) => {
+                self.evidence.lock().release(ordinal);
+                outcome.ledger.record(ordinal, &instance.id);
+                outcome.events.push(Event::Launched(ordinal, instance.id));
+                return;
+            }
+            Err(error) => error,
+        };
+        let verdict = verdict(&error);
+        self.evidence
+            .lock()
+            .hold(ordinal, verdict, error.to_string(), now);
+        match verdict {
+            Verdict::NoCapacity => {
+                let mut evidence = self.evidence.lock();
+                evidence.exhaust(&frozen.template.instance_type, &frozen.subnet, now);
+                // Another subnet may have room, and need not wait.
+                evidence.release(ordinal);
+                outcome.ledger.conclude(ordinal, false);
+            }
+            Verdict::Refused => outcome.ledger.conclude(ordinal, false),
+            Verdict::Spent => {
+                self.evidence.lock().release(ordinal);
+                outcome.ledger.conclude(ordinal, false);
+            }
+            Verdict::Mismatch => self.search(ordinal, outcome).await,
+            // Not launched, and the spec has changed since: what was frozen is not wanted any more.
+            Verdict::Quota | Verdict::Denied
+                if desired.is_some_and(|desired| desired.template != frozen.template) =>
+            {
+                outcome.ledger.conclude(ordinal, false);
+            }
+            Verdict::Quota | Verdict::Denied | Verdict::Unknown | Verdict::Throttled => {}
+        }
+    }
+
+    /// Looks for the instance of a launch by its token.
+    async fn search(&self, ordinal: i32, outcome: &mut Outcome) {
+        let Some(token) = outcome.ledger.get(ordinal).map(|entry| entry.token.clone()) else {
+            return;
+        };
+        let found = self
+            .operator
+            .cloud
+            .with_token(self.region, &token)
+            .await
+            .unwrap_or_default();
+        let ours = found
+            .into_iter()
+            .find(|instance| instance.is_ours(&self.operator.operator_id));
+        if let Some(instance) = ours {
+            outcome.ledger.record(ordinal, &instance.id);
+            outcome.events.push(Event::Launched(ordinal, instance.id));
+        }
+    }
+
+    async fn terminate(
+        &self,
+        ordinal: i32,
+        id: String,
+        outcome: &mut Outcome,
+    ) -> Result<(), PassError<R::Error>> {
+        self.fence.check()?;
+        match self.operator.cloud.terminate(self.region, &id).await {
+            Ok(()) => {
+                self.evidence.lock().release(ordinal);
+                if sabotage::active("trust-request") {
+                    outcome.ledger.conclude(ordinal, false);
+                }
+                outcome.events.push(Event::Terminating(ordinal, id));
+            }
+            // Not visible yet, or gone for an hour: observation tells which.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => self.hold(ordinal, &error),
+        }
+        Ok(())
+    }
+
+    async fn start(
+        &self,
+        ordinal: i32,
+        id: String,
+        outcome: &mut Outcome,
+    ) -> Result<(), PassError<R::Error>> {
+        self.fence.check()?;
+        match self.operator.cloud.start(self.region, &id).await {
+            Ok(()) => {
+                self.evidence.lock().release(ordinal);
+                outcome.events.push(Event::Started(ordinal, id));
+            }
+            Err(error) => self.hold(ordinal, &error),
+        }
+        Ok(())
+    }
+
+    fn hold(&self, ordinal: i32, error: &CloudError) {
+        let now = self.operator.clock.now();
+        self.evidence
+            .lock()
+            .hold(ordinal, verdict(error), error.to_string(), now);
+    }
+
+    async fn save(&self, before: &Ledger, after: &Ledger) -> Result<(), PassError<R::Error>> {
+        if before == after {
+            return Ok(());
+        }
+        self.records.write(after).await.map_err(PassError::Records)
+    }
+
+    fn identity(&self, ordinal: i32, incarnation: i32) -> Identity {
+        Identity {
+            cluster_uid: self.cluster_uid.to_owned(),
+            ordinal,
+            incarnation,
+        }
+    }
+
+    /// When to look again: soon while something moves, at the end of the shortest wait.
+    fn next(&self, ledger: &Ledger, replicas: i32) -> Duration {
+        let now = self.operator.clock.now();
+        let evidence = self.evidence.lock();
+        let waits = (0..replicas.max(9))
+            .filter_map(|ordinal| evidence.held(ordinal))
+            .map(|hold| Duration::try_from(hold.until.duration_since(now)).unwrap_or_default());
+        let usual = if is_moving(ledger, replicas) {
+            FRESH
+        } else {
+            SETTLED
+        };
+        waits
+            .filter(|wait| !wait.is_zero())
+            .min()
+            .map_or(usual, |wait| wait.min(usual))
+    }
+}
+
+/// Whether something is under way.
+fn is_moving(ledger: &Ledger, replicas: i32) -> bool {
+    let launched = ledger
+        .entries()
+        .iter()
+        .filter(|entry| entry.phase == LaunchPhase::Launched)
+        .count();
+    let settled = ledger
+        .entries()
+        .iter()
+        .all(|entry| matches!(entry.phase, LaunchPhase::Launched | LaunchPhase::Over));
+    !settled || usize::try_from(replicas) != Ok(launched)
+}
+
+/// Whether every launch is proven over.
+pub fn is_over(ledger: &Ledger) -> bool {
+    ledger
+        .entries()
+        .iter()
+        .all(|entry| entry.phase == LaunchPhase::Over)
+}
+
+async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    futures::future::join_all(futures).await
+}

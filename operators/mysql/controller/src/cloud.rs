@@ -1,0 +1,181 @@
+//! The only seam to EC2.
+
+use std::{collections::BTreeMap, future::Future};
+
+use jiff::Timestamp;
+
+use crate::{
+    identity::{Identity, OPERATOR_ID, is_our_token},
+    parameters::LaunchParameters,
+};
+
+/// A state of an instance, as EC2 names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InstanceState {
+    /// Accepted, not booted.
+    Pending,
+    /// It runs.
+    Running,
+    /// On its way to terminated.
+    ShuttingDown,
+    /// Gone for good.
+    Terminated,
+    /// On its way to stopped.
+    Stopping,
+    /// At rest.
+    Stopped,
+}
+
+impl InstanceState {
+    /// EC2's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::ShuttingDown => "shutting-down",
+            Self::Terminated => "terminated",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// The state of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let all = [
+            Self::Pending,
+            Self::Running,
+            Self::ShuttingDown,
+            Self::Terminated,
+            Self::Stopping,
+            Self::Stopped,
+        ];
+        all.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// An instance as the cloud shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// `i-…`.
+    pub id: String,
+    /// Its state.
+    pub state: InstanceState,
+    /// Why it has this state, for a state that somebody or something brought about:
+    /// `Client.UserInitiatedShutdown`.
+    pub reason: Option<String>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The token that it was launched with.
+    pub client_token: Option<String>,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Its address inside the VPC.
+    pub private_ip: Option<String>,
+    /// When it was launched.
+    pub launched_at: Option<Timestamp>,
+}
+
+impl Instance {
+    /// The member that its tags say it is.
+    pub fn identity(&self) -> Option<Identity> {
+        Identity::from_tags(&self.tags)
+    }
+
+    /// Whether this operator launched it: our id in its tags and a token of ours. Tags alone can be copied.
+    pub fn is_ours(&self, operator_id: &str) -> bool {
+        self.tags.get(OPERATOR_ID).is_some_and(|id| id == operator_id)
+            && self.client_token.as_deref().is_some_and(is_our_token)
+    }
+
+    /// Whether it is neither terminated nor about to be.
+    pub fn is_live(&self) -> bool {
+        !matches!(
+            self.state,
+            InstanceState::ShuttingDown | InstanceState::Terminated
+        )
+    }
+}
+
+/// A subnet, as far as it matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    /// `subnet-…`.
+    pub id: String,
+    /// Its zone.
+    pub zone: String,
+}
+
+/// A call to the cloud that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{action}: {}{message}", code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default())]
+pub struct CloudError {
+    /// The action, such as `RunInstances`.
+    pub action: &'static str,
+    /// EC2's error code; nothing if there was no answer.
+    pub code: Option<String>,
+    /// The message, without anything that differs from call to call.
+    pub message: String,
+}
+
+impl CloudError {
+    /// Whether the cloud said that the instance does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self.code.as_deref(),
+            Some("InvalidInstanceID.NotFound" | "InvalidInstanceID.Malformed")
+        )
+    }
+
+    /// Whether an instance is protected against termination.
+    pub fn is_protected(&self) -> bool {
+        self.code.as_deref() == Some("OperationNotPermitted")
+    }
+}
+
+/// What the operator asks of EC2.
+///
+/// # Assumptions about implementations
+/// - A method makes one attempt; what to repeat, and when, is decided here.
+/// - A call that was given up may still have taken effect.
+pub trait Instances: Send + Sync + 'static {
+    /// Launches one instance with these parameters and this client token. Repeating a call with the same token and
+    /// parameters returns the same instance.
+    fn launch(
+        &self,
+        parameters: &LaunchParameters,
+        token: Option<&str>,
+    ) -> impl Future<Output = Result<Instance, CloudError>> + Send;
+
+    /// Every instance of a region that carries our operator id, in any state, all pages. May lag.
+    fn list(
+        &self,
+        region: &str,
+        operator_id: &str,
+    ) -> impl Future<Output = Result<Vec<Instance>, CloudError>> + Send;
+
+    /// One instance by its id. May lag: an unknown id is an error ([`CloudError::is_not_found`]).
+    fn get(&self, region: &str, id: &str) -> impl Future<Output = Result<Instance, CloudError>> + Send;
+
+    /// The instances that were launched with this token, in any zone. May lag.
+    fn with_token(
+        &self,
+        region: &str,
+        token: &str,
+    ) -> impl Future<Output = Result<Vec<Instance>, CloudError>> + Send;
+
+    /// Terminates one instance. Repeating it is harmless.
+    fn terminate(&self, region: &str, id: &str) -> impl Future<Output = Result<(), CloudError>> + Send;
+
+    /// Starts one stopped instance. Repeating it is harmless.
+    fn start(&self, region: &str, id: &str) -> impl Future<Output = Result<(), CloudError>> + Send;
+
+    /// Takes our identity off an instance: its tags of ours are removed.
+    fn release(&self, region: &str, id: &str) -> impl Future<Output = Result<(), CloudError>> + Send;
+
+    /// The zones of these subnets.
+    fn subnets(
+        &self,
+        region: &str,
+        ids: &[String],
+    ) -> impl Future<Output = Result<Vec<Subnet>, CloudError>> + Send;
+}

@@ -1,0 +1,436 @@
+//! The spec, validated and completed: what is to be carried out. Whoever holds a [`Desired`] can act on it.
+
+use std::collections::BTreeMap;
+
+use mysql_api::{
+    Reason,
+    cluster::{Aws, DeletionPolicy, HttpTokens, LOCKED_OPTIONS, MySQLClusterSpec, Storage},
+};
+use serde::{Deserialize, Serialize};
+
+/// EBS volume types that can hold a data volume.
+const VOLUME_TYPES: &[&str] = &["gp2", "gp3", "io1", "io2"];
+/// The place of a cluster that names none.
+const DEFAULT_PLACE: &str = "nairobi";
+
+/// A place: what `geoAffinity` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its region; the operator's own if absent.
+    pub region: Option<String>,
+}
+
+/// What the operator's administrator decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The operator's id, in every instance's tags.
+    pub operator_id: String,
+    /// The region of clusters that name none, by themselves or by their place.
+    pub region: String,
+    /// Places by name.
+    pub places: BTreeMap<String, Place>,
+    /// EBS volume types by the names that specs use for them.
+    pub volume_types: BTreeMap<String, String>,
+}
+
+impl Default for Settings {
+    /// us-east-1; the place `nairobi`, which leaves the region to the operator; the storage class
+    /// `nairobi-local-fast`, which is gp3.
+    fn default() -> Self {
+        Self {
+            operator_id: "mysql-operator".into(),
+            region: "us-east-1".into(),
+            places: BTreeMap::from([(DEFAULT_PLACE.into(), Place { region: None })]),
+            volume_types: BTreeMap::from([("nairobi-local-fast".into(), "gp3".into())]),
+        }
+    }
+}
+
+/// What all members of a cluster are launched with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// The machine image.
+    pub image: String,
+    /// The instance type.
+    pub instance_type: String,
+    /// The security groups.
+    pub groups: Vec<String>,
+    /// The key pair for SSH.
+    pub key_name: Option<String>,
+    /// Name of the IAM instance profile.
+    pub instance_profile: Option<String>,
+    /// The data volume.
+    pub volume: Volume,
+    /// Whether EC2 refuses to terminate the instance.
+    pub termination_protection: bool,
+    /// Whether the metadata service asks for session tokens.
+    pub metadata_tokens_required: bool,
+    /// How many hops the metadata service's answers survive.
+    pub metadata_hop_limit: i32,
+}
+
+/// A data volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its EBS type.
+    pub kind: String,
+    /// Its size in GiB.
+    pub size_gib: i32,
+    /// Its I/O operations per second, if not the type's own.
+    pub iops: Option<i32>,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+}
+
+/// A cluster as it is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// UID of the object.
+    pub uid: String,
+    /// Number of members.
+    pub replicas: i32,
+    /// The region.
+    pub region: String,
+    /// The subnets that members may go to, in the order of the spec.
+    pub subnets: Vec<String>,
+    /// What members are launched with.
+    pub template: Template,
+    /// The user's tags.
+    pub tags: BTreeMap<String, String>,
+    /// The user's options for mysqld, in their canonical spelling.
+    pub options: BTreeMap<String, String>,
+    /// What a deletion does with the instances.
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// The spec cannot be carried out as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SpecError {
+    /// The reason that a condition gives.
+    pub reason: Reason,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+fn invalid(message: String) -> SpecError {
+    SpecError {
+        reason: Reason::SpecInvalid,
+        message,
+    }
+}
+
+/// The object that a spec belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its UID.
+    pub uid: &'a str,
+}
+
+impl Desired {
+    /// Validates and completes a spec.
+    pub fn resolve(
+        owner: Owner<'_>,
+        spec: &MySQLClusterSpec,
+        settings: &Settings,
+    ) -> Result<Self, SpecError> {
+        if let Some(provider) = provider(spec).filter(|provider| *provider != "aws") {
+            let message = format!("cloudConfig.provider {provider:?} is not available; only \"aws\" is");
+            return Err(invalid(message));
+        }
+        let Some(aws) = &spec.aws else {
+            return Err(SpecError {
+                reason: Reason::BackendUnavailable,
+                message: "members inside the cluster are not available yet; create a MySQLCluster with spec.aws for members on EC2".into(),
+            });
+        };
+        Ok(Self {
+            namespace: owner.namespace.to_owned(),
+            name: owner.name.to_owned(),
+            uid: owner.uid.to_owned(),
+            replicas: spec.replicas,
+            region: region(spec, aws, settings)?,
+            subnets: subnets(aws),
+            template: template(spec, aws, settings)?,
+            tags: aws
+                .tags
+                .iter()
+                .map(|tag| (tag.key.clone(), tag.value.clone()))
+                .collect(),
+            options: options(&spec.my_sql_options)?,
+            deletion_policy: spec.deletion_policy,
+        })
+    }
+}
+
+fn provider(spec: &MySQLClusterSpec) -> Option<&str> {
+    let given = spec.cloud_config.as_ref()?.provider.as_deref()?;
+    (!given.is_empty()).then_some(given)
+}
+
+/// The spec's own region, else its place's, else the operator's.
+fn region(spec: &MySQLClusterSpec, aws: &Aws, settings: &Settings) -> Result<String, SpecError> {
+    if let Some(region) = &aws.region {
+        return Ok(region.clone());
+    }
+    let name = spec.geo_affinity.as_deref().unwrap_or(DEFAULT_PLACE);
+    match settings.places.get(name) {
+        Some(place) => Ok(place.region.as_ref().unwrap_or(&settings.region).clone()),
+        None if spec.geo_affinity.is_none() => Ok(settings.region.clone()),
+        None => {
+            let known: Vec<_> = settings.places.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            Err(invalid(format!(
+                "geoAffinity {name:?} is no place that this operator knows ({known}); name one of them, or set spec.aws.region in a new MySQLCluster"
+            )))
+        }
+    }
+}
+
+fn subnets(aws: &Aws) -> Vec<String> {
+    let mut all = vec![aws.subnet_id.clone()];
+    for subnet in &aws.subnet_ids {
+        if !all.contains(subnet) {
+            all.push(subnet.clone());
+        }
+    }
+    all
+}
+
+fn template(spec: &MySQLClusterSpec, aws: &Aws, settings: &Settings) -> Result<Template, SpecError> {
+    let metadata = aws.metadata.clone().unwrap_or_default();
+    Ok(Template {
+        image: aws.ami.clone(),
+        instance_type: aws.instance_type.clone(),
+        groups: aws.security_group_ids.clone(),
+        key_name: aws.key_name.clone(),
+        instance_profile: aws.iam_instance_profile.clone(),
+        volume: volume(spec.storage.as_ref(), settings)?,
+        termination_protection: aws.termination_protection,
+        metadata_tokens_required: metadata.http_tokens == HttpTokens::Required,
+        metadata_hop_limit: metadata.hop_limit.max(1),
+    })
+}
+
+fn volume(storage: Option<&Storage>, settings: &Settings) -> Result<Volume, SpecError> {
+    let class = storage
+        .and_then(|storage| storage.storage_class.as_deref())
+        .unwrap_or("gp3");
+    let mapped = settings.volume_types.get(class).map(String::as_str);
+    let Some(kind) = mapped.or_else(|| VOLUME_TYPES.contains(&class).then_some(class)) else {
+        let known: Vec<_> = settings
+            .volume_types
+            .keys()
+            .map(String::as_str)
+            .chain(VOLUME_TYPES.iter().copied())
+            .collect();
+        return Err(invalid(format!(
+            "storage.storageClass {class:?} is no EBS volume type and no name that this operator maps to one; known are {}",
+            known.join(", ")
+        )));
+    };
+    let size = storage.map_or("20Gi", |storage| &storage.size);
+    let size_gib = gibibytes(size)
+        .filter(|size| (1..=65_536).contains(size))
+        .ok_or_else(|| invalid(format!("storage.size {size:?} is not between 1Gi and 64Ti")))?;
+    let iops = storage
+        .and_then(|storage| storage.iops)
+        .map(i32::try_from)
+        .transpose();
+    let iops = iops.map_err(|_| invalid("storage.iops is above what any volume has".into()))?;
+    if kind.starts_with("io") && iops.is_none() {
+        return Err(invalid(format!(
+            "storage.iops must be set for volumes of type {kind}"
+        )));
+    }
+    if kind == "gp2" && iops.is_some() {
+        return Err(invalid(
+            "storage.iops cannot be set for volumes of type gp2; use gp3".into(),
+        ));
+    }
+    Ok(Volume {
+        kind: kind.to_owned(),
+        size_gib,
+        iops,
+        encrypted: storage.is_none_or(|storage| storage.encrypted),
+    })
+}
+
+fn gibibytes(text: &str) -> Option<i32> {
+    let (digits, factor) = match text.strip_suffix("Ti") {
+        Some(digits) => (digits, 1024),
+        None => (text.strip_suffix("Gi")?, 1),
+    };
+    digits.parse::<i32>().ok()?.checked_mul(factor)
+}
+
+/// The user's options in their canonical spelling. mysqld takes `-` for `_`, the prefixes `loose_` and `skip_`/`disable_`, and
+/// sets nothing that the operator sets.
+fn options(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, SpecError> {
+    let mut canonical = BTreeMap::new();
+    for (name, value) in given {
+        let refused = |why: &str| SpecError {
+            reason: Reason::OptionsInvalid,
+            message: format!("mySQLOptions: {name:?} {why}"),
+        };
+        let plain = name.replace('-', "_");
+        let is_name = plain.len() <= 64
+            && plain.starts_with(|c: char| c.is_ascii_lowercase())
+            && plain
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.'));
+        if !is_name {
+            return Err(refused("is no option's name"));
+        }
+        if value.chars().any(char::is_control) {
+            return Err(refused(
+                "has a value with a line break or another control character",
+            ));
+        }
+        let bare = ["loose_", "skip_", "disable_", "enable_", "maximum_"]
+            .iter()
+            .fold(plain.as_str(), |name, prefix| {
+                name.strip_prefix(prefix).unwrap_or(name)
+            });
+        // mysqld accepts any unambiguous beginning of an option's name.
+        let locked = |name: &str| {
+            LOCKED_OPTIONS
+                .iter()
+                .any(|locked| name == *locked || (name.len() > 4 && locked.starts_with(name)))
+        };
+        if locked(&plain) || locked(bare) {
+            return Err(refused("is set by the operator; remove it"));
+        }
+        if canonical.insert(plain, value.clone()).is_some() {
+            return Err(refused("is given twice, in two spellings"));
+        }
+    }
+    Ok(canonical)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// The spec of the original's sample with this many members.
+    pub(crate) fn spec(replicas: i32) -> MySQLClusterSpec {
+        MySQLClusterSpec {
+            replicas,
+            geo_affinity: Some("nairobi".into()),
+            aws: Some(Aws {
+                ami: "ami-0c02fb55956c7d316".into(),
+                instance_type: "t3.micro".into(),
+                subnet_id: "subnet-12345678".into(),
+                security_group_ids: vec!["sg-12345678".into()],
+                ..Aws::default()
+            }),
+            ..MySQLClusterSpec::default()
+        }
+    }
+
+    pub(crate) const OWNER: Owner<'_> = Owner {
+        namespace: "ns",
+        name: "c",
+        uid: "uid-1",
+    };
+
+    pub(crate) fn desired(replicas: i32) -> Desired {
+        Desired::resolve(OWNER, &spec(replicas), &Settings::default()).unwrap()
+    }
+
+    #[test]
+    fn the_sample_resolves_with_the_operators_region_and_safe_defaults() {
+        let desired = desired(2);
+        assert_eq!(desired.region, "us-east-1");
+        assert!(desired.template.metadata_tokens_required);
+        assert_eq!(desired.template.metadata_hop_limit, 1);
+        assert_eq!(
+            (
+                desired.template.volume.kind.as_str(),
+                desired.template.volume.size_gib
+            ),
+            ("gp3", 20)
+        );
+        assert!(desired.template.volume.encrypted);
+    }
+
+    #[test]
+    fn a_cluster_without_aws_says_what_to_do() {
+        let spec = MySQLClusterSpec { aws: None, ..spec(1) };
+        let error = Desired::resolve(OWNER, &spec, &Settings::default()).unwrap_err();
+        assert_eq!(error.reason, Reason::BackendUnavailable);
+    }
+
+    #[rstest]
+    #[case("gp3", "50Gi", None, Some(("gp3", 50)))]
+    #[case("nairobi-local-fast", "1Ti", None, Some(("gp3", 1024)))]
+    #[case("io2", "50Gi", Some(1000), Some(("io2", 50)))]
+    #[case("io2", "50Gi", None, None)]
+    #[case("gp2", "50Gi", Some(1000), None)]
+    #[case("fast", "50Gi", None, None)]
+    #[case("gp3", "65Ti", None, None)]
+    #[case("gp3", "9999999999Ti", None, None)]
+    fn a_volume_is_what_ebs_has(
+        #[case] class: &str,
+        #[case] size: &str,
+        #[case] iops: Option<i64>,
+        #[case] expected: Option<(&str, i32)>,
+    ) {
+        let storage = Storage {
+            size: size.into(),
+            storage_class: Some(class.into()),
+            iops,
+            encrypted: true,
+        };
+        let volume = volume(Some(&storage), &Settings::default()).ok();
+        assert_eq!(
+            volume
+                .as_ref()
+                .map(|volume| (volume.kind.as_str(), volume.size_gib)),
+            expected
+        );
+    }
+
+    #[rstest]
+    #[case("max_connections", true)]
+    #[case("max-connections", true)]
+    #[case("loose_something", true)]
+    #[case("server_id", false)]
+    #[case("server-id", false)]
+    #[case("loose-server-id", false)]
+    #[case("loose_skip_log_bin", false)]
+    #[case("skip-log-bin", false)]
+    #[case("super_read", false)]
+    #[case("Server_id", false)]
+    #[case("x\n[client]", false)]
+    fn locked_options_are_refused_in_every_spelling(#[case] name: &str, #[case] accepted: bool) {
+        let given = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
+        assert_eq!(options(&given).is_ok(), accepted, "{name}");
+    }
+
+    #[test]
+    fn a_value_cannot_smuggle_a_line_in() {
+        let given = BTreeMap::from([("max_connections".to_owned(), "1\nserver_id=7".to_owned())]);
+        assert_eq!(options(&given).unwrap_err().reason, Reason::OptionsInvalid);
+    }
+
+    #[test]
+    fn an_unknown_place_names_the_known_ones() {
+        let spec = MySQLClusterSpec {
+            geo_affinity: Some("atlantis".into()),
+            ..spec(1)
+        };
+        let error = Desired::resolve(OWNER, &spec, &Settings::default()).unwrap_err();
+        assert!(error.message.contains("nairobi"), "{error}");
+    }
+}

@@ -1,0 +1,157 @@
+//! What is remembered between passes about one cluster. All of it can be lost without harm: it only makes the operator
+//! wait longer or ask once more.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    cloud::{Instance, InstanceState},
+    outcome::Verdict,
+};
+
+/// An instance may be invisible for so long after its launch: AWS asks clients to allow for up to five minutes.
+pub const PROPAGATION: SignedDuration = SignedDuration::from_mins(5);
+/// Two looks count as two only with this much time between them.
+const BETWEEN_MISSES: SignedDuration = SignedDuration::from_secs(30);
+/// How long a subnet counts as without capacity for an instance type.
+const EXHAUSTION: SignedDuration = SignedDuration::from_mins(3);
+/// The longest wait between two attempts whose outcome is unknown.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// What is known about an instance whose id is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// It is there.
+    Seen {
+        /// Its state.
+        state: InstanceState,
+        /// Why, if something brought the state about.
+        reason: Option<String>,
+    },
+    /// It is not shown, which proves nothing yet.
+    Missing,
+    /// It is proven not to exist.
+    Gone,
+}
+
+impl Sighting {
+    /// What a listing shows of an instance.
+    pub fn of(instance: &Instance) -> Self {
+        Self::Seen {
+            state: instance.state,
+            reason: instance.reason.clone(),
+        }
+    }
+}
+
+/// An attempt failed; the next one waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Until when.
+    pub until: Timestamp,
+    /// What the last attempt meant.
+    pub verdict: Verdict,
+    /// What the cloud said.
+    pub message: String,
+    attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Misses {
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// What is remembered about one cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    misses: HashMap<String, Misses>,
+    exhausted: BTreeMap<(String, String), Timestamp>,
+    holds: BTreeMap<i32, Hold>,
+}
+
+impl Evidence {
+    /// An instance was shown.
+    pub fn seen(&mut self, id: &str) {
+        self.misses.remove(id);
+    }
+
+    /// An instance was not shown by a look at `now`.
+    pub fn missed(&mut self, id: &str, now: Timestamp) {
+        let misses = self.misses.entry(id.to_owned()).or_insert(Misses {
+            first: now,
+            last: now,
+        });
+        misses.last = now;
+    }
+
+    /// Whether an instance that was launched at `since` has been invisible for long enough to ask for it by its id.
+    pub fn is_long_missing(&self, id: &str, since: Timestamp, now: Timestamp) -> bool {
+        now.duration_since(since) > PROPAGATION
+            && self
+                .misses
+                .get(id)
+                .is_some_and(|misses| misses.last.duration_since(misses.first) >= BETWEEN_MISSES)
+    }
+
+    /// A subnet has no room for an instance type.
+    pub fn exhaust(&mut self, instance_type: &str, subnet: &str, now: Timestamp) {
+        let until = now.checked_add(EXHAUSTION).unwrap_or(now);
+        self.exhausted
+            .insert((instance_type.to_owned(), subnet.to_owned()), until);
+    }
+
+    /// Whether a subnet had no room for an instance type lately.
+    pub fn is_exhausted(&self, instance_type: &str, subnet: &str, now: Timestamp) -> bool {
+        self.exhausted
+            .get(&(instance_type.to_owned(), subnet.to_owned()))
+            .is_some_and(|until| *until > now)
+    }
+
+    /// An attempt for a member failed.
+    pub fn hold(&mut self, ordinal: i32, verdict: Verdict, message: String, now: Timestamp) {
+        let attempts = self
+            .holds
+            .get(&ordinal)
+            .filter(|hold| hold.verdict == verdict)
+            .map_or(0, |hold| hold.attempts);
+        let factor = 1u32 << attempts.min(10);
+        let wait = match verdict {
+            Verdict::Unknown | Verdict::Throttled => (verdict.retry_after() * factor).min(LONGEST_WAIT),
+            _ => verdict.retry_after(),
+        };
+        let until = now.checked_add(wait).unwrap_or(now);
+        let hold = Hold {
+            until,
+            verdict,
+            message,
+            attempts: attempts + 1,
+        };
+        self.holds.insert(ordinal, hold);
+    }
+
+    /// The last attempt for a member that failed, if none has succeeded since.
+    pub fn held(&self, ordinal: i32) -> Option<&Hold> {
+        self.holds.get(&ordinal)
+    }
+
+    /// Whether a member has to wait.
+    pub fn is_held(&self, ordinal: i32, now: Timestamp) -> bool {
+        self.held(ordinal).is_some_and(|hold| hold.until > now)
+    }
+
+    /// An attempt for a member succeeded.
+    pub fn release(&mut self, ordinal: i32) {
+        self.holds.remove(&ordinal);
+    }
+
+    /// The spec changed: what it was refused for may be right now.
+    pub fn reconsider(&mut self) {
+        self.holds
+            .retain(|_, hold| hold.verdict == Verdict::Unknown || hold.verdict == Verdict::Throttled);
+    }
+}

@@ -1,0 +1,176 @@
+//! What an answer of RunInstances means for the launch.
+//!
+//! The codes are those of *Error codes for the Amazon EC2 API*; the table below is the whole truth about them here,
+//! and a test walks through it.
+
+use std::time::Duration;
+
+use mysql_api::Reason;
+
+use crate::cloud::CloudError;
+
+/// What is known of a launch after an attempt that did not return an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It may or may not have happened: repeat it with the same token and parameters.
+    Unknown,
+    /// It did not happen, because we ask too much too fast: repeat it later.
+    Throttled,
+    /// It did not and cannot happen in this zone now: another zone, or later.
+    NoCapacity,
+    /// It did not happen: a quota is exhausted.
+    Quota,
+    /// It did not happen: credentials or permissions. People repair them elsewhere.
+    Denied,
+    /// It did not happen: what the spec names is refused.
+    Refused,
+    /// The token is in use with other parameters: look for the instance, never take another token.
+    Mismatch,
+    /// The launch happened and its instance is terminated.
+    Spent,
+}
+
+impl Verdict {
+    /// Whether nothing was launched, for certain, so that the launch can be given up.
+    pub fn is_certain(self) -> bool {
+        matches!(self, Self::NoCapacity | Self::Refused)
+    }
+
+    /// How long to wait before the next attempt.
+    pub fn retry_after(self) -> Duration {
+        match self {
+            Self::Unknown | Self::Mismatch | Self::Spent => Duration::from_secs(2),
+            Self::Throttled => Duration::from_secs(5),
+            Self::NoCapacity | Self::Denied => Duration::from_mins(5),
+            Self::Quota => Duration::from_mins(10),
+            Self::Refused => Duration::from_mins(30),
+        }
+    }
+
+    /// The reason that a condition gives.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Unknown => Reason::AWSAPIError,
+            Self::Throttled => Reason::Throttled,
+            Self::NoCapacity => Reason::InsufficientCapacity,
+            Self::Quota => Reason::QuotaExceeded,
+            Self::Denied => Reason::CredentialsInvalid,
+            Self::Refused => Reason::LaunchRefused,
+            Self::Mismatch => Reason::TokenTaken,
+            Self::Spent => Reason::Replacing,
+        }
+    }
+}
+
+/// The verdict on an attempt that failed like this.
+pub fn verdict(error: &CloudError) -> Verdict {
+    let Some(code) = error.code.as_deref() else {
+        return Verdict::Unknown;
+    };
+    match code {
+        "RequestLimitExceeded"
+        | "EC2ThrottledException"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "SlowDown" => Verdict::Throttled,
+        "InsufficientInstanceCapacity"
+        | "InsufficientCapacity"
+        | "InsufficientHostCapacity"
+        | "InsufficientReservedInstanceCapacity"
+        | "InsufficientFreeAddressesInSubnet"
+        | "Unsupported"
+        | "VolumeTypeNotAvailableInZone" => Verdict::NoCapacity,
+        "VcpuLimitExceeded"
+        | "InstanceLimitExceeded"
+        | "MaxSpotInstanceCountExceeded"
+        | "VolumeLimitExceeded"
+        | "PendingVerification"
+        | "MaxIOPSLimitExceeded" => Verdict::Quota,
+        "UnauthorizedOperation"
+        | "AuthFailure"
+        | "AccessDenied"
+        | "AccessDeniedException"
+        | "OptInRequired"
+        | "Blocked"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "InvalidClientTokenId"
+        | "RequestExpired"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClientException"
+        | "MissingAuthenticationToken"
+        | "CredentialsNotLoaded" => Verdict::Denied,
+        "IdempotentParameterMismatch" => Verdict::Mismatch,
+        "IdempotentInstanceTerminated" => Verdict::Spent,
+        "InvalidBlockDeviceMapping"
+        | "UnsupportedOperation"
+        | "InvalidUserData.Malformed"
+        | "MissingParameter"
+        | "TagPolicyViolation"
+        | "MissingInput"
+        | "VPCIdNotSpecified"
+        | "UnknownParameter" => Verdict::Refused,
+        // A subnet, a group or a profile may be young and not known everywhere yet: repeating it is harmless, because
+        // nothing was launched, and costs one call in half an hour when it is simply wrong.
+        _ if is_refusal(code) => Verdict::Refused,
+        // Server errors, and whatever EC2 adds one day: repeating a launch with its token is always safe.
+        _ => Verdict::Unknown,
+    }
+}
+
+fn is_refusal(code: &str) -> bool {
+    [
+        "InvalidAMIID.",
+        "InvalidSubnetID.",
+        "InvalidSubnet",
+        "InvalidGroup",
+        "InvalidSecurityGroup",
+        "InvalidKeyPair.",
+    ]
+    .iter()
+    .any(|prefix| code.starts_with(prefix))
+        || code.starts_with("InvalidParameter")
+        || code.starts_with("InvalidIPAddress")
+        || code.starts_with("InvalidTag")
+        || code == "TagLimitExceeded"
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(&["InternalError", "Unavailable", "ServiceUnavailable", "InternalFailure", "SomethingNew"], Verdict::Unknown)]
+    #[case(&["RequestLimitExceeded", "Throttling", "EC2ThrottledException"], Verdict::Throttled)]
+    #[case(&["InsufficientInstanceCapacity", "InsufficientFreeAddressesInSubnet", "Unsupported", "VolumeTypeNotAvailableInZone"], Verdict::NoCapacity)]
+    #[case(&["VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VolumeLimitExceeded", "PendingVerification"], Verdict::Quota)]
+    #[case(&["UnauthorizedOperation", "AuthFailure", "AccessDenied", "OptInRequired", "Blocked", "ExpiredToken", "InvalidClientTokenId", "RequestExpired"], Verdict::Denied)]
+    #[case(&["InvalidAMIID.Malformed", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSubnetID.NotFound", "InvalidGroup.NotFound", "InvalidKeyPair.NotFound", "InvalidParameterValue", "InvalidParameterCombination", "InvalidBlockDeviceMapping", "UnsupportedOperation", "InvalidUserData.Malformed", "MissingParameter", "TagPolicyViolation"], Verdict::Refused)]
+    #[case(&["IdempotentParameterMismatch"], Verdict::Mismatch)]
+    #[case(&["IdempotentInstanceTerminated"], Verdict::Spent)]
+    fn each_code_has_its_verdict(#[case] codes: &[&str], #[case] expected: Verdict) {
+        for code in codes {
+            let error = CloudError {
+                action: "RunInstances",
+                code: Some((*code).to_owned()),
+                message: String::new(),
+            };
+            assert_eq!(verdict(&error), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn no_answer_is_no_verdict() {
+        let error = CloudError {
+            action: "RunInstances",
+            code: None,
+            message: "connection reset".into(),
+        };
+        assert_eq!(verdict(&error), Verdict::Unknown);
+        assert!(!Verdict::Unknown.is_certain());
+    }
+}

@@ -1,0 +1,94 @@
+//! One reader per region for all clusters: a listing is made at most once per interval, however many ask.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use reconcile::clock::Clock;
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::cloud::{CloudError, Instance, Instances};
+
+/// A region's instances at one moment.
+#[derive(Debug)]
+pub struct Listing {
+    /// When it was asked for, on the clock's monotonic scale.
+    pub at: Duration,
+    /// Instances by the UID of their cluster.
+    by_cluster: HashMap<String, Vec<Instance>>,
+}
+
+impl Listing {
+    /// The instances of one cluster.
+    pub fn of(&self, cluster_uid: &str) -> &[Instance] {
+        self.by_cluster.get(cluster_uid).map_or(&[], Vec::as_slice)
+    }
+}
+
+type Slot = Arc<AsyncMutex<Option<Arc<Listing>>>>;
+
+/// Shares listings. Clones share them too.
+#[derive(Clone)]
+pub struct Reader<I> {
+    cloud: Arc<I>,
+    operator_id: String,
+    clock: Clock,
+    regions: Arc<Mutex<HashMap<String, Slot>>>,
+    zones: Arc<Mutex<HashMap<String, String>>>,
+}
+
+impl<I: Instances> Reader<I> {
+    /// A reader of the instances of one operator.
+    pub fn new(cloud: Arc<I>, operator_id: &str, clock: Clock) -> Self {
+        Self {
+            cloud,
+            operator_id: operator_id.to_owned(),
+            clock,
+            regions: Arc::default(),
+            zones: Arc::default(),
+        }
+    }
+
+    /// A listing that is at most `age` old. Those who ask at the same time share one request.
+    pub async fn listing(&self, region: &str, age: Duration) -> Result<Arc<Listing>, CloudError> {
+        let slot = self.regions.lock().entry(region.to_owned()).or_default().clone();
+        let asked = self.clock.elapsed();
+        let mut slot = slot.lock().await;
+        // Whoever waited for the lock while another asked has a listing that is younger than its own question.
+        if let Some(listing) = slot.as_ref().filter(|listing| listing.at + age >= asked) {
+            return Ok(listing.clone());
+        }
+        let at = self.clock.elapsed();
+        let mut by_cluster: HashMap<String, Vec<Instance>> = HashMap::new();
+        for instance in self.cloud.list(region, &self.operator_id).await? {
+            if let Some(identity) = instance.identity() {
+                by_cluster.entry(identity.cluster_uid).or_default().push(instance);
+            }
+        }
+        let listing = Arc::new(Listing { at, by_cluster });
+        *slot = Some(listing.clone());
+        Ok(listing)
+    }
+
+    /// The zones of subnets; a zone never changes, so each is asked for once.
+    pub async fn zones(&self, region: &str, subnets: &[String]) -> Result<Vec<(String, String)>, CloudError> {
+        let unknown: Vec<String> = {
+            let zones = self.zones.lock();
+            subnets
+                .iter()
+                .filter(|subnet| !zones.contains_key(*subnet))
+                .cloned()
+                .collect()
+        };
+        if !unknown.is_empty() {
+            let found = self.cloud.subnets(region, &unknown).await?;
+            self.zones
+                .lock()
+                .extend(found.into_iter().map(|subnet| (subnet.id, subnet.zone)));
+        }
+        let zones = self.zones.lock();
+        let known = subnets
+            .iter()
+            .filter_map(|subnet| Some((subnet.clone(), zones.get(subnet)?.clone())));
+        Ok(known.collect())
+    }
+}

@@ -1,0 +1,32 @@
+//! The seam to what must survive a crash: the ledger of launches and their frozen parameters.
+
+use std::future::Future;
+
+use reconcile::ReconcileError;
+
+use crate::{ledger::Ledger, parameters::LaunchParameters};
+
+/// One cluster's records.
+pub trait Records: Send + Sync {
+    /// Its errors.
+    type Error: ReconcileError;
+
+    /// Keeps the parameters of a launch for good, and returns what is kept: if there are some already, from before a
+    /// crash, those stay.
+    fn freeze(
+        &self,
+        ordinal: i32,
+        incarnation: i32,
+        parameters: &LaunchParameters,
+    ) -> impl Future<Output = Result<LaunchParameters, Self::Error>> + Send;
+
+    /// The parameters that were frozen for a launch.
+    fn frozen(
+        &self,
+        ordinal: i32,
+        incarnation: i32,
+    ) -> impl Future<Output = Result<Option<LaunchParameters>, Self::Error>> + Send;
+
+    /// Writes the ledger, on condition that nobody has written it since it was read.
+    fn write(&self, ledger: &Ledger) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}

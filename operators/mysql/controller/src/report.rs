@@ -1,0 +1,1 @@
+//! What is reported: status as a pure function of what was observed.

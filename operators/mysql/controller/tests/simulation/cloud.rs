@@ -1,0 +1,188 @@
+//! The simulated EC2 as the operator's cloud.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fake_ec2::{ApiError, World};
+use mysql_controller::{
+    cloud::{CloudError, Instance, InstanceState, Instances, Subnet},
+    identity::OPERATOR_ID,
+    parameters::LaunchParameters,
+};
+use parking_lot::Mutex;
+
+use crate::{chance::Chance, notebook::Notebook};
+
+/// EC2 behind a network that fate rules, watched by an inspector.
+#[derive(Clone)]
+pub(crate) struct Cloud {
+    pub(crate) world: World,
+    pub(crate) chance: Chance,
+    pub(crate) notebook: Notebook,
+    pub(crate) violations: Arc<Mutex<Vec<String>>>,
+}
+
+impl Cloud {
+    async fn ask(
+        &self,
+        action: &'static str,
+        region: &str,
+        params: &[(String, String)],
+    ) -> Result<String, CloudError> {
+        let params: Vec<(&str, &str)> = params.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let answer = self.chance.request(|| {
+            let answer = self.world.ask(region, action, &params);
+            self.inspect();
+            answer
+        });
+        let answer = answer.await.map_err(|broken| CloudError {
+            action,
+            code: None,
+            message: broken.to_owned(),
+        })?;
+        answer.map_err(|ApiError { code, message }| CloudError {
+            action,
+            code: Some(code.into_owned()),
+            message,
+        })
+    }
+
+    /// At no moment two live instances of a member.
+    fn inspect(&self) {
+        let mut members: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        for instance in self.world.instances() {
+            let tag = |key: &str| instance.tags.get(key).cloned().unwrap_or_default();
+            if instance.state.is_live() && instance.tags.contains_key(OPERATOR_ID) {
+                let member = (tag("mysql.alx.ke/cluster-uid"), tag("mysql.alx.ke/ordinal"));
+                members.entry(member).or_default().push(instance.id.clone());
+            }
+        }
+        for ((_, ordinal), ids) in members {
+            if ids.len() > 1 {
+                self.violations.lock().push(format!(
+                    "member {ordinal} has {} live instances: {ids:?}",
+                    ids.len()
+                ));
+            }
+        }
+    }
+
+    async fn describe(&self, region: &str, filter: (&str, &str)) -> Result<Vec<Instance>, CloudError> {
+        let params = [
+            ("Filter.1.Name".to_owned(), filter.0.to_owned()),
+            ("Filter.1.Value.1".to_owned(), filter.1.to_owned()),
+            ("MaxResults".to_owned(), "1000".to_owned()),
+        ];
+        Ok(instances(&self.ask("DescribeInstances", region, &params).await?))
+    }
+
+    async fn on_one(&self, action: &'static str, region: &str, id: &str) -> Result<String, CloudError> {
+        self.ask(action, region, &[("InstanceId.1".to_owned(), id.to_owned())])
+            .await
+    }
+}
+
+impl Instances for Cloud {
+    async fn launch(
+        &self,
+        parameters: &LaunchParameters,
+        token: Option<&str>,
+    ) -> Result<Instance, CloudError> {
+        if !token.is_some_and(|token| self.notebook.is_decided(token)) {
+            self.violations
+                .lock()
+                .push(format!("a launch without a record of it: {token:?}"));
+        }
+        let template = &parameters.template;
+        let mut params: Vec<(String, String)> = [
+            ("ImageId", template.image.as_str()),
+            ("InstanceType", &template.instance_type),
+            ("SubnetId", &parameters.subnet),
+            ("MinCount", "1"),
+            ("MaxCount", "1"),
+            ("TagSpecification.1.ResourceType", "instance"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        for (index, (key, value)) in (1..).zip(&parameters.tags) {
+            params.push((format!("TagSpecification.1.Tag.{index}.Key"), key.clone()));
+            params.push((format!("TagSpecification.1.Tag.{index}.Value"), value.clone()));
+        }
+        params.extend(token.map(|token| ("ClientToken".to_owned(), token.to_owned())));
+        let answer = self.ask("RunInstances", &parameters.region, &params).await?;
+        Ok(instances(&answer).remove(0))
+    }
+
+    async fn list(&self, region: &str, operator_id: &str) -> Result<Vec<Instance>, CloudError> {
+        self.describe(region, (&format!("tag:{OPERATOR_ID}"), operator_id))
+            .await
+    }
+
+    async fn get(&self, region: &str, id: &str) -> Result<Instance, CloudError> {
+        Ok(instances(&self.on_one("DescribeInstances", region, id).await?).remove(0))
+    }
+
+    async fn with_token(&self, region: &str, token: &str) -> Result<Vec<Instance>, CloudError> {
+        self.describe(region, ("client-token", token)).await
+    }
+
+    async fn terminate(&self, region: &str, id: &str) -> Result<(), CloudError> {
+        self.on_one("TerminateInstances", region, id).await.map(drop)
+    }
+
+    async fn start(&self, region: &str, id: &str) -> Result<(), CloudError> {
+        self.on_one("StartInstances", region, id).await.map(drop)
+    }
+
+    async fn release(&self, region: &str, id: &str) -> Result<(), CloudError> {
+        let params = [
+            ("ResourceId.1".to_owned(), id.to_owned()),
+            ("Tag.1.Key".to_owned(), OPERATOR_ID.to_owned()),
+        ];
+        self.ask("DeleteTags", region, &params).await.map(drop)
+    }
+
+    async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {
+        let ids = (1..)
+            .zip(ids)
+            .map(|(index, id)| (format!("SubnetId.{index}"), id.clone()));
+        let answer = self
+            .ask("DescribeSubnets", region, &ids.collect::<Vec<_>>())
+            .await?;
+        let items = answer.split("<subnetId>").skip(1);
+        Ok(items
+            .map(|item| Subnet {
+                id: item.split('<').next().unwrap().to_owned(),
+                zone: one(item, "availabilityZone").unwrap(),
+            })
+            .collect())
+    }
+}
+
+fn one(text: &str, name: &str) -> Option<String> {
+    let after = text.split_once(&format!("<{name}>"))?.1;
+    Some(after.split_once(&format!("</{name}>"))?.0.to_owned())
+}
+
+/// The instances in an answer.
+fn instances(answer: &str) -> Vec<Instance> {
+    answer.split("<instanceId>").skip(1).map(instance).collect()
+}
+
+fn instance(text: &str) -> Instance {
+    let state = one(text, "instanceState").and_then(|state| one(&state, "name"));
+    let tags = one(text, "tagSet").unwrap_or_default();
+    let tags = tags
+        .split("<item>")
+        .skip(1)
+        .map(|item| (one(item, "key").unwrap(), one(item, "value").unwrap()));
+    Instance {
+        id: text.split('<').next().unwrap().to_owned(),
+        state: state.and_then(|state| InstanceState::parse(&state)).unwrap(),
+        reason: one(text, "stateReason").and_then(|reason| one(&reason, "code")),
+        tags: tags.collect(),
+        client_token: one(text, "clientToken"),
+        zone: one(text, "availabilityZone"),
+        private_ip: one(text, "privateIpAddress"),
+        launched_at: None,
+    }
+}

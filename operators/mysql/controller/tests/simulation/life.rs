@@ -1,0 +1,311 @@
+//! One life of a cluster: three members, then five, then two, then none.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use fake_ec2::{Options, State, StateReason, Timings, World};
+use mysql_api::cluster::{Aws, MySQLClusterSpec};
+use mysql_controller::{
+    act::{Operator, Work, is_over},
+    desired::{Desired, Owner, Settings},
+    evidence::Evidence,
+    identity::CLUSTER_UID,
+    reader::Reader,
+};
+use parking_lot::Mutex;
+use reconcile::{clock::Clock, fence::Fence};
+
+use crate::{chance::Chance, cloud::Cloud, notebook::Notebook};
+
+const UID: &str = "7a5e0c0e-0000-4000-8000-000000000001";
+const REGION: &str = "us-east-1";
+/// The longest that a stage may take, in simulated time.
+const LIMIT: Duration = Duration::from_hours(12);
+
+/// What a life, or many, exercised.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) lives: u64,
+    pub(crate) requests: u64,
+    pub(crate) crashes: u64,
+    pub(crate) lost: u64,
+    pub(crate) kills: u64,
+    pub(crate) launches: u64,
+    pub(crate) instances: u64,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.lives += other.lives;
+        self.requests += other.requests;
+        self.crashes += other.crashes;
+        self.lost += other.lost;
+        self.kills += other.kills;
+        self.launches += other.launches;
+        self.instances += other.instances;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "schedules {} requests {} crashes {} lost-answers {} kills {} RunInstances {} instances {}",
+            self.lives, self.requests, self.crashes, self.lost, self.kills, self.launches, self.instances
+        )
+    }
+}
+
+fn spec(replicas: i32) -> MySQLClusterSpec {
+    MySQLClusterSpec {
+        replicas,
+        aws: Some(Aws {
+            ami: "ami-0c02fb55956c7d316".into(),
+            instance_type: "t3.micro".into(),
+            subnet_id: "subnet-12345678".into(),
+            subnet_ids: vec!["subnet-12345679".into(), "subnet-1234567a".into()],
+            security_group_ids: vec!["sg-12345678".into()],
+            ..Aws::default()
+        }),
+        ..MySQLClusterSpec::default()
+    }
+}
+
+/// What one incarnation of the operator has in memory.
+struct Memory {
+    operator: Operator<Cloud>,
+    evidence: Mutex<Evidence>,
+}
+
+struct Life {
+    cloud: Cloud,
+    clock: Clock,
+    memory: Memory,
+    fence: Fence,
+    kills: u64,
+    trouble: bool,
+}
+
+/// Lives one life, and says what was violated.
+pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
+    let clock = Clock::system();
+    let chance = Chance::new(seed, trouble);
+    let lag = if trouble == 0 {
+        Duration::ZERO
+    } else {
+        Duration::from_secs(u64::try_from(chance.below(60)).unwrap())
+    };
+    let world = World::new(&Options {
+        timings: Timings {
+            lag,
+            ..Timings::default()
+        },
+        clock: clock.clone(),
+        seed,
+        ..Options::default()
+    });
+    let notebook = Notebook::new(chance.clone());
+    let cloud = Cloud {
+        world,
+        chance,
+        notebook,
+        violations: Arc::default(),
+    };
+    let mut life = Life {
+        memory: Memory::new(&cloud, &clock),
+        cloud,
+        clock,
+        fence: Fence::open(),
+        kills: 0,
+        trouble: trouble > 0,
+    };
+    for replicas in [3, 5, 2] {
+        life.reach(replicas).await?;
+    }
+    life.end().await?;
+    life.report()
+}
+
+impl Memory {
+    fn new(cloud: &Cloud, clock: &Clock) -> Self {
+        let settings = Settings::default();
+        let cloud = Arc::new(cloud.clone());
+        let reader = Reader::new(cloud.clone(), &settings.operator_id, clock.clone());
+        Self {
+            operator: Operator {
+                cloud,
+                reader,
+                operator_id: settings.operator_id,
+                clock: clock.clone(),
+            },
+            evidence: Mutex::default(),
+        }
+    }
+
+    fn work<'a>(&'a self, cloud: &'a Cloud, fence: &'a Fence) -> Work<'a, Cloud, Notebook> {
+        Work {
+            operator: &self.operator,
+            records: &cloud.notebook,
+            evidence: &self.evidence,
+            cluster_uid: UID,
+            region: REGION,
+            fence,
+        }
+    }
+}
+
+impl Life {
+    /// Passes until as many members run as are wanted, and no others.
+    async fn reach(&mut self, replicas: i32) -> Result<(), String> {
+        let owner = Owner {
+            namespace: "ns",
+            name: "c",
+            uid: UID,
+        };
+        let desired =
+            Desired::resolve(owner, &spec(replicas), &Settings::default()).map_err(|e| e.to_string())?;
+        let started = self.clock.elapsed();
+        while !self.has(replicas) {
+            self.within(started, &format!("{replicas} members"))?;
+            if self.trouble && self.clock.elapsed() - started < LIMIT / 4 {
+                self.strike();
+            }
+            let ledger = self.cloud.notebook.ledger();
+            let work = self.memory.work(&self.cloud, &self.fence);
+            let pass = tokio::select! {
+                pass = work.apply(&desired, ledger) => Some(pass.map_or(Duration::from_secs(1), |outcome| outcome.next)),
+                () = self.cloud.chance.death() => None,
+            };
+            self.rest(pass).await;
+        }
+        Ok(())
+    }
+
+    /// Passes until nothing is left.
+    async fn end(&mut self) -> Result<(), String> {
+        let (started, since) = (self.clock.elapsed(), self.clock.now());
+        loop {
+            self.within(started, "the end")?;
+            let ledger = self.cloud.notebook.ledger();
+            let work = self.memory.work(&self.cloud, &self.fence);
+            let over = is_over(&ledger);
+            let pass = async {
+                if over {
+                    return work
+                        .sweep()
+                        .await
+                        .map(|found| (found.is_empty(), Duration::from_secs(5)));
+                }
+                work.wind_up(ledger, since)
+                    .await
+                    .map(|outcome| (false, outcome.next))
+            };
+            let pass = tokio::select! {
+                pass = pass => Some(pass.unwrap_or((false, Duration::from_secs(1)))),
+                () = self.cloud.chance.death() => None,
+            };
+            if pass.is_some_and(|(done, _)| done) {
+                break;
+            }
+            self.rest(pass.map(|(_, next)| next)).await;
+        }
+        let left: Vec<_> = self
+            .cloud
+            .world
+            .live(CLUSTER_UID, UID)
+            .into_iter()
+            .map(|instance| instance.id)
+            .collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("left behind after the deletion: {left:?}"))
+        }
+    }
+
+    /// Waits until the next pass; after a crash with an empty memory.
+    async fn rest(&mut self, next: Option<Duration>) {
+        match next {
+            Some(next) => self.clock.sleep(next).await,
+            None => self.memory = Memory::new(&self.cloud, &self.clock),
+        }
+    }
+
+    fn within(&self, started: Duration, what: &str) -> Result<(), String> {
+        if let Some(violation) = self.cloud.violations.lock().first() {
+            return Err(violation.clone());
+        }
+        if self.clock.elapsed() - started < LIMIT {
+            return Ok(());
+        }
+        let ledger = self.cloud.notebook.ledger();
+        Err(format!(
+            "not within {LIMIT:?}: {what}; {ledger:?}; {:?}",
+            self.cloud.world.instances()
+        ))
+    }
+
+    fn has(&self, replicas: i32) -> bool {
+        let live = self.cloud.world.live(CLUSTER_UID, UID);
+        i32::try_from(live.len()) == Ok(replicas)
+            && live.iter().all(|instance| instance.state == State::Running)
+            && self
+                .cloud
+                .notebook
+                .ledger()
+                .entries()
+                .iter()
+                .filter(|entry| entry.instance_id.is_some())
+                .count()
+                >= live.len()
+    }
+
+    /// Something happens behind the operator's back.
+    fn strike(&mut self) {
+        let (world, chance) = (&self.cloud.world, &self.cloud.chance);
+        let live = world.live(CLUSTER_UID, UID);
+        if !live.is_empty() && chance.happens(30) {
+            let victim = &live[chance.below(live.len())].id;
+            let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+            self.kills += u64::from(world.terminate(victim, &reason));
+        }
+        if !live.is_empty() && chance.happens(20) {
+            world.stop(&live[chance.below(live.len())].id);
+        }
+        if chance.happens(50) {
+            let zone = ["us-east-1a", "us-east-1b", "us-east-1c"][chance.below(3)];
+            let left = chance.happens(500).then_some(0);
+            world.set_capacity(zone, "t3.micro", left);
+        }
+        if chance.happens(20) {
+            world.fail_next_launch(StateReason::new("Client.InternalError", "Client error on launch"));
+        }
+        if chance.happens(20) {
+            let code = chance.happens(500).then_some("UnauthorizedOperation");
+            world.deny("RunInstances", code);
+        }
+        if self.clock.elapsed() > LIMIT / 8 {
+            for zone in ["us-east-1a", "us-east-1b", "us-east-1c"] {
+                world.set_capacity(zone, "t3.micro", None);
+            }
+            world.deny("RunInstances", None);
+        }
+    }
+
+    fn report(&self) -> Result<Report, String> {
+        if let Some(violation) = self.cloud.violations.lock().first() {
+            return Err(violation.clone());
+        }
+        let (requests, crashes, lost) = self.cloud.chance.counts();
+        let audit = self.cloud.world.audit();
+        let launches = audit.iter().filter(|call| call.action == "RunInstances").count();
+        Ok(Report {
+            lives: 1,
+            requests,
+            crashes,
+            lost,
+            kills: self.kills,
+            launches: u64::try_from(launches).unwrap(),
+            instances: u64::try_from(self.cloud.world.instances().len()).unwrap(),
+        })
+    }
+}

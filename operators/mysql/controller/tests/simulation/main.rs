@@ -1,0 +1,60 @@
+//! Whole lives of clusters against EC2's semantics in simulated time, under seeded schedules of crashes at every
+//! request, lost answers, broken connections, throttling, lag, missing capacity and instances killed behind our back.
+//!
+//! The world is the EC2 of the crate `fake-ec2`, asked without sockets; time is a paused runtime's, so that a seed
+//! decides everything and hours take milliseconds. `SCHEDULES` sets how many seeds run (500), `REPLAY=<seed>` runs one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+mod chance;
+mod cloud;
+mod life;
+mod notebook;
+
+use life::{Report, live};
+
+fn seeds() -> Vec<u64> {
+    if let Ok(seed) = std::env::var("REPLAY") {
+        return vec![seed.parse().unwrap()];
+    }
+    let count = std::env::var("SCHEDULES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(500);
+    (1..=count).collect()
+}
+
+fn run(seed: u64, trouble: u32) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    match runtime.block_on(live(seed, trouble)) {
+        Ok(report) => report,
+        Err(violation) => panic!("{violation}\nREPLAY={seed}"),
+    }
+}
+
+#[test]
+fn no_schedule_leads_to_two_instances_of_a_member_or_leaves_one_behind() {
+    let mut total = Report::default();
+    for seed in seeds() {
+        total.add(&run(seed, 120));
+    }
+    eprintln!("mysqlcluster simulation: {total}");
+    assert!(
+        total.crashes > 0 && total.lost > 0 && total.kills > 0,
+        "nothing was tested: {total}"
+    );
+}
+
+#[test]
+fn without_trouble_each_member_is_launched_once_and_nothing_is_written_twice() {
+    let report = run(0, 0);
+    // 3, then 5, then 2 members: five launches, no replacement, no repetition.
+    assert_eq!((report.launches, report.instances), (5, 5), "{report}");
+}

@@ -1,0 +1,95 @@
+//! What survives the operator: the ledger and the frozen parameters, as an API server keeps them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use mysql_api::cluster::{Launch, LaunchPhase};
+use mysql_controller::{ledger::Ledger, parameters::LaunchParameters, records::Records};
+use parking_lot::Mutex;
+use reconcile::{Class, ReconcileError};
+
+use crate::chance::Chance;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Broken(&'static str);
+
+impl ReconcileError for Broken {
+    fn class(&self) -> Class {
+        Class::Transient
+    }
+
+    fn reason(&self) -> &'static str {
+        "Broken"
+    }
+}
+
+#[derive(Default)]
+struct Pages {
+    ledger: Vec<Launch>,
+    frozen: BTreeMap<(i32, i32), LaunchParameters>,
+}
+
+/// The records of one cluster. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Notebook {
+    pages: Arc<Mutex<Pages>>,
+    chance: Chance,
+}
+
+impl Notebook {
+    pub(crate) fn new(chance: Chance) -> Self {
+        Self {
+            pages: Arc::default(),
+            chance,
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        Ledger::new(self.pages.lock().ledger.clone())
+    }
+
+    /// Whether a launch with this token was recorded and is not over.
+    pub(crate) fn is_decided(&self, token: &str) -> bool {
+        let pages = self.pages.lock();
+        pages
+            .ledger
+            .iter()
+            .any(|launch| launch.token == token && launch.phase != LaunchPhase::Over)
+    }
+}
+
+impl Records for Notebook {
+    type Error = Broken;
+
+    async fn freeze(
+        &self,
+        ordinal: i32,
+        incarnation: i32,
+        parameters: &LaunchParameters,
+    ) -> Result<LaunchParameters, Broken> {
+        let kept = self.chance.request(|| {
+            let mut pages = self.pages.lock();
+            pages
+                .frozen
+                .entry((ordinal, incarnation))
+                .or_insert_with(|| parameters.clone())
+                .clone()
+        });
+        kept.await.map_err(Broken)
+    }
+
+    async fn frozen(&self, ordinal: i32, incarnation: i32) -> Result<Option<LaunchParameters>, Broken> {
+        let found = self
+            .chance
+            .request(|| self.pages.lock().frozen.get(&(ordinal, incarnation)).cloned());
+        found.await.map_err(Broken)
+    }
+
+    async fn write(&self, ledger: &Ledger) -> Result<(), Broken> {
+        let written = self.chance.request(|| {
+            let mut pages = self.pages.lock();
+            pages.ledger = ledger.entries().to_vec();
+        });
+        written.await.map_err(Broken)
+    }
+}
