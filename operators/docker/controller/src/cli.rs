@@ -86,14 +86,19 @@ pub fn manager(args: &Args, options: Options, config: Config) -> Result<Manager,
     let balancers = LoadBalancers::new(engine.clone(), view.clone(), clock.clone());
     let clusters = Clusters::new(engine.clone(), view.clone(), balancers.clone(), settings.clone());
     let machines = Machines::new(engine.clone(), view.clone(), balancers, settings.clone(), clock);
-    let (cluster_wakes, machine_wakes, tasks) = (clusters.wakes(), machines.wakes(), machines.tasks().clone());
+    let (cluster_wakes, machine_wakes, tasks) =
+        (clusters.wakes(), machines.wakes(), machines.tasks().clone());
     let templates = Templates::new(engine, settings);
     // Read-only, so it needs no fence; it watches on every replica, as the caches do.
     let mut reading = ClientOptions::new(NAME);
     reading.wire.clone_from(&options.wire);
     view.watch(&client::build(config.clone(), reading)?, &options.namespaces);
     Ok(Manager::new(options, config)
-        .register(Controller::new(clusters).wakes(cluster_wakes).concurrency(args.dockercluster_concurrency))
+        .register(
+            Controller::new(clusters)
+                .wakes(cluster_wakes)
+                .concurrency(args.dockercluster_concurrency),
+        )
         .register(
             Controller::new(machines)
                 .wakes(machine_wakes)

@@ -58,8 +58,12 @@ fn report(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let ready =
-        conditions::summary(ConditionType::Ready.as_str(), parts, Reason::Ready.as_str(), "everything is as it should be");
+    let ready = conditions::summary(
+        ConditionType::Ready.as_str(),
+        parts,
+        Reason::Ready.as_str(),
+        "everything is as it should be",
+    );
     for desired in [ready].into_iter().chain(parts.iter().cloned()).chain(others) {
         let _ = conditions::set(conditions, desired, generation, now);
     }

@@ -8,6 +8,8 @@
 //!   list of name and value in newer ones).
 //! - A document that is not understood is left alone.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value, json};
 
 /// The file from which `kubeadm init` is configured.
@@ -70,10 +72,14 @@ pub fn adapt(text: &str, provider_id: &str) -> String {
         }));
     }
     // JSON is YAML; each document on a line of its own keeps the file readable enough.
-    documents
-        .iter()
-        .map(|document| format!("---\n{document}\n"))
-        .collect()
+    documents.iter().fold(String::new(), |mut all, document| {
+        let _ = writeln!(
+            all,
+            "---
+{document}"
+        );
+        all
+    })
 }
 
 fn registration(fields: &mut Map<String, Value>, provider_id: &str) {
@@ -114,13 +120,12 @@ fn kubelet_flag(node: &mut Map<String, Value>, newer: bool, name: &str, value: &
         Value::Object(flags) => {
             flags.entry(name).or_insert_with(|| value.into());
         }
-        Value::Array(flags) => {
+        Value::Array(flags)
             if !flags
                 .iter()
-                .any(|flag| flag.get("name").and_then(Value::as_str) == Some(name))
-            {
-                flags.push(json!({"name": name, "value": value}));
-            }
+                .any(|flag| flag.get("name").and_then(Value::as_str) == Some(name)) =>
+        {
+            flags.push(json!({"name": name, "value": value}));
         }
         _ => {}
     }

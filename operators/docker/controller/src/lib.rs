@@ -2,9 +2,9 @@
 
 pub mod archive;
 pub mod bootstrap;
+pub mod cli;
 pub mod cloud_config;
 pub mod contract;
-pub mod cli;
 pub mod controllers;
 pub mod digest;
 pub mod engine;

@@ -136,7 +136,7 @@ impl<E: Engine> LoadBalancers<E> {
         let existing = load_balancer_of(&containers);
         match existing.map(|container| container.state) {
             None | Some(ContainerState::Created) => {
-                self.launch(request, &servers, existing, &mut known).await?
+                self.launch(request, &servers, existing, &mut known).await?;
             }
             Some(ContainerState::Stopped) => self.restart(request, &servers, existing, &mut known).await?,
             Some(ContainerState::Running | ContainerState::Restarting) => {}
@@ -374,7 +374,7 @@ impl<E: Engine> LoadBalancers<E> {
                         .iter()
                         .rev()
                         .find(|line| line.contains("ALERT"))
-                        .or(log.last());
+                        .or_else(|| log.last());
                     let said = said
                         .and_then(|line| line.split_once(' '))
                         .map_or("nothing", |(_, text)| text);

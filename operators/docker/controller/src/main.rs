@@ -10,6 +10,8 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init(&args.common.log_filter(), args.common.log_format())?;
     let config = args.common.kube_config().await?;
     let options = cli::options(&args, &config);
-    cli::manager(&args, options, config)?.run(manager::shutdown_signal()?).await?;
+    cli::manager(&args, options, config)?
+        .run(manager::shutdown_signal()?)
+        .await?;
     Ok(())
 }

@@ -28,7 +28,13 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_writes_them() {
-        for (text, seconds) in [("5m0s", 300.0), ("90s", 90.0), ("1h30m", 5400.0), ("1.5m", 90.0), ("500ms", 0.5)] {
+        for (text, seconds) in [
+            ("5m0s", 300.0),
+            ("90s", 90.0),
+            ("1h30m", 5400.0),
+            ("1.5m", 90.0),
+            ("500ms", 0.5),
+        ] {
             assert_eq!(parse(text), Some(Duration::from_secs_f64(seconds)), "{text}");
         }
         for text in ["", "5", "m", "5x", "0s", "-5m", "."] {

@@ -13,14 +13,20 @@ pub fn credentials(config: &[u8], image: &str) -> Option<RegistryCredentials> {
     let config: Value = serde_json::from_slice(config).ok()?;
     let entries = config.get("auths")?.as_object()?;
     let wanted = registry_of(image);
-    let entry = entries.iter().find(|(name, _)| host_of(name) == wanted).map(|(_, entry)| entry)?;
+    let entry = entries
+        .iter()
+        .find(|(name, _)| host_of(name) == wanted)
+        .map(|(_, entry)| entry)?;
     let text = |field: &str| entry.get(field).and_then(Value::as_str).map(str::to_owned);
     if let (Some(username), Some(password)) = (text("username"), text("password")) {
         return Some(RegistryCredentials { username, password });
     }
     let decoded = String::from_utf8(STANDARD.decode(text("auth")?).ok()?).ok()?;
     let (username, password) = decoded.split_once(':')?;
-    Some(RegistryCredentials { username: username.to_owned(), password: password.to_owned() })
+    Some(RegistryCredentials {
+        username: username.to_owned(),
+        password: password.to_owned(),
+    })
 }
 
 fn registry_of(image: &str) -> &str {
@@ -32,7 +38,12 @@ fn registry_of(image: &str) -> &str {
 
 /// Keys of the file are hosts, or, of old, addresses with scheme and path.
 fn host_of(key: &str) -> &str {
-    let host = key.split_once("://").map_or(key, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    let host = key
+        .split_once("://")
+        .map_or(key, |(_, rest)| rest)
+        .split('/')
+        .next()
+        .unwrap_or_default();
     if host == "index.docker.io" { HUB } else { host }
 }
 

@@ -146,12 +146,24 @@ impl View {
 
     /// The DockerMachines of all Machines.
     pub fn all_docker_machines(&self) -> Vec<ObjectKey> {
-        self.shared.machines.objects.read().values().filter_map(|machine| machine.docker_machine()).collect()
+        self.shared
+            .machines
+            .objects
+            .read()
+            .values()
+            .filter_map(|machine| machine.docker_machine())
+            .collect()
     }
 
     /// The DockerClusters of all Clusters.
     pub fn all_docker_clusters(&self) -> Vec<ObjectKey> {
-        self.shared.clusters.objects.read().values().filter_map(|cluster| cluster.docker_cluster()).collect()
+        self.shared
+            .clusters
+            .objects
+            .read()
+            .values()
+            .filter_map(|cluster| cluster.docker_cluster())
+            .collect()
     }
 
     /// The DockerMachines that a change concerns: the Machine's own, or all of the Cluster's.

@@ -34,18 +34,30 @@ pub struct Clusters<E> {
 impl<E: Engine + Clone> Clusters<E> {
     /// With the Docker of `engine` and the Clusters of `view`.
     pub fn new(engine: E, view: View, load_balancers: LoadBalancers<E>, settings: Settings) -> Self {
-        Self { engine, view, load_balancers, settings }
+        Self {
+            engine,
+            view,
+            load_balancers,
+            settings,
+        }
     }
 
     /// What wakes a DockerCluster beside its own changes: its Cluster, the Machines of its control plane, and what
     /// happens to the containers of either.
     pub fn wakes(&self) -> BoxStream<'static, ObjectKey> {
         let view = self.view.clone();
-        let of_changes = self.view.changes().filter_map(move |change| std::future::ready(view.docker_cluster(&change)));
+        let of_changes = self
+            .view
+            .changes()
+            .filter_map(move |change| std::future::ready(view.docker_cluster(&change)));
         let view = self.view.clone();
         let of_events = self.engine.events().flat_map(move |event| {
             let keys = match cluster_of(&event.labels) {
-                Some(id) => view.cluster(&id.namespace, &id.name).and_then(|cluster| cluster.docker_cluster()).into_iter().collect(),
+                Some(id) => view
+                    .cluster(&id.namespace, &id.name)
+                    .and_then(|cluster| cluster.docker_cluster())
+                    .into_iter()
+                    .collect(),
                 None => view.all_docker_clusters(),
             };
             futures::stream::iter::<Vec<_>>(keys)
@@ -64,7 +76,10 @@ impl<E: Engine + Clone> Clusters<E> {
         let spec = &object.spec;
         let balancer = spec.load_balancer.clone().unwrap_or_default();
         let endpoint = spec.control_plane_endpoint.clone().unwrap_or_default();
-        let network = spec.network.as_ref().map_or(&self.settings.network, |network| &network.name);
+        let network = spec
+            .network
+            .as_ref()
+            .map_or(&self.settings.network, |network| &network.name);
         let port = u16::try_from(endpoint.port).ok().filter(|port| *port > 0);
         Request {
             cluster,
@@ -78,12 +93,17 @@ impl<E: Engine + Clone> Clusters<E> {
     fn image(&self, object: &DockerCluster) -> String {
         let balancer = object.spec.load_balancer.clone().unwrap_or_default();
         let default = &self.settings.load_balancer_image;
-        match (&object.spec.loadbalancer_image, balancer.image_repository, balancer.image_tag) {
+        match (
+            &object.spec.loadbalancer_image,
+            balancer.image_repository,
+            balancer.image_tag,
+        ) {
             (Some(image), _, _) => image.clone(),
             (None, None, None) => default.clone(),
             (None, repository, tag) => {
                 let (name, default_tag) = default.rsplit_once(':').unwrap_or((default, "latest"));
-                let name = repository.map_or_else(|| name.to_owned(), |repository| format!("{repository}/haproxy"));
+                let name =
+                    repository.map_or_else(|| name.to_owned(), |repository| format!("{repository}/haproxy"));
                 format!("{name}:{}", tag.as_deref().unwrap_or(default_tag))
             }
         }
@@ -100,15 +120,31 @@ impl<E: Engine + Clone> Clusters<E> {
         if !current.host.is_empty() && current.port != 0 {
             return Ok(());
         }
-        let host = if current.host.is_empty() { balancer.address.to_string() } else { current.host };
-        let port = if current.port == 0 { DEFAULT_ENDPOINT_PORT } else { current.port };
+        let host = if current.host.is_empty() {
+            balancer.address.to_string()
+        } else {
+            current.host
+        };
+        let port = if current.port == 0 {
+            DEFAULT_ENDPOINT_PORT
+        } else {
+            current.port
+        };
         let patch = json!({
             "metadata": {"uid": pass.uid()},
             "spec": {"controlPlaneEndpoint": Endpoint { host, port }},
         });
         let api: Api<DockerCluster> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
-        let written = api.patch(&pass.key().name, &PatchParams::apply(Self::NAME), &Patch::Merge(&patch)).await;
-        written.map(|_| ()).map_err(|e| ApiError::new(format!("set the endpoint of DockerCluster {}", pass.key()), e).into())
+        let written = api
+            .patch(
+                &pass.key().name,
+                &PatchParams::apply(Self::NAME),
+                &Patch::Merge(&patch),
+            )
+            .await;
+        written
+            .map(|_| ())
+            .map_err(|e| ApiError::new(format!("set the endpoint of DockerCluster {}", pass.key()), e).into())
     }
 }
 
@@ -124,8 +160,13 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         {
             return Gate::Ignore;
         }
-        let Some(owner) = contract::owner(object, "Cluster") else { return Gate::NotYet("it has no owner Cluster yet") };
-        match self.view.cluster(&object.namespace().unwrap_or_default(), &owner.name) {
+        let Some(owner) = contract::owner(object, "Cluster") else {
+            return Gate::NotYet("it has no owner Cluster yet");
+        };
+        match self
+            .view
+            .cluster(&object.namespace().unwrap_or_default(), &owner.name)
+        {
             None => Gate::NotYet("its owner Cluster was not seen yet"),
             Some(cluster) if cluster.pauses(object) => Gate::Paused,
             Some(_) => Gate::Manage,
@@ -134,33 +175,56 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
 
     async fn apply(&self, object: Arc<DockerCluster>, pass: &Pass<DockerCluster>) -> Result<Progress, Error> {
         self.engine.guard(pass.fence());
-        let Some(cluster) = Self::id(&object) else { return Ok(Progress::Settled) };
-        let balancer = self.load_balancers.ensure(&self.request(&object, cluster)).await.map_err(Error::from);
+        let Some(cluster) = Self::id(&object) else {
+            return Ok(Progress::Settled);
+        };
+        let balancer = self
+            .load_balancers
+            .ensure(&self.request(&object, cluster))
+            .await
+            .map_err(Error::from);
         if let Ok(balancer) = &balancer {
             // Before the status says that it is there: Cluster API reads it only then, and once.
             self.publish_endpoint(&object, balancer, pass).await?;
         }
-        pass.write_status(&status::observed(&object, balancer.as_ref(), pass.clock().now())).await?;
+        pass.write_status(&status::observed(&object, balancer.as_ref(), pass.clock().now()))
+            .await?;
         balancer.map(|_| Progress::Settled)
     }
 
-    async fn cleanup(&self, object: Arc<DockerCluster>, pass: &Pass<DockerCluster>) -> Result<Progress, Error> {
+    async fn cleanup(
+        &self,
+        object: Arc<DockerCluster>,
+        pass: &Pass<DockerCluster>,
+    ) -> Result<Progress, Error> {
         self.engine.guard(pass.fence());
         if !self.view.is_complete() {
             return Ok(Progress::waiting(super::machine::VIEW_WAIT));
         }
-        let Some(cluster) = Self::id(&object) else { return Ok(Progress::Settled) };
-        if self.view.cluster(&cluster.namespace, &cluster.name).is_some_and(|owner| owner.pauses(object.as_ref())) {
+        let Some(cluster) = Self::id(&object) else {
+            return Ok(Progress::Settled);
+        };
+        if self
+            .view
+            .cluster(&cluster.namespace, &cluster.name)
+            .is_some_and(|owner| owner.pauses(object.as_ref()))
+        {
             // It moves to another management cluster: what it stands for stays.
             return Ok(Progress::waiting(super::machine::MOVE_WAIT));
         }
-        pass.write_status(&status::deleting(&object, pass.clock().now())).await?;
+        pass.write_status(&status::deleting(&object, pass.clock().now()))
+            .await?;
         self.load_balancers.remove(&cluster).await?;
         Ok(Progress::Settled)
     }
 
-    async fn paused(&self, object: Arc<DockerCluster>, pass: &Pass<DockerCluster>) -> Result<Progress, Error> {
-        pass.write_status(&status::paused(&object, pass.clock().now())).await?;
+    async fn paused(
+        &self,
+        object: Arc<DockerCluster>,
+        pass: &Pass<DockerCluster>,
+    ) -> Result<Progress, Error> {
+        pass.write_status(&status::paused(&object, pass.clock().now()))
+            .await?;
         Ok(Progress::Settled)
     }
 }

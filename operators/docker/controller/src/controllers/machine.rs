@@ -83,7 +83,13 @@ impl<E: Engine + Clone> Machines<E> {
         clock: Clock,
     ) -> Self {
         let tasks = Tasks::new(clock, PROGRESS_INTERVAL);
-        Self { engine, view, load_balancers, settings, tasks }
+        Self {
+            engine,
+            view,
+            load_balancers,
+            settings,
+            tasks,
+        }
     }
 
     /// The bootstraps under way.
@@ -94,12 +100,16 @@ impl<E: Engine + Clone> Machines<E> {
     /// What wakes a DockerMachine beside its own changes: its Machine, its Cluster, and what happens to its container.
     pub fn wakes(&self) -> BoxStream<'static, ObjectKey> {
         let view = self.view.clone();
-        let of_changes =
-            self.view.changes().flat_map(move |change| futures::stream::iter(view.docker_machines(&change)));
+        let of_changes = self
+            .view
+            .changes()
+            .flat_map(move |change| futures::stream::iter(view.docker_machines(&change)));
         let view = self.view.clone();
         let of_events = self.engine.events().flat_map(move |event| {
             let keys = match (event.labels.get(NAMESPACE_LABEL), event.labels.get(MACHINE_LABEL)) {
-                (Some(namespace), Some(machine)) => vec![ObjectKey::new(namespace.as_str(), machine.as_str())],
+                (Some(namespace), Some(machine)) => {
+                    vec![ObjectKey::new(namespace.as_str(), machine.as_str())]
+                }
                 (Some(_), None) => Vec::new(),
                 (None, _) => view.all_docker_machines(),
             };
@@ -113,7 +123,12 @@ impl<E: Engine + Clone> Machines<E> {
         let namespace = object.namespace()?;
         let cluster = self.view.cluster(&namespace, &machine.spec.cluster_name)?;
         let id = ClusterId::new(namespace, cluster.name_any());
-        Some(Scope { machine, cluster, id, name: object.name_any() })
+        Some(Scope {
+            machine,
+            cluster,
+            id,
+            name: object.name_any(),
+        })
     }
 
     async fn container(&self, object: &DockerMachine) -> Result<Option<Container>, Error> {
@@ -132,14 +147,17 @@ impl<E: Engine + Clone> Machines<E> {
         picture: &mut Picture,
     ) -> Result<(), Error> {
         picture.container = self.container(object).await?;
-        let mut step = plan::next(&observe(object, scope, picture));
+        let mut step = plan::next(observe(object, scope, picture));
         if step == Step::Launch {
-            self.launch(object, scope, pass, picture.container.as_ref()).await?;
+            self.launch(object, scope, pass, picture.container.as_ref())
+                .await?;
             picture.container = self.container(object).await?;
-            step = plan::next(&observe(object, scope, picture));
+            step = plan::next(observe(object, scope, picture));
         }
         picture.step = Some(step);
-        let Some(container) = picture.container.clone().filter(|_| step == Step::Proceed) else { return Ok(()) };
+        let Some(container) = picture.container.clone().filter(|_| step == Step::Proceed) else {
+            return Ok(());
+        };
         if scope.machine.is_control_plane() {
             // First: kubeadm reaches its own API server through the load balancer.
             picture.balanced = self.load_balancers.sync(&scope.id, None).await?;
@@ -160,25 +178,37 @@ impl<E: Engine + Clone> Machines<E> {
         let wanted = node::Machine {
             cluster: &scope.id,
             name: &scope.name,
-            role: if machine.is_control_plane() { Role::ControlPlane } else { Role::Worker },
+            role: if machine.is_control_plane() {
+                Role::ControlPlane
+            } else {
+                Role::Worker
+            },
             version: machine.spec.version.as_deref(),
             failure_domain: machine.spec.failure_domain.as_deref(),
         };
         let plan = node::plan(&wanted, &object.spec, &network, None)?;
         let credentials = self.credentials(object, pass).await?;
         let policy = object.spec.image_pull_policy.unwrap_or_default();
-        self.engine.ensure_image(&plan.image, policy, credentials.as_ref()).await?;
+        self.engine
+            .ensure_image(&plan.image, policy, credentials.as_ref())
+            .await?;
         // What is about to be made cannot be unmade by a later pass of an object that is gone.
         if pass.live().await?.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
-        let launching = Launch { plan, host_ports: Vec::new(), files: Vec::new() };
+        let launching = Launch {
+            plan,
+            host_ports: Vec::new(),
+            files: Vec::new(),
+        };
         Ok(launch(&self.engine, launching, existing).await?)
     }
 
     /// The network of the cluster: read live, for it is needed once per machine.
     async fn network(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Result<String, Error> {
-        let Some(key) = scope.cluster.docker_cluster() else { return Ok(self.settings.network.clone()) };
+        let Some(key) = scope.cluster.docker_cluster() else {
+            return Ok(self.settings.network.clone());
+        };
         let api: Api<DockerCluster> = Api::namespaced(pass.client().clone(), &key.namespace);
         let found = api.get_opt(&key.name).await;
         let found = found.map_err(|e| ApiError::new(format!("read DockerCluster {key}"), e))?;
@@ -197,24 +227,41 @@ impl<E: Engine + Clone> Machines<E> {
         object: &DockerMachine,
         pass: &Pass<DockerMachine>,
     ) -> Result<Option<RegistryCredentials>, Error> {
-        let Some(reference) = &object.spec.image_pull_secret else { return Ok(None) };
-        let unusable = || Error::PullSecret { name: reference.name.clone() };
+        let Some(reference) = &object.spec.image_pull_secret else {
+            return Ok(None);
+        };
+        let unusable = || Error::PullSecret {
+            name: reference.name.clone(),
+        };
         let secret = self.secret(&reference.name, pass).await?.ok_or_else(unusable)?;
-        let config = secret.data.unwrap_or_default().remove(".dockerconfigjson").ok_or_else(unusable)?;
+        let config = secret
+            .data
+            .unwrap_or_default()
+            .remove(".dockerconfigjson")
+            .ok_or_else(unusable)?;
         let registry = node::image(&object.spec, None).unwrap_or_default();
-        bootstrap::registry::credentials(&config.0, &registry).ok_or_else(unusable).map(Some)
+        bootstrap::registry::credentials(&config.0, &registry)
+            .ok_or_else(unusable)
+            .map(Some)
     }
 
     async fn data(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Result<Data, Error> {
-        let Some(name) = scope.machine.data_secret() else { return Ok(Data::default()) };
+        let Some(name) = scope.machine.data_secret() else {
+            return Ok(Data::default());
+        };
         let Some(secret) = self.secret(name, pass).await? else {
-            return Err(Error::DataMissing { secret: name.to_owned() });
+            return Err(Error::DataMissing {
+                secret: name.to_owned(),
+            });
         };
         let text = |key: &str| {
             let bytes = secret.data.as_ref()?.get(key)?;
             Some(String::from_utf8_lossy(&bytes.0).into_owned())
         };
-        Ok(Data { value: text("value").unwrap_or_default(), format: text("format").unwrap_or_default() })
+        Ok(Data {
+            value: text("value").unwrap_or_default(),
+            format: text("format").unwrap_or_default(),
+        })
     }
 
     /// Where the bootstrap is; starts or resumes its task where that is not known.
@@ -235,7 +282,11 @@ impl<E: Engine + Clone> Machines<E> {
         if let Some(known) = status::known_bootstrap(object) {
             return Ok(known);
         }
-        let limit = object.spec.bootstrap_timeout.as_deref().and_then(bootstrap::limit::parse);
+        let limit = object
+            .spec
+            .bootstrap_timeout
+            .as_deref()
+            .and_then(bootstrap::limit::parse);
         let job = Job {
             container: container.name.clone(),
             hostname: identity::hostname(&scope.name),
@@ -244,9 +295,15 @@ impl<E: Engine + Clone> Machines<E> {
             images: object.spec.pre_load_images.clone(),
             data: self.data(scope, pass).await?,
         };
-        let id = TaskId { uid, key: pass.key().clone(), spec_hash: fnv1a(container.id.as_bytes()) };
+        let id = TaskId {
+            uid,
+            key: pass.key().clone(),
+            spec_hash: fnv1a(container.id.as_bytes()),
+        };
         let engine = self.engine.clone();
-        let _ = self.tasks.start(&id, |context| bootstrap::run(engine, job, context));
+        let _ = self
+            .tasks
+            .start(&id, |context| bootstrap::run(engine, job, context));
         Ok(Bootstrap::Running { step: String::new() })
     }
 
@@ -260,7 +317,15 @@ impl<E: Engine + Clone> Machines<E> {
                 };
                 match outcome {
                     Outcome::Completed { ignored } => Ok(Bootstrap::Completed { ignored }),
-                    Outcome::Ended { reason, message, output } => Ok(Bootstrap::Ended { reason, message, output }),
+                    Outcome::Ended {
+                        reason,
+                        message,
+                        output,
+                    } => Ok(Bootstrap::Ended {
+                        reason,
+                        message,
+                        output,
+                    }),
                     Outcome::Retry(error) => {
                         self.tasks.clear(uid);
                         Err(error.into())
@@ -289,21 +354,46 @@ impl<E: Engine + Clone> Machines<E> {
             "spec": {"providerID": identity::provider_id(&container.name)},
         });
         let api: Api<DockerMachine> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
-        let written = api.patch(&pass.key().name, &PatchParams::apply(Self::NAME), &Patch::Merge(&patch)).await;
-        written.map(|_| ()).map_err(|e| ApiError::new(format!("set the id of DockerMachine {}", pass.key()), e).into())
+        let written = api
+            .patch(
+                &pass.key().name,
+                &PatchParams::apply(Self::NAME),
+                &Patch::Merge(&patch),
+            )
+            .await;
+        written
+            .map(|_| ())
+            .map_err(|e| ApiError::new(format!("set the id of DockerMachine {}", pass.key()), e).into())
     }
 
     /// Tells a failed bootstrap once, with the end of its output.
     async fn tell(&self, object: &DockerMachine, picture: &Picture, pass: &Pass<DockerMachine>) {
-        let Some(Bootstrap::Ended { reason, message, output }) = Some(&picture.bootstrap) else { return };
+        let Some(Bootstrap::Ended {
+            reason,
+            message,
+            output,
+        }) = Some(&picture.bootstrap)
+        else {
+            return;
+        };
         let before = object.status.as_ref().and_then(|status| {
             conditions::find(&status.conditions, ConditionType::BootstrapCompleted.as_str())
         });
         if before.is_some_and(|condition| condition.reason == reason.as_str()) {
             return;
         }
-        let note = if output.is_empty() { message.clone() } else { format!("{message}; its last words:\n{output}") };
-        pass.event(Notice { kind: EventKind::Warning, reason: "BootstrapFailed", action: "Bootstrap", note }).await;
+        let note = if output.is_empty() {
+            message.clone()
+        } else {
+            format!("{message}; its last words:\n{output}")
+        };
+        pass.event(Notice {
+            kind: EventKind::Warning,
+            reason: "BootstrapFailed",
+            action: "Bootstrap",
+            note,
+        })
+        .await;
     }
 }
 
@@ -340,15 +430,27 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
 
     async fn apply(&self, object: Arc<DockerMachine>, pass: &Pass<DockerMachine>) -> Result<Progress, Error> {
         self.engine.guard(pass.fence());
-        let Some(scope) = self.scope(&object) else { return Ok(Progress::Settled) };
+        let Some(scope) = self.scope(&object) else {
+            return Ok(Progress::Settled);
+        };
         let mut picture = Picture::new(scope.machine.spec.failure_domain.clone());
         let result = self.advance(&object, &scope, pass, &mut picture).await;
         self.tell(&object, &picture, pass).await;
-        pass.write_status(&status::observed(&object, &picture, result.as_ref().err(), pass.clock().now())).await?;
+        pass.write_status(&status::observed(
+            &object,
+            &picture,
+            result.as_ref().err(),
+            pass.clock().now(),
+        ))
+        .await?;
         result.map(|()| Progress::Settled)
     }
 
-    async fn cleanup(&self, object: Arc<DockerMachine>, pass: &Pass<DockerMachine>) -> Result<Progress, Error> {
+    async fn cleanup(
+        &self,
+        object: Arc<DockerMachine>,
+        pass: &Pass<DockerMachine>,
+    ) -> Result<Progress, Error> {
         self.engine.guard(pass.fence());
         if !self.view.is_complete() {
             return Ok(Progress::waiting(VIEW_WAIT));
@@ -360,7 +462,8 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
             // It moves to another management cluster: the container stays.
             return Ok(Progress::waiting(MOVE_WAIT));
         }
-        pass.write_status(&status::deleting(&object, pass.clock().now())).await?;
+        pass.write_status(&status::deleting(&object, pass.clock().now()))
+            .await?;
         if self.tasks.stop(&pass.uid()) {
             // Its end wakes the object.
             return Ok(Progress::waiting(MOVE_WAIT));
@@ -373,20 +476,29 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
                 && container.state == ContainerState::Running
                 && let Some(cluster) = crate::load_balancer::cluster_of(&container.labels)
             {
-                self.load_balancers.sync(&cluster, Some(&object.name_any())).await?;
+                self.load_balancers
+                    .sync(&cluster, Some(&object.name_any()))
+                    .await?;
             }
             self.engine.remove(&container.id).await?;
         }
         Ok(Progress::Settled)
     }
 
-    async fn paused(&self, object: Arc<DockerMachine>, pass: &Pass<DockerMachine>) -> Result<Progress, Error> {
-        pass.write_status(&status::paused(&object, pass.clock().now())).await?;
+    async fn paused(
+        &self,
+        object: Arc<DockerMachine>,
+        pass: &Pass<DockerMachine>,
+    ) -> Result<Progress, Error> {
+        pass.write_status(&status::paused(&object, pass.clock().now()))
+            .await?;
         Ok(Progress::Settled)
     }
 }
 
 /// A reason that a bootstrap is over for good.
 fn is_final(reason: &str) -> Option<Reason> {
-    [Reason::Failed, Reason::Interrupted].into_iter().find(|known| known.as_str() == reason)
+    [Reason::Failed, Reason::Interrupted]
+        .into_iter()
+        .find(|known| known.as_str() == reason)
 }

@@ -77,7 +77,8 @@ impl<E: Engine> Reconciler for Templates<E> {
         pass: &Pass<DockerMachineTemplate>,
     ) -> Result<Progress, Error> {
         let host = self.engine.host().await?;
-        pass.write_status(&status(&object.spec.template.spec, &host)).await?;
+        pass.write_status(&status(&object.spec.template.spec, &host))
+            .await?;
         Ok(Progress::Settled)
     }
 }
@@ -94,7 +95,10 @@ fn status(spec: &DockerMachineSpec, host: &Host) -> DockerMachineTemplateStatus 
         architecture: Some(host.architecture.clone()).filter(|architecture| !architecture.is_empty()),
         operating_system: Some("linux".into()),
     };
-    DockerMachineTemplateStatus { capacity, node_info: Some(node_info) }
+    DockerMachineTemplateStatus {
+        capacity,
+        node_info: Some(node_info),
+    }
 }
 
 #[cfg(test)]
@@ -106,10 +110,20 @@ mod tests {
     #[test]
     fn a_limit_counts_and_the_host_fills_what_is_open() {
         let spec = DockerMachineSpec {
-            resources: Some(NodeResources { cpus: Some(Quantity("1500m".into())), ..NodeResources::default() }),
+            resources: Some(NodeResources {
+                cpus: Some(Quantity("1500m".into())),
+                ..NodeResources::default()
+            }),
             ..DockerMachineSpec::default()
         };
-        let status = status(&spec, &Host { cpus: 8, memory: 16, architecture: "arm64".into() });
+        let status = status(
+            &spec,
+            &Host {
+                cpus: 8,
+                memory: 16,
+                architecture: "arm64".into(),
+            },
+        );
         assert_eq!(status.capacity["cpu"].0, "1500m");
         assert_eq!(status.capacity["memory"].0, "16");
         assert_eq!(status.node_info.unwrap().architecture.as_deref(), Some("arm64"));

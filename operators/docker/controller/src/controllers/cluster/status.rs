@@ -18,21 +18,36 @@ pub(super) fn observed(
     let available = match balancer {
         Ok(balancer) => {
             // Never taken back: what was there once is healed, and its health is in the conditions.
-            status.initialization = Some(Initialization { provisioned: Some(true) });
+            status.initialization = Some(Initialization {
+                provisioned: Some(true),
+            });
             status.ready = Some(true);
             status.host_port = balancer.host_port.map(i32::from);
             let note = custom_template_note(object);
-            controllers::condition(ConditionType::LoadBalancerAvailable, true, Reason::Available, note)
+            controllers::condition(
+                ConditionType::LoadBalancerAvailable,
+                true,
+                Reason::Available,
+                note,
+            )
         }
         Err(error) => {
-            let reason = Reason::ALL.iter().find(|reason| reason.as_str() == error.reason());
+            let reason = Reason::ALL
+                .iter()
+                .find(|reason| reason.as_str() == error.reason());
             let reason = reason.copied().unwrap_or(Reason::NotAvailable);
             let message = reconcile::error::chain(error);
             controllers::condition(ConditionType::LoadBalancerAvailable, false, reason, message)
         }
     };
     let generation = object.metadata.generation;
-    controllers::report(&mut status.conditions, &[available], [controllers::paused(false)], generation, now);
+    controllers::report(
+        &mut status.conditions,
+        &[available],
+        [controllers::paused(false)],
+        generation,
+        now,
+    );
     status
 }
 
@@ -40,8 +55,19 @@ pub(super) fn observed(
 pub(super) fn deleting(object: &DockerCluster, now: Timestamp) -> DockerClusterStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let message = "the load balancer is being removed";
-    let part = controllers::condition(ConditionType::LoadBalancerAvailable, false, Reason::Deleting, message);
-    controllers::report(&mut status.conditions, &[part], [], object.metadata.generation, now);
+    let part = controllers::condition(
+        ConditionType::LoadBalancerAvailable,
+        false,
+        Reason::Deleting,
+        message,
+    );
+    controllers::report(
+        &mut status.conditions,
+        &[part],
+        [],
+        object.metadata.generation,
+        now,
+    );
     status
 }
 
@@ -80,12 +106,21 @@ mod tests {
     use crate::load_balancer;
 
     fn object(domains: &[&str]) -> DockerCluster {
-        let domain = |name: &&str| FailureDomain { name: (*name).to_owned(), ..FailureDomain::default() };
-        let spec = DockerClusterSpec { failure_domains: domains.iter().map(domain).collect(), ..Default::default() };
+        let domain = |name: &&str| FailureDomain {
+            name: (*name).to_owned(),
+            ..FailureDomain::default()
+        };
+        let spec = DockerClusterSpec {
+            failure_domains: domains.iter().map(domain).collect(),
+            ..Default::default()
+        };
         DockerCluster::new("c", spec)
     }
 
-    const BALANCER: LoadBalancer = LoadBalancer { address: Ipv4Addr::new(172, 30, 128, 1), host_port: Some(30_001) };
+    const BALANCER: LoadBalancer = LoadBalancer {
+        address: Ipv4Addr::new(172, 30, 128, 1),
+        host_port: Some(30_001),
+    };
 
     #[test]
     fn failure_domains_are_sorted_whatever_the_order_of_the_spec() {
@@ -102,10 +137,18 @@ mod tests {
         object.status = Some(status);
         let error = Error::from(load_balancer::Error::NoAddress("c_lb.ns".into()));
         let status = observed(&object, Err(&error), Timestamp::UNIX_EPOCH);
-        assert_eq!(status.initialization, Some(Initialization { provisioned: Some(true) }));
+        assert_eq!(
+            status.initialization,
+            Some(Initialization {
+                provisioned: Some(true)
+            })
+        );
         assert_eq!(status.host_port, Some(30_001));
         let ready = conditions::find(&status.conditions, READY).unwrap();
-        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NotAvailable"));
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("False", "NotAvailable")
+        );
     }
 
     #[test]

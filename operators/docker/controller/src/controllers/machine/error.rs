@@ -23,13 +23,17 @@ pub enum Error {
     #[error(transparent)]
     LoadBalancer(#[from] load_balancer::Error),
     /// The Secret with the bootstrap data is not there.
-    #[error("Secret {secret}, which the Machine names for its bootstrap data, does not exist; the bootstrap provider must write it again")]
+    #[error(
+        "Secret {secret}, which the Machine names for its bootstrap data, does not exist; the bootstrap provider must write it again"
+    )]
     DataMissing {
         /// Name of the Secret.
         secret: String,
     },
     /// The Secret with the registry's credentials cannot be used.
-    #[error("Secret {name} of spec.imagePullSecret does not exist, is not of type kubernetes.io/dockerconfigjson, or has nothing for the image's registry")]
+    #[error(
+        "Secret {name} of spec.imagePullSecret does not exist, is not of type kubernetes.io/dockerconfigjson, or has nothing for the image's registry"
+    )]
     PullSecret {
         /// Name of the Secret.
         name: String,

@@ -5,6 +5,10 @@ use docker_api::Reason;
 use crate::engine::ContainerState;
 
 /// What was observed.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact of the contract, and they are independent"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Observed {
     /// What all machines of the cluster share is there.
@@ -39,15 +43,14 @@ pub(super) enum Step {
 }
 
 /// Decides. The order is that of Cluster API's contract; a container that exists is never waited for.
-pub(super) fn next(observed: &Observed) -> Step {
+pub(super) fn next(observed: Observed) -> Step {
     match observed.container {
         Some(ContainerState::Running) => return Step::Proceed,
         Some(ContainerState::Restarting) => return Step::Restarting,
         Some(ContainerState::Stopped) => return Step::Stopped,
-        // It holds nothing yet: made anew below, under the same conditions as the first time.
-        Some(ContainerState::Created) => {}
         None if observed.is_provisioned => return Step::Lost,
-        None => {}
+        // One that was made and never started holds nothing yet: made anew, under the same conditions as the first time.
+        Some(ContainerState::Created) | None => {}
     }
     if !observed.infrastructure_ready {
         return Step::Wait(Reason::WaitingForClusterInfrastructureReady);
@@ -66,8 +69,12 @@ pub(super) fn next(observed: &Observed) -> Step {
 /// What a person is told while nothing can be done yet.
 pub(super) fn waiting_message(reason: Reason) -> &'static str {
     match reason {
-        Reason::WaitingForClusterInfrastructureReady => "the load balancer and the network of the cluster come first",
-        Reason::WaitingForControlPlaneInitialized => "the first control plane machine must be up before workers can join",
+        Reason::WaitingForClusterInfrastructureReady => {
+            "the load balancer and the network of the cluster come first"
+        }
+        Reason::WaitingForControlPlaneInitialized => {
+            "the first control plane machine must be up before workers can join"
+        }
         _ => "the bootstrap provider has not delivered its data yet",
     }
 }
@@ -99,7 +106,7 @@ mod tests {
     #[case::stopped(Observed { container: Some(ContainerState::Stopped), is_provisioned: true, ..READY }, Step::Stopped)]
     #[case::lost(Observed { is_provisioned: true, ..READY }, Step::Lost)]
     fn each_situation_has_one_next_step(#[case] observed: Observed, #[case] step: Step) {
-        assert_eq!(next(&observed), step);
+        assert_eq!(next(observed), step);
     }
 
     #[test]
@@ -114,7 +121,7 @@ mod tests {
                 is_provisioned: true,
                 container: None,
             };
-            assert_eq!(next(&observed), Step::Lost);
+            assert_eq!(next(observed), Step::Lost);
         }
     }
 }

@@ -56,7 +56,10 @@ pub(super) enum Bootstrap {
 
 impl Picture {
     pub(super) fn new(failure_domain: Option<String>) -> Self {
-        Self { failure_domain, ..Self::default() }
+        Self {
+            failure_domain,
+            ..Self::default()
+        }
     }
 }
 
@@ -65,11 +68,20 @@ pub(super) fn known_bootstrap(object: &DockerMachine) -> Option<Bootstrap> {
     let conditions = &object.status.as_ref()?.conditions;
     let known = conditions::find(conditions, ConditionType::BootstrapCompleted.as_str())?;
     if known.status == "True" {
-        let ignored = known.message.strip_prefix(IGNORED).map(|list| list.split(", ").map(str::to_owned).collect());
-        return Some(Bootstrap::Completed { ignored: ignored.unwrap_or_default() });
+        let ignored = known
+            .message
+            .strip_prefix(IGNORED)
+            .map(|list| list.split(", ").map(str::to_owned).collect());
+        return Some(Bootstrap::Completed {
+            ignored: ignored.unwrap_or_default(),
+        });
     }
     let reason = is_final(&known.reason)?;
-    Some(Bootstrap::Ended { reason, message: known.message.clone(), output: String::new() })
+    Some(Bootstrap::Ended {
+        reason,
+        message: known.message.clone(),
+        output: String::new(),
+    })
 }
 
 const IGNORED: &str = "modules of the cloud-config that are not supported were ignored: ";
@@ -86,28 +98,54 @@ pub(super) fn observed(
     if runs {
         status.addresses = addresses(object, picture);
         status.failure_domain.clone_from(&picture.failure_domain);
-        status.load_balancer_configured = picture.balanced.then_some(true).or(status.load_balancer_configured);
+        status.load_balancer_configured = picture
+            .balanced
+            .then_some(true)
+            .or(status.load_balancer_configured);
         if error.is_none() {
             // Cluster API reads id and addresses once this is true, and not before; it never goes back.
-            status.initialization = Some(Initialization { provisioned: Some(true) });
+            status.initialization = Some(Initialization {
+                provisioned: Some(true),
+            });
             status.ready = Some(true);
         }
     }
-    let parts = [container(object, picture, error), bootstrap(object, picture, error)];
-    let older = DesiredCondition { type_: ConditionType::BootstrapExecSucceeded.as_str(), ..parts[1].clone() };
+    let parts = [
+        container(object, picture, error),
+        bootstrap(object, picture, error),
+    ];
+    let older = DesiredCondition {
+        type_: ConditionType::BootstrapExecSucceeded.as_str(),
+        ..parts[1].clone()
+    };
     let others = [older, controllers::paused(false)];
-    controllers::report(&mut status.conditions, &parts, others, object.metadata.generation, now);
+    controllers::report(
+        &mut status.conditions,
+        &parts,
+        others,
+        object.metadata.generation,
+        now,
+    );
     status
 }
 
 fn addresses(object: &DockerMachine, picture: &Picture) -> Vec<MachineAddress> {
     let hostname = identity::hostname(&object.name_any());
-    let mut addresses = vec![MachineAddress { kind: AddressType::Hostname, address: hostname }];
+    let mut addresses = vec![MachineAddress {
+        kind: AddressType::Hostname,
+        address: hostname,
+    }];
     // By the name of the network: a map without order would make the list differ from pass to pass.
-    let found = picture.container.iter().flat_map(|container| container.addresses.values());
+    let found = picture
+        .container
+        .iter()
+        .flat_map(|container| container.addresses.values());
     for address in found {
         for kind in [AddressType::InternalIp, AddressType::ExternalIp] {
-            addresses.push(MachineAddress { kind, address: address.to_string() });
+            addresses.push(MachineAddress {
+                kind,
+                address: address.to_string(),
+            });
         }
     }
     addresses
@@ -124,18 +162,30 @@ fn container(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
         (Some(Step::Wait(reason)), None) => say(false, reason, waiting_message(reason).into()),
         (Some(Step::Stopped), None) => {
             let advice = "start it, or replace the machine";
-            say(false, Reason::NotProvisioned, format!("container {name} is not running; {advice}"))
+            say(
+                false,
+                Reason::NotProvisioned,
+                format!("container {name} is not running; {advice}"),
+            )
         }
         (Some(Step::Lost), None) => {
             let advice = "its data went with it; replace the machine";
-            say(false, Reason::NotProvisioned, format!("container {name} does not exist any more; {advice}"))
+            say(
+                false,
+                Reason::NotProvisioned,
+                format!("container {name} does not exist any more; {advice}"),
+            )
         }
-        (Some(Step::Restarting), None) => {
-            say(false, Reason::NotProvisioned, format!("container {name} is being restarted by the daemon"))
-        }
-        (Some(Step::Launch) | None, None) => {
-            say(false, Reason::NotProvisioned, format!("container {name} is being made"))
-        }
+        (Some(Step::Restarting), None) => say(
+            false,
+            Reason::NotProvisioned,
+            format!("container {name} is being restarted by the daemon"),
+        ),
+        (Some(Step::Launch) | None, None) => say(
+            false,
+            Reason::NotProvisioned,
+            format!("container {name} is being made"),
+        ),
     }
 }
 
@@ -143,7 +193,13 @@ fn bootstrap(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
     let say = |holds: bool, reason, message: String| {
         controllers::condition(ConditionType::BootstrapCompleted, holds, reason, message)
     };
-    let waiting = || say(false, Reason::WaitingForContainer, "the container must run first".into());
+    let waiting = || {
+        say(
+            false,
+            Reason::WaitingForContainer,
+            "the container must run first".into(),
+        )
+    };
     // What was told before is true still when this pass did not get to look.
     let known = known_bootstrap(object);
     let current = match (&picture.bootstrap, &known) {
@@ -151,12 +207,18 @@ fn bootstrap(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
         (current, _) => current,
     };
     match (current, error) {
-        (Bootstrap::Completed { ignored }, _) if ignored.is_empty() => say(true, Reason::Completed, String::new()),
-        (Bootstrap::Completed { ignored }, _) => {
-            say(true, Reason::Completed, format!("{IGNORED}{}", ignored.join(", ")))
+        (Bootstrap::Completed { ignored }, _) if ignored.is_empty() => {
+            say(true, Reason::Completed, String::new())
         }
+        (Bootstrap::Completed { ignored }, _) => say(
+            true,
+            Reason::Completed,
+            format!("{IGNORED}{}", ignored.join(", ")),
+        ),
         (Bootstrap::Ended { reason, message, .. }, _) => say(false, *reason, message.clone()),
-        (Bootstrap::NotBegun | Bootstrap::Running { .. }, Some(error)) if picture.step == Some(Step::Proceed) => {
+        (Bootstrap::NotBegun | Bootstrap::Running { .. }, Some(error))
+            if picture.step == Some(Step::Proceed) =>
+        {
             say(false, error.condition_reason(), reconcile::error::chain(error))
         }
         (Bootstrap::NotBegun, _) => waiting(),
@@ -171,8 +233,19 @@ fn bootstrap(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
 pub(super) fn deleting(object: &DockerMachine, now: Timestamp) -> DockerMachineStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let message = "the container is being removed";
-    let part = controllers::condition(ConditionType::ContainerProvisioned, false, Reason::Deleting, message);
-    controllers::report(&mut status.conditions, &[part], [], object.metadata.generation, now);
+    let part = controllers::condition(
+        ConditionType::ContainerProvisioned,
+        false,
+        Reason::Deleting,
+        message,
+    );
+    controllers::report(
+        &mut status.conditions,
+        &[part],
+        [],
+        object.metadata.generation,
+        now,
+    );
     status
 }
 

@@ -14,8 +14,11 @@ fn object() -> DockerMachine {
 
 fn running(bootstrap: Bootstrap) -> Picture {
     let address = ("kind".to_owned(), Ipv4Addr::new(172, 30, 128, 1));
-    let container =
-        Container { state: ContainerState::Running, addresses: [address].into(), ..Container::default() };
+    let container = Container {
+        state: ContainerState::Running,
+        addresses: [address].into(),
+        ..Container::default()
+    };
     Picture {
         step: Some(Step::Proceed),
         container: Some(container),
@@ -36,19 +39,41 @@ fn pair(status: &str, reason: &str) -> (String, String) {
 
 #[test]
 fn provisioned_does_not_wait_for_the_bootstrap_and_ready_does() {
-    let status =
-        observed(&object(), &running(Bootstrap::Running { step: "3 of 5: x".into() }), None, Timestamp::UNIX_EPOCH);
-    assert_eq!(status.initialization, Some(Initialization { provisioned: Some(true) }));
+    let status = observed(
+        &object(),
+        &running(Bootstrap::Running {
+            step: "3 of 5: x".into(),
+        }),
+        None,
+        Timestamp::UNIX_EPOCH,
+    );
+    assert_eq!(
+        status.initialization,
+        Some(Initialization {
+            provisioned: Some(true)
+        })
+    );
     assert_eq!(told(&status, "ContainerProvisioned"), pair("True", "Provisioned"));
     assert_eq!(told(&status, READY), pair("False", "Bootstrapping"));
     assert_eq!(status.failure_domain.as_deref(), Some("fd"));
     let kinds: Vec<_> = status.addresses.iter().map(|address| address.kind).collect();
-    assert_eq!(kinds, [AddressType::Hostname, AddressType::InternalIp, AddressType::ExternalIp]);
+    assert_eq!(
+        kinds,
+        [
+            AddressType::Hostname,
+            AddressType::InternalIp,
+            AddressType::ExternalIp
+        ]
+    );
 }
 
 #[test]
 fn both_names_of_the_bootstrap_say_the_same() {
-    let bootstrap = Bootstrap::Ended { reason: Reason::Failed, message: "why".into(), output: "secret".into() };
+    let bootstrap = Bootstrap::Ended {
+        reason: Reason::Failed,
+        message: "why".into(),
+        output: "secret".into(),
+    };
     let status = observed(&object(), &running(bootstrap), None, Timestamp::UNIX_EPOCH);
     assert_eq!(told(&status, "BootstrapCompleted"), pair("False", "Failed"));
     assert_eq!(told(&status, "BootstrapExecSucceeded"), pair("False", "Failed"));
@@ -58,19 +83,35 @@ fn both_names_of_the_bootstrap_say_the_same() {
 #[test]
 fn how_a_bootstrap_ended_is_remembered_by_the_status_alone() {
     for bootstrap in [
-        Bootstrap::Completed { ignored: vec!["ntp".into(), "mounts".into()] },
+        Bootstrap::Completed {
+            ignored: vec!["ntp".into(), "mounts".into()],
+        },
         Bootstrap::Completed { ignored: Vec::new() },
-        Bootstrap::Ended { reason: Reason::Interrupted, message: "why".into(), output: String::new() },
+        Bootstrap::Ended {
+            reason: Reason::Interrupted,
+            message: "why".into(),
+            output: String::new(),
+        },
     ] {
         let mut object = object();
         let status = observed(&object, &running(bootstrap), None, Timestamp::UNIX_EPOCH);
         object.status = Some(status.clone());
         let remembered = known_bootstrap(&object).unwrap();
-        assert_eq!(observed(&object, &running(remembered), None, Timestamp::MAX), status);
+        assert_eq!(
+            observed(&object, &running(remembered), None, Timestamp::MAX),
+            status
+        );
         // A pass that could not look at the container does not forget it either.
-        let error = Error::from(EngineError { kind: Failure::Unavailable, action: "x".into(), message: "y".into() });
+        let error = Error::from(EngineError {
+            kind: Failure::Unavailable,
+            action: "x".into(),
+            message: "y".into(),
+        });
         let blind = observed(&object, &Picture::default(), Some(&error), Timestamp::UNIX_EPOCH);
-        assert_eq!(told(&blind, "BootstrapCompleted"), told(&status, "BootstrapCompleted"));
+        assert_eq!(
+            told(&blind, "BootstrapCompleted"),
+            told(&status, "BootstrapCompleted")
+        );
         assert_eq!(told(&blind, READY), pair("False", "DockerUnavailable"));
         assert_eq!(blind.addresses, status.addresses);
     }
@@ -79,18 +120,32 @@ fn how_a_bootstrap_ended_is_remembered_by_the_status_alone() {
 #[test]
 fn bad_bootstrap_data_is_tried_again_once_it_changes() {
     let mut object = object();
-    let bootstrap =
-        Bootstrap::Ended { reason: Reason::BootstrapDataInvalid, message: "why".into(), output: String::new() };
-    object.status = Some(observed(&object, &running(bootstrap), None, Timestamp::UNIX_EPOCH));
+    let bootstrap = Bootstrap::Ended {
+        reason: Reason::BootstrapDataInvalid,
+        message: "why".into(),
+        output: String::new(),
+    };
+    object.status = Some(observed(
+        &object,
+        &running(bootstrap),
+        None,
+        Timestamp::UNIX_EPOCH,
+    ));
     assert!(known_bootstrap(&object).is_none());
 }
 
 #[test]
 fn a_container_that_is_gone_is_told_from_one_that_is_stopped() {
-    let picture = |step| Picture { step: Some(step), ..Picture::default() };
+    let picture = |step| Picture {
+        step: Some(step),
+        ..Picture::default()
+    };
     let message = |step| {
         let status = observed(&object(), &picture(step), None, Timestamp::UNIX_EPOCH);
-        conditions::find(&status.conditions, READY).unwrap().message.clone()
+        conditions::find(&status.conditions, READY)
+            .unwrap()
+            .message
+            .clone()
     };
     assert!(message(Step::Lost).contains("m.ns does not exist any more"));
     assert!(message(Step::Stopped).contains("m.ns is not running"));
