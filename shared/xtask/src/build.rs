@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader},
     path::PathBuf,
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -82,26 +82,34 @@ impl Artifacts {
     }
 }
 
-/// A test of this package, of a few dependencies.
-const SMALL_TEST: &str = "dependencies";
+/// What is built beside the programs that were asked for, so that dependencies get the very features that they have
+/// when everything is built: the framework for its tests' sake, and a small test, because with one in the selection
+/// cargo adds the features that tests need.
+const ALONGSIDE: [&str; 4] = [
+    "--package=testkit",
+    "--package=reconcile",
+    "--package=xtask",
+    "--test=dependencies",
+];
 
 /// Builds every test and every program, once. Cargo shows its progress on standard error.
 pub(crate) fn everything() -> Result<Artifacts> {
-    build(&["--bins", "--tests"])
-}
-
-/// Builds the programs and one small test. With a test in the selection cargo compiles dependencies with the features
-/// that tests need, so that what is compiled here serves them too.
-pub(crate) fn programs() -> Result<Artifacts> {
-    build(&["--bins", "--test", SMALL_TEST])
-}
-
-fn build(targets: &[&str]) -> Result<Artifacts> {
     let mut command = workspace::cargo("build");
-    command
-        .args(workspace::SELECTION)
-        .args(targets)
-        .arg("--message-format=json-render-diagnostics");
+    command.args(workspace::SELECTION).args(["--bins", "--tests"]);
+    build(&mut command)
+}
+
+/// Builds the test bed's program and those of `package`, and nothing that only other operators need. What is compiled
+/// here serves the tests too.
+pub(crate) fn programs(package: Option<&str>) -> Result<Artifacts> {
+    let mut command = workspace::cargo("build");
+    command.args(["--all-features", "--bins"]).args(ALONGSIDE);
+    command.args(package.map(|package| format!("--package={package}")));
+    build(&mut command)
+}
+
+fn build(command: &mut Command) -> Result<Artifacts> {
+    command.arg("--message-format=json-render-diagnostics");
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
@@ -116,7 +124,7 @@ fn build(targets: &[&str]) -> Result<Artifacts> {
     }
     let status = child.wait().context("cannot wait for cargo")?;
     if !status.success() {
-        bail!("`{}` failed ({status})", workspace::shown(&command));
+        bail!("`{}` failed ({status})", workspace::shown(command));
     }
     artifacts.tests.sort();
     Ok(artifacts)
@@ -154,7 +162,52 @@ struct Profile {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::up::OPERATORS;
+
+    /// Every package with its features, as this selection compiles it.
+    fn compiled(selection: &[String]) -> BTreeSet<String> {
+        let mut command = workspace::cargo("tree");
+        command.args([
+            "--all-features",
+            "--no-dedupe",
+            "--prefix=none",
+            "--format={p} {f}",
+        ]);
+        let output = command
+            .arg("--edges=normal,build,dev")
+            .args(selection)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(|line| line.trim_end_matches("(*)").trim().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn nothing_is_compiled_for_up_that_tests_do_not_use() {
+        let everything = compiled(&["--workspace".to_owned()]);
+        for (_, package) in OPERATORS {
+            let mut selection: Vec<_> = ALONGSIDE[..3]
+                .iter()
+                .map(|&argument| argument.to_owned())
+                .collect();
+            selection.push(format!("--package={package}"));
+            let twice: Vec<_> = compiled(&selection).difference(&everything).cloned().collect();
+            assert!(
+                twice.is_empty(),
+                "compiled twice because of other features for {package}: {twice:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_package_is_named_with_and_without_its_folder() {

@@ -6,6 +6,10 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::{build, prerequisites, workspace};
 
+/// The operators that can be shown, with the package of each one's program. What each does there stands in the test
+/// bed.
+pub(crate) const OPERATORS: [(&str, &str); 1] = [("dynamodb", "dynamodb-controller")];
+
 /// Arguments of `cargo xtask up`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -23,9 +27,20 @@ pub(crate) struct Args {
 /// Builds, then becomes `testkit up`.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
+    let (_, package) = OPERATORS
+        .iter()
+        .find(|(name, _)| *name == args.operator)
+        .with_context(|| {
+            let names: Vec<_> = OPERATORS.iter().map(|(name, _)| *name).collect();
+            format!(
+                "there is no operator {} to show; there are: {}",
+                args.operator,
+                names.join(", ")
+            )
+        })?;
     prerequisites::ensure(&prerequisites::COMPILER)?;
     eprintln!("building the operator and the test bed …");
-    let artifacts = build::programs()?;
+    let artifacts = build::programs(Some(package))?;
     let testkit = artifacts.program("testkit")?;
     let mut command = Command::new(testkit);
     command.arg("up").arg(&args.operator);
