@@ -1,30 +1,49 @@
-//! A real API server, a real DynamoDB implementation, and the operator between them.
+//! A real API server, a real DynamoDB implementation behind a fault proxy, and the operator between them.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use dynamodb_api::{DdbctlDpJob, DdbctlDpJobSpec, DdbctlDpJobStatus};
-use dynamodb_controller::{manager, policy::Policy};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use dynamodb_controller::policy::Policy;
+use k8s_openapi::{
+    api::events::v1::Event, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, CustomResourceExt as _, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use reconcile::{
-    clock::Clock,
-    conditions,
-    manager::{ManagerError, Options},
-};
+use reconcile::{clock::Clock, conditions, manager::Options};
+use serde_json::{Value, json};
 use testkit::{
     control_plane::{ControlPlane, TestNamespace},
-    dynamodb::{Fill, KeyType, Server, Table},
+    dynamodb::{
+        Fill, KeyType, Server, Table,
+        faults::{Faults, Hook},
+    },
+    fault::{
+        FaultPlan,
+        proxy::{self, Proxy},
+    },
 };
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OnceCell, watch};
 
-pub const DEADLINE: Duration = Duration::from_secs(60);
+use crate::operator::Operator;
+
+pub const DEADLINE: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(20);
+/// How much faster than real time operators and faults run, unless a test says otherwise.
+pub const SPEED: u32 = 100;
 /// The partition that jobs delete.
 pub const VICTIM: u64 = 1;
 /// A partition that they must not touch.
 pub const BYSTANDER: u64 = 2;
+/// How many items it has.
+pub const BYSTANDERS: u64 = 30;
 
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = DdbctlDpJob::crd();
@@ -32,43 +51,17 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// An operator in this process, for one namespace.
-pub struct Operator {
-    pub metrics: reconcile::metrics::Metrics,
-    shutdown: CancellationToken,
-    running: tokio::task::JoinHandle<Result<(), ManagerError>>,
+/// The implementations on which a promise has to hold. They are shared by the tests: each test has a table of its own.
+pub async fn servers() -> Vec<Server> {
+    static ALL: OnceCell<Vec<Server>> = OnceCell::const_new();
+    ALL.get_or_init(async || Server::all().await.unwrap())
+        .await
+        .clone()
 }
 
-impl Operator {
-    /// Starts one with clocks sped up; `adjust` changes its options.
-    pub fn start(
-        config: kube::Config,
-        namespace: &str,
-        endpoints: &str,
-        adjust: impl FnOnce(&mut Options, &mut Policy),
-    ) -> Self {
-        let mut options = Options::new(manager::NAME);
-        options.namespaces = vec![namespace.to_owned()];
-        options.clock = Clock::accelerated(20);
-        let mut policy = Policy {
-            endpoints: endpoints.parse().unwrap(),
-            ..Policy::default()
-        };
-        adjust(&mut options, &mut policy);
-        let manager = manager::assemble(options, config, policy, 10);
-        let (metrics, shutdown) = (manager.metrics().clone(), CancellationToken::new());
-        let running = tokio::spawn(manager.run(shutdown.clone()));
-        Self {
-            metrics,
-            shutdown,
-            running,
-        }
-    }
-
-    pub async fn stop(self) {
-        self.shutdown.cancel();
-        self.running.await.unwrap().unwrap();
-    }
+/// The default implementation alone, for promises that do not depend on it.
+pub async fn server() -> Server {
+    servers().await.remove(0)
 }
 
 /// A namespace, and a table whose two partitions hold items.
@@ -78,62 +71,104 @@ pub struct Bed {
     pub jobs: Api<DdbctlDpJob>,
     pub server: Server,
     pub table: Table,
+    pub key_type: KeyType,
+    pub faults: Faults,
+    pub proxy: Proxy,
+    /// The clock of the faults, and of operators unless a test says otherwise.
+    pub clock: Clock,
 }
 
 impl Bed {
-    /// A bed on `server` with `items` items in the victim and 30 in the bystander.
+    /// A bed on `server` with `items` items in the victim.
     pub async fn new(server: Server, items: u64) -> Self {
+        Self::with(server, items, KeyType::S, |table| table).await
+    }
+
+    /// A bed whose table has a partition key of this type, and whatever else `adjust` adds.
+    pub async fn with(
+        server: Server,
+        items: u64,
+        key_type: KeyType,
+        adjust: impl FnOnce(Table) -> Table,
+    ) -> Self {
+        let plan = FaultPlan::default();
+        Self::planned(&plan, SPEED, server, items, (key_type, adjust)).await
+    }
+
+    /// A bed whose proxy follows `plan`, and whose faults run on a clock of this speed.
+    pub async fn planned(
+        plan: &FaultPlan,
+        speed: u32,
+        server: Server,
+        items: u64,
+        (key_type, adjust): (KeyType, impl FnOnce(Table) -> Table),
+    ) -> Self {
         reconcile::cli::install_crypto_provider();
         let plane = ControlPlane::shared().await.unwrap();
         plane.apply_crds(&[crd()]).await.unwrap();
         let namespace = plane.namespace().await.unwrap();
-        let jobs = Api::namespaced(plane.client(), namespace.name());
-        // A table of its own: servers may be shared.
-        let table = Table::new(namespace.name(), "pk", KeyType::S).sorted_by("sk", KeyType::N);
+        // A table of its own: servers are shared.
+        let table = adjust(Table::new(namespace.name(), "pk", key_type).sorted_by("sk", KeyType::N));
         server.create_table(&table).await.unwrap();
+        let clock = Clock::accelerated(speed);
+        let faults = Faults::new(clock.clone());
+        let proxy = Proxy::start(server.address(), faults.clone(), proxy::Options::new(plan)).unwrap();
         let bed = Self {
             plane,
+            jobs: Api::namespaced(plane.client(), namespace.name()),
             namespace,
-            jobs,
             server,
             table,
+            key_type,
+            faults,
+            proxy,
+            clock,
         };
-        bed.fill(VICTIM, items).await;
-        bed.fill(BYSTANDER, 30).await;
+        bed.fill(VICTIM, 0..items).await;
+        bed.fill(BYSTANDER, 0..BYSTANDERS).await;
         bed
     }
 
-    pub async fn fill(&self, partition: u64, items: u64) {
-        self.server
-            .fill(&self.table, &Fill::new(KeyType::S.value(partition), 0..items))
-            .await
-            .unwrap();
+    pub async fn fill(&self, partition: u64, items: std::ops::Range<u64>) {
+        let fill = Fill::new(self.key_type.value(partition), items);
+        self.server.fill(&self.table, &fill).await.unwrap();
     }
 
+    /// How many items a partition has, seen by another client.
     pub async fn count(&self, partition: u64) -> u64 {
-        self.server
-            .count_partition(&self.table, KeyType::S.value(partition))
-            .await
-            .unwrap()
+        let value = self.key_type.value(partition);
+        self.server.count_partition(&self.table, value).await.unwrap()
     }
 
-    /// Starts an operator that may talk to `endpoint`.
-    pub fn operator(&self, endpoint: &str) -> Operator {
-        Operator::start(
-            self.plane.config().clone(),
-            self.namespace.name(),
-            endpoint,
-            |_, _| {},
-        )
+    /// Items of the victim and of the bystander.
+    pub async fn counts(&self) -> (u64, u64) {
+        (self.count(VICTIM).await, self.count(BYSTANDER).await)
     }
 
-    /// The spec of a job that deletes the victim through `endpoint`.
-    pub fn spec(&self, endpoint: &str) -> DdbctlDpJobSpec {
-        let value = KeyType::S.value(VICTIM);
+    pub fn endpoint(&self) -> String {
+        self.proxy.endpoint()
+    }
+
+    /// Starts an operator that may talk to the proxy.
+    pub fn operator(&self) -> Operator {
+        self.operator_with(|_, _| {})
+    }
+
+    pub fn operator_with(&self, adjust: impl FnOnce(&mut Options, &mut Policy)) -> Operator {
+        let config = self.plane.config().clone();
+        let namespaces = [self.namespace.name()];
+        Operator::start(config, &namespaces, &self.endpoint(), |options, policy| {
+            options.clock = self.clock.clone();
+            adjust(options, policy);
+        })
+    }
+
+    /// The spec of a job that deletes the victim through the proxy.
+    pub fn spec(&self) -> DdbctlDpJobSpec {
         DdbctlDpJobSpec {
             table_name: Some(self.table.name().to_owned()),
-            partition_value: value.as_s().ok().cloned(),
-            endpoint_url: Some(endpoint.to_owned()),
+            partition_value: Some(written(self.key_type, VICTIM)),
+            endpoint_url: Some(self.endpoint()),
             backoff_limit: 6,
             ..DdbctlDpJobSpec::default()
         }
@@ -146,7 +181,7 @@ impl Bed {
             .unwrap()
     }
 
-    pub async fn patch(&self, name: &str, patch: serde_json::Value) {
+    pub async fn patch(&self, name: &str, patch: Value) {
         self.jobs
             .patch(name, &PatchParams::default(), &Patch::Merge(patch))
             .await
@@ -163,31 +198,173 @@ impl Bed {
 
     /// Waits until the job's `Succeeded` has this status and reason, and returns the job's status.
     pub async fn until(&self, name: &str, status: &str, reason: &str) -> DdbctlDpJobStatus {
-        let deadline = tokio::time::Instant::now() + DEADLINE;
-        loop {
+        self.until_condition(name, "Succeeded", status, reason).await
+    }
+
+    pub async fn until_condition(
+        &self,
+        name: &str,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> DdbctlDpJobStatus {
+        let what = format!("{name} is not {type_}={status}/{reason}");
+        eventually(&what, async || {
             let current = self.status(name).await;
-            let summary = conditions::find(&current.conditions, "Succeeded");
-            if summary.is_some_and(|c| (c.status.as_str(), c.reason.as_str()) == (status, reason)) {
-                return current;
+            let found = conditions::find(&current.conditions, type_).cloned();
+            let matches = found
+                .as_ref()
+                .is_some_and(|c| (c.status.as_str(), c.reason.as_str()) == (status, reason));
+            if matches {
+                Ok(current)
+            } else {
+                Err(format!("{found:?}"))
             }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "{name} is not {status}/{reason}: {summary:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        })
+        .await
+    }
+
+    /// Waits until the job has failed, and returns its reason.
+    pub async fn until_failed(&self, name: &str) -> String {
+        eventually(&format!("{name} has not failed"), async || {
+            let status = self.status(name).await;
+            let found = conditions::find(&status.conditions, "Succeeded").cloned();
+            match found {
+                Some(summary) if summary.status == "False" => Ok(summary.reason),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
     }
 
     /// Waits until the job is gone.
     pub async fn until_gone(&self, name: &str) {
-        let deadline = tokio::time::Instant::now() + DEADLINE;
-        while let Some(job) = self.jobs.get_opt(name).await.unwrap() {
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "{name} is still there: {:?}",
-                job.finalizers()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        eventually(&format!("{name} is still there"), async || {
+            match self.jobs.get_opt(name).await.unwrap() {
+                None => Ok(()),
+                Some(job) => Err(format!("{:?}", job.finalizers())),
+            }
+        })
+        .await;
+    }
+
+    /// Waits for an event about the job, and returns its note.
+    pub async fn until_event(&self, name: &str, reason: &str) -> Event {
+        let events: Api<Event> = Api::namespaced(self.plane.client(), self.namespace.name());
+        eventually(&format!("no event {reason} about {name}"), async || {
+            let all = events.list(&ListParams::default()).await.unwrap().items;
+            let about = |event: &Event| {
+                event
+                    .regarding
+                    .as_ref()
+                    .is_some_and(|r| r.name.as_deref() == Some(name))
+            };
+            let (mut found, others): (Vec<_>, Vec<_>) = all
+                .into_iter()
+                .filter(about)
+                .partition(|event| event.reason.as_deref() == Some(reason));
+            let seen: Vec<_> = others.into_iter().map(|event| event.reason).collect();
+            found.pop().ok_or_else(|| format!("{seen:?}"))
+        })
+        .await
+    }
+}
+
+/// Nobody works for the namespace any more: a finalizer would keep it for ever.
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let (config, namespace) = (self.plane.config().clone(), self.namespace.name().to_owned());
+        let release = async move {
+            let client = kube::Client::try_from(config)?;
+            let jobs: Api<DdbctlDpJob> = Api::namespaced(client, &namespace);
+            let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+            for job in jobs.list(&ListParams::default()).await? {
+                jobs.patch(&job.name_any(), &PatchParams::default(), &patch)
+                    .await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        let thread = std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(release))
+        });
+        drop(thread.join());
+    }
+}
+
+/// Looks until `look` finds what it looks for; at the deadline it fails with what was seen last.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(tokio::time::Instant::now() < deadline, "{what}: {seen}"),
         }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A key value as a job's author writes it.
+pub fn written(key_type: KeyType, number: u64) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    match key_type.value(number) {
+        aws_sdk_dynamodb::types::AttributeValue::B(bytes) => STANDARD.encode(bytes),
+        value => value.as_s().or(value.as_n().or(Err(()))).unwrap().clone(),
+    }
+}
+
+/// The message of a job's summary.
+pub fn message(status: &DdbctlDpJobStatus) -> &str {
+    conditions::find(&status.conditions, "Succeeded").map_or("", |summary| summary.message.as_str())
+}
+
+/// Keys that a job says were acknowledged.
+pub fn acknowledged(status: &DdbctlDpJobStatus) -> u64 {
+    let progress = status.progress.clone().unwrap_or_default();
+    progress.keys_acknowledged.try_into().unwrap()
+}
+
+/// Holds every deletion that DynamoDB has carried out, unanswered, from a number of deleted keys on.
+pub struct Gate {
+    held: Arc<AtomicU64>,
+    open: watch::Sender<bool>,
+}
+
+impl Gate {
+    /// Closes once `keys` keys are deleted.
+    pub fn after(faults: &Faults, keys: u64) -> Self {
+        let gate = Self {
+            held: Arc::default(),
+            open: watch::Sender::new(false),
+        };
+        // A hook is used up by the request that reaches it: one for each that may follow.
+        faults.set(|settings| settings.hooks = (0..10_000).map(|n| (keys + n, gate.hook())).collect());
+        gate
+    }
+
+    fn hook(&self) -> Hook {
+        let (held, open) = (self.held.clone(), self.open.subscribe());
+        Arc::new(move || {
+            let (held, mut open) = (held.clone(), open.clone());
+            Box::pin(async move {
+                held.fetch_add(1, Ordering::SeqCst);
+                // An error means that the gate is gone.
+                drop(open.wait_for(|open| *open).await);
+            })
+        })
+    }
+
+    /// Waits until requests are held.
+    pub async fn until_held(&self) {
+        eventually("no request is held", async || {
+            let held = self.held.load(Ordering::SeqCst);
+            if held > 0 { Ok(()) } else { Err("none".to_owned()) }
+        })
+        .await;
+    }
+
+    /// Lets all of them be answered, and all that follow.
+    pub fn open(self) {
+        self.open.send_replace(true);
     }
 }

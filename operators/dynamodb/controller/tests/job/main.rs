@@ -3,22 +3,34 @@
 #![allow(unreachable_pub, reason = "modules of a test are not a crate's surface")]
 
 mod bed;
+mod credentials;
+mod crowd;
+mod input;
+mod lifecycle;
+mod manifests;
+mod operator;
+mod quiet;
+mod rerun;
+mod schema;
+mod scope;
+mod surprises;
+mod tenants;
 
-use bed::{BYSTANDER, Bed, VICTIM};
-use testkit::dynamodb::Server;
+use bed::{BYSTANDERS, Bed, acknowledged, servers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_applied_job_empties_its_partition_proves_it_and_touches_no_other() {
-    for server in Server::all().await.unwrap() {
+    for server in servers().await {
         let bed = Bed::new(server, 1000).await;
-        let endpoint = bed.server.endpoint();
-        let operator = bed.operator(&endpoint);
-        bed.create("x", bed.spec(&endpoint)).await;
+        let operator = bed.operator();
+        bed.create("x", bed.spec()).await;
         let status = bed.until("x", "True", "PartitionEmpty").await;
-        assert_eq!((bed.count(VICTIM).await, bed.count(BYSTANDER).await), (0, 30));
-        assert_eq!(status.plan.unwrap().items, 1000);
-        assert_eq!(status.progress.unwrap().keys_acknowledged, 1000);
+        assert_eq!(bed.counts().await, (0, BYSTANDERS));
+        assert_eq!(status.plan.as_ref().unwrap().items, 1000);
+        assert_eq!(acknowledged(&status), 1000);
         assert!(status.completion_time.is_some() && status.table_id.is_some());
+        let told = bed.until_event("x", "PartitionEmpty").await.note.unwrap();
+        assert!(told.contains("1000 deletions acknowledged"), "{told}");
         operator.stop().await;
     }
 }

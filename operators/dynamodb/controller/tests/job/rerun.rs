@@ -1,0 +1,84 @@
+//! A manifest that is applied again deletes nothing again.
+
+use dynamodb_api::DdbctlDpJob;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use serde_json::json;
+
+use crate::bed::{BYSTANDERS, Bed, VICTIM, message, server};
+
+/// A bed whose job ran and was deleted, and whose partition has new items since.
+async fn bed_after_a_run() -> (Bed, crate::operator::Operator) {
+    let bed = Bed::new(server().await, 50).await;
+    let operator = bed.operator();
+    bed.create("x", bed.spec()).await;
+    bed.until("x", "True", "PartitionEmpty").await;
+    bed.delete("x").await;
+    bed.until_gone("x").await;
+    bed.fill(VICTIM, 0..40).await;
+    (bed, operator)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_created_again_after_its_run_deletes_nothing_until_that_is_allowed() {
+    let (bed, operator) = bed_after_a_run().await;
+    let asked = bed.proxy.audit().total();
+    bed.create("x", bed.spec()).await;
+    let status = bed.until("x", "False", "AlreadyRan").await;
+    assert!(
+        message(&status).contains("allow-rerun=true"),
+        "{}",
+        message(&status)
+    );
+    bed.until_event("x", "AlreadyRan").await;
+    assert_eq!(bed.counts().await, (40, BYSTANDERS));
+    assert_eq!(
+        bed.proxy.audit().total(),
+        asked,
+        "nothing is asked of DynamoDB either"
+    );
+
+    bed.delete("x").await;
+    bed.until_gone("x").await;
+    let mut job = DdbctlDpJob::new("x", bed.spec());
+    let allow = ("dynamoctl.dp.operators.sanjivmadhavan.io/allow-rerun", "true");
+    job.metadata.annotations = Some([(allow.0.to_owned(), allow.1.to_owned())].into());
+    bed.jobs.create(&PostParams::default(), &job).await.unwrap();
+    bed.until("x", "True", "PartitionEmpty").await;
+    assert_eq!(bed.counts().await, (0, BYSTANDERS));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_the_record_allows_a_run_and_another_name_or_target_was_never_forbidden() {
+    let (bed, operator) = bed_after_a_run().await;
+    bed.create("another-name", bed.spec()).await;
+    bed.until("another-name", "True", "PartitionEmpty").await;
+    bed.fill(VICTIM, 0..40).await;
+    let mut other_range = bed.spec();
+    other_range.sort_key = serde_json::from_value(json!({ "lt": "10" })).unwrap();
+    bed.create("x", other_range).await;
+    bed.until("x", "True", "PartitionEmpty").await;
+    assert_eq!(bed.counts().await, (30, BYSTANDERS));
+    bed.delete("x").await;
+    bed.until_gone("x").await;
+
+    let records: Api<ConfigMap> = Api::namespaced(bed.plane.client(), bed.namespace.name());
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=dynamoctl-dp-operator");
+    let found = records.list(&ours).await.unwrap().items;
+    assert_eq!(found.len(), 3, "one record for each name and target");
+    let text = serde_json::to_string(&found).unwrap();
+    let value = bed.spec().partition_value.unwrap();
+    assert!(!text.contains(&value), "a record must not hold a key: {text}");
+    for record in found {
+        let name = record.metadata.name.unwrap();
+        records.delete(&name, &DeleteParams::default()).await.unwrap();
+    }
+    bed.create("x", bed.spec()).await;
+    bed.until("x", "True", "PartitionEmpty").await;
+    assert_eq!(bed.counts().await, (0, BYSTANDERS));
+    operator.stop().await;
+}

@@ -1,0 +1,97 @@
+//! What a job deletes, and how fast.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use testkit::dynamodb::faults::Hook;
+
+use crate::bed::{BYSTANDERS, Bed, VICTIM, eventually, server, servers};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_on_the_sort_key_deletes_its_range_and_nothing_beside_it() {
+    for server in servers().await {
+        let bed = Bed::new(server, 100).await;
+        let operator = bed.operator();
+        let mut left = 100;
+        for (name, condition, items) in [
+            ("eq", json!({ "eq": "99" }), 1),
+            ("lt", json!({ "lt": "10" }), 10),
+            ("le", json!({ "le": "10" }), 1),
+            ("gt", json!({ "gt": "98" }), 0),
+            ("ge", json!({ "ge": "90" }), 9),
+            (
+                "between",
+                json!({ "between": { "from": "50", "to": "59.5" } }),
+                10,
+            ),
+        ] {
+            let mut spec = bed.spec();
+            spec.sort_key = serde_json::from_value(condition).unwrap();
+            bed.create(name, spec).await;
+            let status = bed.until(name, "True", "PartitionEmpty").await;
+            assert_eq!(status.plan.unwrap().items, items, "{name}");
+            left -= u64::try_from(items).unwrap();
+            assert_eq!(bed.counts().await, (left, BYSTANDERS), "{name}");
+        }
+        operator.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_write_capacity_is_kept_and_followed_while_the_job_runs() {
+    const SLOW: u64 = 2;
+    let bed = Bed::new(server().await, 20_000).await;
+    let operator = bed.operator();
+    let mut spec = bed.spec();
+    spec.max_wcu_per_second = Some(i32::try_from(SLOW).unwrap());
+    let began = bed.clock.elapsed();
+    // Keys are only counted while something waits for a number of them.
+    let never: Hook = Arc::new(|| Box::pin(async {}));
+    bed.faults
+        .set(|settings| settings.hooks = vec![(u64::MAX, never)]);
+    bed.create("x", spec).await;
+    eventually("deletions go on", async || {
+        let deleted = bed.faults.deleted();
+        if deleted >= 300 {
+            Ok(())
+        } else {
+            Err(deleted.to_string())
+        }
+    })
+    .await;
+    let (deleted, now) = (bed.faults.deleted(), bed.clock.elapsed());
+    // What is in flight at once comes on top.
+    let allowed = now.saturating_sub(began).as_secs() * SLOW + 16 * 25;
+    assert!(
+        deleted <= allowed,
+        "{deleted} keys at {SLOW} WCU/s, where {allowed} are allowed"
+    );
+
+    // At the old pace the rest would take 9,850 s of the operator's clock.
+    let tuned = bed.clock.elapsed();
+    bed.patch("x", json!({ "spec": { "maxWcuPerSecond": 1_000_000 } }))
+        .await;
+    bed.until("x", "True", "PartitionEmpty").await;
+    let took = bed.clock.elapsed().saturating_sub(tuned);
+    assert!(
+        took < Duration::from_secs(9000),
+        "the new limit was not followed: {took:?}"
+    );
+    assert_eq!(bed.counts().await, (0, BYSTANDERS));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_partition_succeeds_at_once() {
+    for server in servers().await {
+        let bed = Bed::new(server, 0).await;
+        let operator = bed.operator();
+        bed.create("x", bed.spec()).await;
+        let status = bed.until("x", "True", "PartitionEmpty").await;
+        assert_eq!(status.plan.unwrap().items, 0);
+        assert_eq!(bed.proxy.audit().count("DynamoDB BatchWriteItem"), 0);
+        assert_eq!(bed.counts().await, (0, BYSTANDERS));
+        assert_eq!(bed.count(VICTIM).await, 0);
+        operator.stop().await;
+    }
+}
