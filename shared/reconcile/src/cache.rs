@@ -79,7 +79,12 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
 
     /// Takes in an object that the watch showed.
     pub fn saw(&self, object: Arc<K>) -> Change<K> {
-        let key = ObjectKey::of(object.as_ref());
+        self.saw_as(ObjectKey::of(object.as_ref()), object)
+    }
+
+    /// [`Cache::saw`], for a caller that has the object's key already: keys are kept for as long as objects are, and
+    /// two of one object would be memory for nothing.
+    pub(crate) fn saw_as(&self, key: ObjectKey, object: Arc<K>) -> Change<K> {
         let mut objects = self.objects.write();
         match objects.get(&key) {
             Some(known) if same_uid(known.as_ref(), object.as_ref()) => {

@@ -27,6 +27,9 @@ use tokio::sync::Notify;
 
 use crate::{clock::Clock, key::ObjectKey, metrics::ControllerMetrics};
 
+/// Waiting keys for which an empty queue keeps room.
+const KEPT: usize = 256;
+
 /// Who is waiting for the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
@@ -157,6 +160,10 @@ impl State {
                     continue;
                 };
                 self.waiting.remove(&key);
+                if self.waiting.is_empty() {
+                    // A burst (the first list, a resync) leaves no memory behind.
+                    self.waiting.shrink_to(KEPT);
+                }
                 self.processing.insert(key.clone(), now);
                 return Some((key, waiting));
             }

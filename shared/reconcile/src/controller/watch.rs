@@ -43,6 +43,7 @@ pub(super) async fn objects<R: Reconciler>(
         context,
         namespace,
         present: HashSet::new(),
+        last_namespace: Arc::from(""),
         listed: Some(listed),
     };
     let events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
@@ -63,6 +64,8 @@ struct Source<R: Reconciler> {
     namespace: Option<String>,
     /// What the list under way has shown so far.
     present: HashSet<ObjectKey>,
+    /// The namespace of the last key, which most often is the next one's as well: they then share it.
+    last_namespace: Arc<str>,
     listed: Option<oneshot::Sender<()>>,
 }
 
@@ -71,8 +74,9 @@ impl<R: Reconciler> Source<R> {
         match event {
             Event::Init => self.present.clear(),
             Event::InitApply(object) => {
-                self.present.insert(ObjectKey::of(&object));
-                self.saw(object, Priority::Background).await;
+                let key = self.key_of(&object);
+                self.present.insert(key.clone());
+                self.saw(key, object, Priority::Background).await;
             }
             Event::InitDone => {
                 let present = std::mem::take(&mut self.present);
@@ -87,7 +91,10 @@ impl<R: Reconciler> Source<R> {
                     let _ = listed.send(());
                 }
             }
-            Event::Apply(object) => self.saw(object, Priority::User).await,
+            Event::Apply(object) => {
+                let key = self.key_of(&object);
+                self.saw(key, object, Priority::User).await;
+            }
             Event::Delete(object) => {
                 if let Some(known) = self.context.cache.remove(&ObjectKey::of(&object)) {
                     self.gone(known.as_ref());
@@ -96,15 +103,24 @@ impl<R: Reconciler> Source<R> {
         }
     }
 
-    async fn saw(&self, object: DeserializeGuard<R::Kind>, priority: Priority) {
+    fn key_of(&mut self, object: &impl Resource) -> ObjectKey {
+        let mut key = ObjectKey::of(object);
+        if key.namespace == self.last_namespace {
+            key.namespace = self.last_namespace.clone();
+        } else {
+            self.last_namespace = key.namespace.clone();
+        }
+        key
+    }
+
+    async fn saw(&self, key: ObjectKey, object: DeserializeGuard<R::Kind>, priority: Priority) {
         let object = match object.0 {
             Ok(object) => object,
             Err(invalid) => return self.undecodable(&invalid.metadata, &invalid.error).await,
         };
         let object = Arc::new(slim(object));
-        let key = ObjectKey::of(object.as_ref());
         let context = &self.context;
-        match context.cache.saw(object.clone()) {
+        match context.cache.saw_as(key.clone(), object.clone()) {
             Change::Known => {}
             Change::Stale => context.metrics.stale_skip(),
             Change::Added(replaced) => {
