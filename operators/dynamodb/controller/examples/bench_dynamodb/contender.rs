@@ -53,13 +53,24 @@ impl Contender {
         }
     }
 
-    /// Empties the victim, which holds this many items.
-    pub(crate) async fn run(self, client: &Client, table: &str, items: u64) -> Result<Time> {
+    /// Of so many items, how many it is given: one request at a time takes long and gets no faster.
+    pub(crate) fn items(self, items: u64) -> u64 {
+        if self == Self::Serial { items / 4 } else { items }
+    }
+
+    /// Empties the victim, which holds this many items; at most so many batches are in flight.
+    pub(crate) async fn run(
+        self,
+        client: &Client,
+        table: &str,
+        items: u64,
+        in_flight: usize,
+    ) -> Result<Time> {
         let began = Instant::now();
         match self {
-            Self::Engine => return engine(client, table).await,
-            Self::Ceiling => ceiling(client, table, items).await?,
-            Self::Loop => query_and_write(client, table, Tuning::default().max_in_flight).await?,
+            Self::Engine => return engine(client, table, in_flight).await,
+            Self::Ceiling => ceiling(client, table, items, in_flight).await?,
+            Self::Loop => query_and_write(client, table, in_flight).await?,
             Self::Serial => query_and_write(client, table, 1).await?,
         }
         let whole = began.elapsed();
@@ -70,9 +81,12 @@ impl Contender {
     }
 }
 
-/// The engine with its defaults.
-pub(crate) async fn engine(client: &Client, table: &str) -> Result<Time> {
-    let request = Request::new(table, partition_text(VICTIM));
+async fn engine(client: &Client, table: &str, in_flight: usize) -> Result<Time> {
+    let mut request = Request::new(table, partition_text(VICTIM));
+    request.tuning = Tuning {
+        max_in_flight: in_flight,
+        ..Tuning::default()
+    };
     let began = Instant::now();
     let prepared = Engine::default()
         .prepare(client, request, Control::unattended(Clock::system()))
@@ -91,13 +105,13 @@ pub(crate) async fn engine(client: &Client, table: &str) -> Result<Time> {
     })
 }
 
-async fn ceiling(client: &Client, table: &str, items: u64) -> Result<()> {
+async fn ceiling(client: &Client, table: &str, items: u64, in_flight: usize) -> Result<()> {
     let keys: Vec<_> = (0..items).map(|number| KeyType::S.value(number)).collect();
     let batches = keys
         .chunks(BATCH)
         .map(|keys| delete(client, table, keys.to_vec()));
     stream::iter(batches)
-        .buffer_unordered(Tuning::default().max_in_flight)
+        .buffer_unordered(in_flight)
         .try_collect()
         .await
 }

@@ -61,7 +61,7 @@ struct Size {
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// Items of the partition
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 40_000)]
     items: u64,
 }
 
@@ -70,7 +70,7 @@ impl Size {
         if self.quick {
             Self {
                 runs: 2,
-                items: 2000,
+                items: 4000,
                 ..self
             }
         } else {
