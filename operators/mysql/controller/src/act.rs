@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use reconcile::{ReconcileError, clock::Clock};
 
 use crate::{
-    cloud::{CloudError, Instance, Instances},
+    cloud::{CloudError, Instance, InstanceState, Instances},
     desired::Desired,
     evidence::{Evidence, Sighting},
     identity::Identity,
@@ -136,15 +136,15 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             .listing(self.region, Duration::ZERO)
             .await
             .map_err(PassError::Cloud)?;
-        let live = listing
+        let left = listing
             .of(self.cluster_uid)
             .iter()
-            .filter(|instance| instance.is_live());
-        let ours: Vec<_> = live
+            .filter(|instance| instance.state != InstanceState::Terminated);
+        let ours: Vec<_> = left
             .filter(|instance| instance.is_ours(&self.operator.operator_id))
             .cloned()
             .collect();
-        for instance in &ours {
+        for instance in ours.iter().filter(|instance| instance.is_live()) {
             self.fence.check()?;
             self.operator
                 .cloud

@@ -18,6 +18,7 @@
 pub mod act;
 pub mod bootstrap;
 pub mod cloud;
+pub mod controllers;
 pub mod desired;
 pub mod evidence;
 pub mod identity;

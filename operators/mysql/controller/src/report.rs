@@ -1,1 +1,437 @@
 //! What is reported: status as a pure function of what was observed.
+//!
+//! No clock, counter or request id is in a message: a status that differs on every pass would wake its own controller
+//! for ever.
+
+use jiff::Timestamp;
+use mysql_api::{
+    ConditionType, MySQLCluster, MySQLClusterStatus, Reason,
+    cluster::{Launch, LaunchPhase, Member, Phase},
+};
+use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
+
+use crate::{
+    cloud::Instance,
+    desired::Desired,
+    evidence::{Evidence, Sighting},
+    identity::{OPERATOR_ID, is_our_token, member_name},
+    ledger::Ledger,
+    outcome::Verdict,
+    plan::{self, Seen},
+};
+
+/// Everything that a report speaks of.
+#[derive(Clone, Copy)]
+pub struct Findings<'a> {
+    /// The object.
+    pub cluster: &'a MySQLCluster,
+    /// The ledger after the pass.
+    pub ledger: &'a Ledger,
+    /// What was seen.
+    pub seen: &'a Seen,
+    /// What is remembered.
+    pub evidence: &'a Evidence,
+}
+
+/// One condition.
+fn condition(
+    type_: ConditionType,
+    status: impl Into<ConditionStatus>,
+    reason: Reason,
+    message: impl Into<String>,
+) -> DesiredCondition {
+    DesiredCondition::new(type_.as_str(), status, reason.as_str(), message)
+}
+
+/// The status of a cluster that is wanted.
+pub fn wanted(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> MySQLClusterStatus {
+    let mut status = members(findings, now);
+    let running = status
+        .members
+        .iter()
+        .filter(|member| member.state.as_deref() == Some("running"))
+        .count();
+    let provisioned = provisioned(findings, desired, running);
+    status.phase = Some(match (provisioned.status, provisioned.reason) {
+        (ConditionStatus::True, _) => Phase::Provisioned,
+        (_, "Pending" | "Launching" | "WaitingForInstances" | "Replacing" | "ScalingDown") => Phase::Pending,
+        _ => Phase::ProvisioningFailed,
+    });
+    status.region = Some(desired.region.clone());
+    // No member serves before MySQL is formed on it, which is not done yet.
+    status.replicas_ready = Some(0);
+    status.ready = Some(format!("0/{}", desired.replicas));
+    let ready = if provisioned.status == ConditionStatus::True {
+        condition(
+            ConditionType::Ready,
+            false,
+            Reason::NotImplemented,
+            "all instances run; setting up replication on them is not implemented yet",
+        )
+    } else {
+        DesiredCondition {
+            type_: ConditionType::Ready.as_str(),
+            ..provisioned.clone()
+        }
+    };
+    let parts = [
+        ready,
+        provisioned,
+        credentials(findings.evidence, desired.replicas),
+        up_to_date(findings, desired),
+        fault_tolerant(desired.replicas),
+    ];
+    put(
+        &mut status,
+        parts.into_iter().chain(backup(findings.cluster)),
+        findings.cluster,
+        now,
+    );
+    status
+}
+
+/// The status of a cluster whose spec cannot be carried out, or whose cloud cannot be looked at.
+pub fn prevented(
+    cluster: &MySQLCluster,
+    reason: Reason,
+    message: &str,
+    now: Timestamp,
+) -> MySQLClusterStatus {
+    let mut status = without_intent(cluster);
+    let launched = !status.members.is_empty();
+    if !launched {
+        status.phase = Some(Phase::ProvisioningFailed);
+    }
+    let spec_is_wrong = matches!(
+        reason,
+        Reason::SpecInvalid | Reason::OptionsInvalid | Reason::BackendUnavailable
+    );
+    let mut parts = vec![condition(ConditionType::Ready, false, reason, message)];
+    if spec_is_wrong || !launched {
+        parts.push(condition(ConditionType::Provisioned, false, reason, message));
+    }
+    if reason == Reason::CredentialsInvalid {
+        parts.push(condition(ConditionType::CredentialsValid, false, reason, message));
+    }
+    put(&mut status, parts, cluster, now);
+    status
+}
+
+/// The status of a cluster that is being deleted.
+pub fn ending(findings: Findings<'_>, now: Timestamp) -> MySQLClusterStatus {
+    let mut status = members(findings, now);
+    status.phase = Some(Phase::Terminating);
+    status.region.clone_from(
+        &findings
+            .cluster
+            .status
+            .as_ref()
+            .and_then(|status| status.region.clone()),
+    );
+    let blocked = (0..=8).find_map(|ordinal| findings.evidence.held(ordinal));
+    let unresolved = findings
+        .ledger
+        .entries()
+        .iter()
+        .any(|entry| entry.phase == LaunchPhase::Launching);
+    let ready = condition(
+        ConditionType::Ready,
+        false,
+        Reason::Terminating,
+        "instances are being terminated",
+    );
+    let deletion = match blocked {
+        Some(hold) if hold.message.contains("disableApiTermination") => condition(
+            ConditionType::DeletionBlocked,
+            true,
+            Reason::TerminationProtected,
+            format!(
+                "{}; take the protection off in EC2, the deletion then goes on by itself",
+                hold.message
+            ),
+        ),
+        Some(hold) => condition(
+            ConditionType::DeletionBlocked,
+            true,
+            hold.verdict.reason(),
+            &hold.message,
+        ),
+        None if unresolved => condition(
+            ConditionType::DeletionBlocked,
+            false,
+            Reason::LaunchUnresolved,
+            "a launch whose outcome is unknown is being looked for, for up to five minutes",
+        ),
+        None => condition(
+            ConditionType::DeletionBlocked,
+            false,
+            Reason::Terminating,
+            "nothing blocks the deletion",
+        ),
+    };
+    put(&mut status, [ready, deletion], findings.cluster, now);
+    status
+}
+
+fn put(
+    status: &mut MySQLClusterStatus,
+    parts: impl IntoIterator<Item = DesiredCondition>,
+    cluster: &MySQLCluster,
+    now: Timestamp,
+) {
+    let generation = cluster.metadata.generation;
+    status.observed_generation = generation;
+    for part in parts {
+        let _ = conditions::set(&mut status.conditions, part, generation, now);
+    }
+}
+
+/// What was reported last, less the intent.
+fn without_intent(cluster: &MySQLCluster) -> MySQLClusterStatus {
+    let mut status = cluster.status.clone().unwrap_or_default();
+    status.launches = Vec::new();
+    status
+}
+
+fn members(findings: Findings<'_>, _: Timestamp) -> MySQLClusterStatus {
+    let name = findings.cluster.metadata.name.as_deref().unwrap_or_default();
+    let existing = findings
+        .ledger
+        .entries()
+        .iter()
+        .filter(|entry| entry.phase != LaunchPhase::Over);
+    let members: Vec<Member> = existing.map(|entry| member(name, entry, findings.seen)).collect();
+    let mut status = without_intent(findings.cluster);
+    status.replicas = i32::try_from(members.len()).ok();
+    status.aws_instance_ids = members
+        .iter()
+        .filter_map(|member| member.instance_id.clone())
+        .collect();
+    status.members = members;
+    status.selector = Some(format!("mysql.alx.ke/cluster={name}").chars().take(253).collect());
+    status
+}
+
+fn member(cluster: &str, entry: &Launch, seen: &Seen) -> Member {
+    let id = entry.instance_id.as_deref();
+    let shown = id.and_then(|id| seen.instances.iter().find(|instance| instance.id == id));
+    let state = id.map(|id| match seen.sightings.get(id) {
+        Some(Sighting::Seen { state, .. }) => state.as_str(),
+        Some(Sighting::Gone) => "terminated",
+        Some(Sighting::Missing) | None => "unknown",
+    });
+    Member {
+        name: member_name(cluster, entry.ordinal),
+        ordinal: entry.ordinal,
+        incarnation: entry.incarnation,
+        instance_id: entry.instance_id.clone(),
+        zone: shown
+            .and_then(|instance| instance.zone.clone())
+            .or_else(|| seen.zones.get(&entry.subnet_id).cloned()),
+        state: state.map(str::to_owned),
+        private_ip: shown.and_then(|instance| instance.private_ip.clone()),
+        role: None,
+    }
+}
+
+fn provisioned(findings: Findings<'_>, desired: &Desired, running: usize) -> DesiredCondition {
+    let Findings {
+        ledger,
+        seen,
+        evidence,
+        ..
+    } = findings;
+    let say = |reason, message: String| condition(ConditionType::Provisioned, false, reason, message);
+    let strays: Vec<&Instance> = plan::strays(ledger, seen);
+    if !strays.is_empty() {
+        let ids: Vec<_> = strays.iter().map(|instance| instance.id.as_str()).collect();
+        let token = |instance: &&Instance| instance.client_token.as_deref().is_some_and(is_our_token);
+        let hint = if strays.iter().any(|instance| token(&instance)) {
+            "they were launched by this operator; terminate those that are not needed"
+        } else {
+            "somebody gave them this cluster's tags; remove them"
+        };
+        let ids = ids.join(", ");
+        return say(
+            Reason::Ambiguous,
+            format!(
+                "instances carry this cluster's identity ({OPERATOR_ID} and UID) and are none of its members: {ids}; {hint}"
+            ),
+        );
+    }
+    if let Some(hold) = (0..desired.replicas).find_map(|ordinal| evidence.held(ordinal)) {
+        return say(hold.verdict.reason(), hold.message.clone());
+    }
+    let failing = ledger
+        .entries()
+        .iter()
+        .find(|entry| entry.failures >= plan::MOST_FAILURES);
+    if let Some(entry) = failing.filter(|entry| entry.phase == LaunchPhase::Over) {
+        let name = member_name(&desired.name, entry.ordinal);
+        return say(
+            Reason::LaunchFailing,
+            format!(
+                "the last {} launches of member {name} ended before they ran; the next is made in half an hour",
+                plan::MOST_FAILURES
+            ),
+        );
+    }
+    let wanted = usize::try_from(desired.replicas).unwrap_or_default();
+    let present = |phase| {
+        ledger
+            .entries()
+            .iter()
+            .filter(|entry| entry.phase == phase)
+            .count()
+    };
+    let surplus = ledger
+        .entries()
+        .iter()
+        .any(|entry| entry.ordinal >= desired.replicas && entry.phase != LaunchPhase::Over);
+    if surplus {
+        return say(
+            Reason::ScalingDown,
+            format!("members are removed until {wanted} are left"),
+        );
+    }
+    if present(LaunchPhase::Launched) < wanted {
+        let replaced = ledger
+            .entries()
+            .iter()
+            .any(|entry| entry.phase == LaunchPhase::Over || entry.incarnation > 1);
+        let reason = if replaced {
+            Reason::Replacing
+        } else {
+            Reason::Launching
+        };
+        return say(
+            reason,
+            format!(
+                "{} of {wanted} instances are launched",
+                present(LaunchPhase::Launched)
+            ),
+        );
+    }
+    if running < wanted {
+        return say(
+            Reason::WaitingForInstances,
+            format!("{running} of {wanted} instances run"),
+        );
+    }
+    condition(
+        ConditionType::Provisioned,
+        true,
+        Reason::InstancesRunning,
+        format!("{wanted} of {wanted} instances run"),
+    )
+}
+
+fn credentials(evidence: &Evidence, replicas: i32) -> DesiredCondition {
+    let denied = (0..replicas)
+        .filter_map(|ordinal| evidence.held(ordinal))
+        .find(|hold| hold.verdict == Verdict::Denied);
+    match denied {
+        Some(hold) => condition(
+            ConditionType::CredentialsValid,
+            false,
+            Reason::CredentialsInvalid,
+            &hold.message,
+        ),
+        None => condition(
+            ConditionType::CredentialsValid,
+            true,
+            Reason::CredentialsAccepted,
+            "AWS accepts the operator's credentials",
+        ),
+    }
+}
+
+fn up_to_date(findings: Findings<'_>, desired: &Desired) -> DesiredCondition {
+    let owner = findings.cluster.metadata.uid.clone().unwrap_or_default();
+    let outdated = findings
+        .ledger
+        .entries()
+        .iter()
+        .filter(|entry| entry.phase == LaunchPhase::Launched)
+        .filter(|entry| {
+            let identity = crate::identity::Identity {
+                cluster_uid: owner.clone(),
+                ordinal: entry.ordinal,
+                incarnation: entry.incarnation,
+            };
+            let shown = entry
+                .instance_id
+                .as_deref()
+                .and_then(|id| findings.seen.instances.iter().find(|seen| seen.id == id));
+            let Some(operator_id) = shown.and_then(|instance| instance.tags.get(OPERATOR_ID)) else {
+                return false;
+            };
+            let now =
+                crate::parameters::LaunchParameters::new(desired, &identity, &entry.subnet_id, operator_id);
+            now.digest() != entry.params_hash
+        });
+    let names: Vec<_> = outdated
+        .map(|entry| member_name(&desired.name, entry.ordinal))
+        .collect();
+    if names.is_empty() {
+        return condition(
+            ConditionType::UpToDate,
+            true,
+            Reason::MembersCurrent,
+            "every member has the current spec",
+        );
+    }
+    condition(
+        ConditionType::UpToDate,
+        false,
+        Reason::MembersOutdated,
+        format!(
+            "launched with an older spec, which they keep until they are replaced: {}",
+            names.join(", ")
+        ),
+    )
+}
+
+fn fault_tolerant(replicas: i32) -> DesiredCondition {
+    let say = |message| {
+        condition(
+            ConditionType::FaultTolerant,
+            false,
+            Reason::TooFewMembers,
+            message,
+        )
+    };
+    match replicas {
+        ..=1 => say(
+            "one member: its loss is the loss of the only copy; three members survive the loss of any one",
+        ),
+        2 => say(
+            "two members: the loss of one stops writes while durability is Lossless; three survive the loss of any one",
+        ),
+        _ => condition(
+            ConditionType::FaultTolerant,
+            true,
+            Reason::Redundant,
+            "the loss of any one member is survived",
+        ),
+    }
+}
+
+fn backup(cluster: &MySQLCluster) -> Option<DesiredCondition> {
+    let backup = cluster.spec.backup.as_ref()?;
+    Some(if backup.enabled {
+        condition(
+            ConditionType::BackupReady,
+            false,
+            Reason::NotImplemented,
+            "backups of members on EC2 are not implemented yet: none is taken",
+        )
+    } else {
+        condition(
+            ConditionType::BackupReady,
+            false,
+            Reason::NotRequested,
+            "backup.enabled is false: none is taken",
+        )
+    })
+}

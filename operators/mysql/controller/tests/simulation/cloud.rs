@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fake_ec2::{ApiError, World};
+use fake_ec2::{ApiError, State, World};
 use mysql_controller::{
     cloud::{CloudError, Instance, InstanceState, Instances, Subnet},
     identity::OPERATOR_ID,
@@ -46,22 +46,21 @@ impl Cloud {
         })
     }
 
-    /// At no moment two live instances of a member.
+    /// At no moment two instances of a member, one that is shutting down included.
     fn inspect(&self) {
         let mut members: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for instance in self.world.instances() {
             let tag = |key: &str| instance.tags.get(key).cloned().unwrap_or_default();
-            if instance.state.is_live() && instance.tags.contains_key(OPERATOR_ID) {
+            if instance.state != State::Terminated && instance.tags.contains_key(OPERATOR_ID) {
                 let member = (tag("mysql.alx.ke/cluster-uid"), tag("mysql.alx.ke/ordinal"));
                 members.entry(member).or_default().push(instance.id.clone());
             }
         }
         for ((_, ordinal), ids) in members {
             if ids.len() > 1 {
-                self.violations.lock().push(format!(
-                    "member {ordinal} has {} live instances: {ids:?}",
-                    ids.len()
-                ));
+                self.violations
+                    .lock()
+                    .push(format!("member {ordinal} has {} instances: {ids:?}", ids.len()));
             }
         }
     }

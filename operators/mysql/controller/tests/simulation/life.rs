@@ -1,4 +1,4 @@
-//! One life of a cluster: three members, then five, then two, then none.
+//! One life of a cluster: three members, then five, two, four, none.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -118,7 +118,7 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
         kills: 0,
         trouble: trouble > 0,
     };
-    for replicas in [3, 5, 2] {
+    for replicas in [3, 5, 2, 4] {
         life.reach(replicas).await?;
     }
     life.end().await?;
@@ -208,12 +208,9 @@ impl Life {
             }
             self.rest(pass.map(|(_, next)| next)).await;
         }
-        let left: Vec<_> = self
-            .cloud
-            .world
-            .live(CLUSTER_UID, UID)
-            .into_iter()
-            .map(|instance| instance.id)
+        let all = self.cloud.world.instances().into_iter();
+        let left: Vec<_> = all
+            .filter(|instance| instance.state != State::Terminated)
             .collect();
         if left.is_empty() {
             Ok(())

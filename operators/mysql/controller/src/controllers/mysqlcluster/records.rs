@@ -1,0 +1,158 @@
+//! The records of a cluster: its ledger in the object's status, frozen parameters in Secrets that it owns.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{ObjectMeta, PostParams},
+};
+use mysql_api::MySQLCluster;
+use reconcile::{Class, Pass, ReconcileError, error::ApiError};
+use serde_json::json;
+
+use crate::{identity::frozen_name, ledger::Ledger, parameters::LaunchParameters, records::Records};
+
+/// The key under which a Secret holds the frozen parameters.
+const KEY: &str = "parameters.json";
+
+/// The records could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// A request failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A Secret of the needed name is somebody else's.
+    #[error("Secret {0} exists and does not belong to this cluster; rename it or delete it")]
+    NameConflict(String),
+    /// A Secret does not hold what was put in.
+    #[error("Secret {name} does not hold launch parameters any more: {source}")]
+    Damaged {
+        /// Namespace and name.
+        name: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl ReconcileError for RecordsError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Api(error) => error.class(),
+            // A person has to act, and what they do sends us no event.
+            Self::NameConflict(_) | Self::Damaged { .. } => Class::Transient,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Api(error) => error.reason(),
+            Self::NameConflict(_) => "NameConflict",
+            Self::Damaged { .. } => "FrozenParametersDamaged",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Api(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+/// The records of the object that a pass is about.
+pub(super) struct StatusRecords<'a> {
+    pub(super) pass: &'a Pass<MySQLCluster>,
+}
+
+impl StatusRecords<'_> {
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.pass.client().clone(), &self.pass.key().namespace)
+    }
+
+    fn secret(&self, name: &str, parameters: &LaunchParameters) -> Result<Secret, RecordsError> {
+        let cluster = self.pass.current();
+        let text = serde_json::to_vec(parameters).map_err(|source| RecordsError::Damaged {
+            name: name.to_owned(),
+            source,
+        })?;
+        let owner = OwnerReference {
+            api_version: MySQLCluster::api_version(&()).into_owned(),
+            kind: MySQLCluster::kind(&()).into_owned(),
+            name: cluster.name_any(),
+            uid: self.pass.uid(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        };
+        Ok(Secret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(self.pass.key().namespace.to_string()),
+                owner_references: Some(vec![owner]),
+                ..ObjectMeta::default()
+            },
+            immutable: Some(true),
+            data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(text))])),
+            type_: Some("mysql.alx.ke/launch".to_owned()),
+            ..Secret::default()
+        })
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<LaunchParameters>, RecordsError> {
+        let what = format!("{}/{name}", self.pass.key().namespace);
+        let found = self
+            .secrets()
+            .get_opt(name)
+            .await
+            .map_err(|error| ApiError::new(format!("read Secret {what}"), error))?;
+        let Some(secret) = found else { return Ok(None) };
+        let uid = self.pass.uid();
+        if !secret.owner_references().iter().any(|owner| owner.uid == uid) {
+            return Err(RecordsError::NameConflict(what));
+        }
+        let text = secret.data.unwrap_or_default().remove(KEY).unwrap_or_default();
+        serde_json::from_slice(&text.0)
+            .map(Some)
+            .map_err(|source| RecordsError::Damaged { name: what, source })
+    }
+}
+
+impl Records for StatusRecords<'_> {
+    type Error = RecordsError;
+
+    async fn freeze(
+        &self,
+        ordinal: i32,
+        incarnation: i32,
+        parameters: &LaunchParameters,
+    ) -> Result<LaunchParameters, RecordsError> {
+        let name = frozen_name(&self.pass.key().name, ordinal, incarnation);
+        let secret = self.secret(&name, parameters)?;
+        match self.secrets().create(&PostParams::default(), &secret).await {
+            Ok(_) => return Ok(parameters.clone()),
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => {
+                let what = format!("create Secret {}/{name}", self.pass.key().namespace);
+                return Err(ApiError::new(what, error).into());
+            }
+        }
+        // It is there, from before a crash: what is in it stays.
+        match self.read(&name).await? {
+            Some(frozen) => Ok(frozen),
+            None => Err(RecordsError::NameConflict(format!(
+                "{}/{name}",
+                self.pass.key().namespace
+            ))),
+        }
+    }
+
+    async fn frozen(&self, ordinal: i32, incarnation: i32) -> Result<Option<LaunchParameters>, RecordsError> {
+        self.read(&frozen_name(&self.pass.key().name, ordinal, incarnation))
+            .await
+    }
+
+    async fn write(&self, ledger: &Ledger) -> Result<(), RecordsError> {
+        let intent = json!({ "launches": ledger.entries() });
+        self.pass.write_intent(&intent).await.map_err(Into::into)
+    }
+}
