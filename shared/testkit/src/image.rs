@@ -110,6 +110,31 @@ impl Images {
         Ok(printed.map_err(on(image))?.trim().parse().unwrap_or(0))
     }
 
+    /// Removes images of the test bed that are no longer what the source says, and returns their tags. One that a
+    /// container uses stays.
+    pub async fn prune(&self) -> Result<Vec<String>, ImageError> {
+        let current = Image::ALL
+            .into_iter()
+            .map(Image::tag)
+            .collect::<Result<Vec<_>, _>>()?;
+        let filter = format!("label={LABEL}.image");
+        let list = [
+            "images",
+            "--filter",
+            &filter,
+            "--format",
+            "{{.Repository}}:{{.Tag}}",
+        ];
+        let listed = self.docker.run(&list).await.map_err(on(Image::Toolbox))?;
+        let mut removed = Vec::new();
+        for tag in listed.lines().filter(|tag| is_outdated(tag, &current)) {
+            if self.docker.run(&["image", "rm", tag]).await.is_ok() {
+                removed.push(tag.to_owned());
+            }
+        }
+        Ok(removed)
+    }
+
     async fn is_there(&self, image: Image) -> Result<bool, ImageError> {
         let tag = image.tag()?;
         self.docker.exists("image", &tag).await.map_err(on(image))
@@ -175,6 +200,11 @@ impl Images {
     }
 }
 
+/// Whether a tag is one of ours and no longer `current`.
+fn is_outdated(tag: &str, current: &[String]) -> bool {
+    tag.starts_with("operators-testbed/") && !current.iter().any(|other| other == tag)
+}
+
 /// Holds the right to build `image` until it is dropped, or its process ends.
 async fn lock(image: Image) -> Result<File, ImageError> {
     let folder = cache_folder()?.join("locks");
@@ -197,5 +227,18 @@ fn on(image: Image) -> impl FnOnce(DockerError) -> ImageError {
     move |source| ImageError::Docker {
         image: image.name(),
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_images_of_the_test_bed_are_outdated() {
+        let current = ["operators-testbed/node:b".to_owned()];
+        assert!(is_outdated("operators-testbed/node:a", &current));
+        assert!(!is_outdated("operators-testbed/node:b", &current));
+        assert!(!is_outdated("somebody/elses:a", &current));
     }
 }

@@ -14,6 +14,9 @@ use testkit::{
 pub(crate) struct ImagesArguments {
     /// Which images [default: all].
     names: Vec<String>,
+    /// Instead of building, remove those that are no longer what the source says, and print their tags.
+    #[arg(long, conflicts_with = "names")]
+    prune: bool,
 }
 
 /// Builds programs and prints where they are, one a line.
@@ -27,6 +30,9 @@ pub(crate) struct ToolsArguments {
 pub(crate) async fn run_images(arguments: ImagesArguments) -> anyhow::Result<()> {
     let wanted = select(&arguments.names, &Image::ALL, Image::named)?;
     let images = Images::new(&Docker::connect().await?);
+    if arguments.prune {
+        return print_lines(images.prune().await?);
+    }
     let mut lines = Vec::new();
     for (tag, &image) in images.ensure_all(&wanted).await?.iter().zip(&wanted) {
         lines.push(format!("{tag} {}", images.size(image).await?));

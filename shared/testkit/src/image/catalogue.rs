@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{ImageError, context, node};
+use super::{ImageError, context, debian, node};
 use crate::tools::{self, Tool, hex};
 
 /// An image of the test bed.
@@ -32,6 +32,12 @@ pub enum Image {
     NodeBase,
     /// A whole Kubernetes node.
     Node,
+    /// Debian unstable with MySQL, systemd and cloud-init.
+    MysqlToolbox,
+    /// A MySQL server that is configured like the official image.
+    Mysql,
+    /// A machine as EC2 would give it: systemd, cloud-init, a MySQL server.
+    Ec2Instance,
 }
 
 impl Image {
@@ -50,6 +56,9 @@ impl Image {
             Self::Haproxy => "haproxy",
             Self::NodeBase => "node-base",
             Self::Node => "node",
+            Self::MysqlToolbox => "mysql-toolbox",
+            Self::Mysql => "mysql",
+            Self::Ec2Instance => "ec2-instance",
         }
     }
 
@@ -59,7 +68,7 @@ impl Image {
     }
 
     /// Every image.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Toolbox,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -72,6 +81,9 @@ impl Image {
         Self::Haproxy,
         Self::NodeBase,
         Self::Node,
+        Self::MysqlToolbox,
+        Self::Mysql,
+        Self::Ec2Instance,
     ];
 
     /// The repository and the tag, which is a hash over everything that the image is made of.
@@ -97,6 +109,9 @@ impl Image {
             Self::Haproxy => &["haproxy", "collect"],
             Self::NodeBase => &["node"],
             Self::Node => &[],
+            Self::MysqlToolbox => &["mysql-toolbox"],
+            Self::Mysql => &["mysql", "collect"],
+            Self::Ec2Instance => &["ec2-instance"],
         }
     }
 
@@ -112,7 +127,12 @@ impl Image {
             Self::KubeProxy => &[Tool::KubeProxy],
             Self::PodNetwork => &[Tool::Kubectl],
             Self::NodeBase => &[Tool::Kubelet, Tool::Kubeadm, Tool::Kubectl],
-            Self::Toolbox | Self::Haproxy | Self::Node => &[],
+            Self::Toolbox
+            | Self::Haproxy
+            | Self::Node
+            | Self::MysqlToolbox
+            | Self::Mysql
+            | Self::Ec2Instance => &[],
         }
     }
 
@@ -121,6 +141,7 @@ impl Image {
         match self {
             Self::KubeProxy | Self::PodNetwork | Self::Haproxy | Self::NodeBase => vec![Self::Toolbox],
             Self::Node => [&[Self::NodeBase], node::PRELOADED.as_slice()].concat(),
+            Self::Mysql | Self::Ec2Instance => vec![Self::MysqlToolbox],
             _ => Vec::new(),
         }
     }
@@ -129,6 +150,7 @@ impl Image {
     pub(super) const fn suite(self) -> Option<&'static str> {
         match self {
             Self::Toolbox => Some("bookworm"),
+            Self::MysqlToolbox => Some("sid"),
             _ => None,
         }
     }
@@ -136,8 +158,8 @@ impl Image {
     /// What the Dockerfile's arguments are.
     pub(super) fn build_arguments(self) -> Result<Vec<(&'static str, String)>, ImageError> {
         let mut arguments = Vec::new();
-        if self.parts().contains(&Self::Toolbox) {
-            arguments.push(("TOOLBOX", Self::Toolbox.tag()?));
+        if let Some(toolbox) = self.parts().into_iter().find(|part| part.suite().is_some()) {
+            arguments.push(("TOOLBOX", toolbox.tag()?));
         }
         if self == Self::NodeBase {
             arguments.push((
@@ -181,6 +203,9 @@ impl Image {
         }
         for part in self.parts() {
             add(part.fingerprint()?.as_bytes());
+        }
+        if self.suite().is_some() {
+            add(debian::LEFT_OUT.concat().as_bytes());
         }
         if self == Self::Node {
             add(node::REVISION.as_bytes());

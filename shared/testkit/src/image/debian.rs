@@ -16,6 +16,17 @@ const BASE_VARIABLE: &str = "TESTKIT_DEBIAN_BASE";
 /// A mirror of Debian to use instead of the default one.
 const MIRROR_VARIABLE: &str = "TESTKIT_DEBIAN_MIRROR";
 
+/// What no container reads.
+pub(super) const LEFT_OUT: [&str; 7] = [
+    "/usr/share/doc/*",
+    "/usr/share/man/*",
+    "/usr/share/locale/*",
+    "/usr/share/info/*",
+    "/usr/share/lintian/*",
+    "/usr/lib/mysql-test/*",
+    "/usr/lib/udev/hwdb.*",
+];
+
 /// Whether the root file system of `image` is made by mmdebstrap: when Debian's image is not here already, and we
 /// are root on a machine that has mmdebstrap or can install it. Everybody else has a registry that answers.
 pub(super) async fn uses_mmdebstrap(docker: &Docker, image: Image) -> Result<bool, ImageError> {
@@ -75,8 +86,8 @@ fn arguments(image: Image) -> Result<Vec<String>, ImageError> {
         // A machine whose clock is ahead of the mirror's last update is no reason to fail.
         "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned(),
     ];
-    for left_out in ["doc", "man", "locale", "info", "lintian"] {
-        arguments.push(format!("--dpkgopt=path-exclude=/usr/share/{left_out}/*"));
+    for left_out in LEFT_OUT {
+        arguments.push(format!("--dpkgopt=path-exclude={left_out}"));
     }
     arguments.extend([image.suite().unwrap_or("stable").to_owned(), "-".to_owned()]);
     arguments.extend(std::env::var(MIRROR_VARIABLE));
