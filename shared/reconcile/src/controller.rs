@@ -260,9 +260,17 @@ async fn work<R: Reconciler>(
             drop(worker);
         });
     }
-    passes.close();
+    // What tasks achieved up to their end is reported before the lease is given up: one pass for each of them.
     let tasks = futures::future::join_all(context.supervised.iter().map(|tasks| tasks.drain()));
-    tokio::join!(passes.wait(), tasks);
+    let (ended, ()) = tokio::join!(tasks, async {
+        passes.close();
+        passes.wait().await;
+    });
+    futures::stream::iter(ended.into_iter().flatten())
+        .for_each_concurrent(concurrency, |key| async move {
+            run(reconciler.as_ref(), context, &key).await
+        })
+        .await;
 }
 
 /// Looks at every object again, once per period, a little earlier or later so that controllers do not march in step.

@@ -144,6 +144,7 @@ struct Shared<P, O> {
 }
 
 struct Entry<P, O> {
+    key: ObjectKey,
     spec_hash: u64,
     cancel: CancellationToken,
     progress: watch::Receiver<P>,
@@ -206,6 +207,7 @@ where
             interval: shared.interval,
         };
         let entry = Entry {
+            key: id.key.clone(),
             spec_hash: id.spec_hash,
             cancel,
             progress,
@@ -236,6 +238,11 @@ where
             None if entry.cancel.is_cancelled() => TaskState::Stopping(progress),
             None => TaskState::Running(progress),
         })
+    }
+
+    /// What the task of the object with this UID was started with; it differs when the spec has changed since.
+    pub fn spec_hash(&self, uid: &str) -> Option<u64> {
+        self.shared.entries.lock().get(uid).map(|entry| entry.spec_hash)
     }
 
     /// Tells the task to stop; the object is woken when it has ended. Says whether a task is still running.
@@ -275,10 +282,8 @@ where
             let mut entries = self.shared.entries.lock();
             match entries.get_mut(&id.uid) {
                 Some(entry) if !entry.abandoned => entry.ended = Some(ended),
-                _ => {
-                    entries.remove(&id.uid);
-                    return;
-                }
+                // The object may be back (a stale list does that), waiting for the old task to end.
+                _ => drop(entries.remove(&id.uid)),
             }
         }
         (self.waker(id.key.clone()))(Duration::ZERO);
@@ -293,8 +298,8 @@ pub(crate) trait Supervise: Send + Sync {
     fn stop(&self, uid: &str);
     /// Stops the task of an object that is gone; nobody will look at the result.
     fn abandon(&self, uid: &str);
-    /// Stops all tasks and waits for them.
-    fn drain(&self) -> BoxFuture<'static, ()>;
+    /// Stops all tasks, waits for them, and names the objects whose tasks ended that way.
+    fn drain(&self) -> BoxFuture<'static, Vec<ObjectKey>>;
 }
 
 impl<P, O> Supervise for Tasks<P, O>
@@ -321,12 +326,21 @@ where
         }
     }
 
-    fn drain(&self) -> BoxFuture<'static, ()> {
+    fn drain(&self) -> BoxFuture<'static, Vec<ObjectKey>> {
         let shared = self.shared.clone();
         Box::pin(async move {
             shared.root.cancel();
             shared.running.close();
+            let running: Vec<_> = {
+                let entries = shared.entries.lock();
+                entries
+                    .values()
+                    .filter(|e| e.ended.is_none())
+                    .map(|e| e.key.clone())
+                    .collect()
+            };
             shared.running.wait().await;
+            running
         })
     }
 }

@@ -185,8 +185,9 @@ pub struct DdbctlDpJobSpec {
     #[serde(default)]
     pub require_point_in_time_recovery: bool,
 
-    /// Seconds, since the start and not counting suspension, after which the job fails with reason
-    /// `DeadlineExceeded`. Absent means no deadline. May be changed at any time.
+    /// Seconds of work after which the job fails with reason `DeadlineExceeded`. As with Jobs, the clock starts when
+    /// work begins (`status.startTime`), and starts again when a suspension ends. Absent means no deadline. May be
+    /// changed at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub active_deadline_seconds: Option<i64>,

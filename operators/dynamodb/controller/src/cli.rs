@@ -35,7 +35,9 @@ pub fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<_> = given.collect();
     let called = arguments.first().map(Path::new).and_then(Path::file_name);
     let subcommand = "manager";
-    if called.is_some_and(|name| name == subcommand) && arguments.get(1).is_none_or(|first| first != subcommand) {
+    if called.is_some_and(|name| name == subcommand)
+        && arguments.get(1).is_none_or(|first| first != subcommand)
+    {
         arguments.insert(1, subcommand.into());
     }
     arguments
@@ -84,18 +86,32 @@ mod tests {
     #[test]
     fn the_originals_flags_are_accepted() {
         let line = "dynamoctl delete-partition -t Orders -p tenant -e http://localhost:8000 -r eu-west-1 -s";
-        let Command::DeletePartition(short) = parse(line).unwrap().command else { panic!("another command") };
+        let Command::DeletePartition(short) = parse(line).unwrap().command else {
+            panic!("another command")
+        };
         let line = "dynamoctl delete-partition --table-name Orders --partition-value tenant \
                     --endpoint-url http://localhost:8000 --region eu-west-1 --skip-confirmation";
-        let Command::DeletePartition(long) = parse(line).unwrap().command else { panic!("another command") };
+        let Command::DeletePartition(long) = parse(line).unwrap().command else {
+            panic!("another command")
+        };
         assert_eq!(format!("{short:?}"), format!("{long:?}"));
-        assert!(parse("dynamoctl delete-partition -t Orders").is_err(), "a partition must be named");
+        assert!(
+            parse("dynamoctl delete-partition -t Orders").is_err(),
+            "a partition must be named"
+        );
     }
 
     #[test]
     fn called_as_manager_it_is_the_operator() {
-        for line in ["/manager --leader-elect -zap-log-level=debug", "manager manager", "dynamoctl manager"] {
-            assert!(matches!(parse(line).unwrap().command, Command::Manager(_)), "{line}");
+        for line in [
+            "/manager --leader-elect -zap-log-level=debug",
+            "manager manager",
+            "dynamoctl manager",
+        ] {
+            assert!(
+                matches!(parse(line).unwrap().command, Command::Manager(_)),
+                "{line}"
+            );
         }
         assert!(parse("dynamoctl").is_err(), "help, for people");
     }

@@ -139,14 +139,24 @@ impl PlainUrl {
         self.0.host_str().unwrap_or_default()
     }
 
+    /// Whether it is DynamoDB's own: many hosts below AWS's domains belong to AWS's customers.
     fn is_aws_host(&self) -> bool {
-        let suffixes = [
+        let domains = [
             ".amazonaws.com",
             ".amazonaws.com.cn",
             ".api.aws",
             ".api.amazonwebservices.com.cn",
         ];
-        suffixes.iter().any(|suffix| self.host().ends_with(suffix))
+        let Some(name) = domains.iter().find_map(|domain| self.host().strip_suffix(domain)) else {
+            return false;
+        };
+        match name.split('.').collect::<Vec<_>>()[..] {
+            // Regional; by account; through an interface endpoint of a VPC.
+            ["dynamodb" | "dynamodb-fips", _region] => true,
+            [account, "ddb", _region] => account.chars().all(|c| c.is_ascii_digit()),
+            [endpoint, "dynamodb", _region, "vpce"] => endpoint.starts_with("vpce-"),
+            _ => false,
+        }
     }
 }
 
@@ -333,6 +343,9 @@ mod tests {
         for url in [
             "https://dynamodb.amazonaws.com.evil.example",
             "https://evilamazonaws.com",
+            "https://abc123.execute-api.us-east-1.amazonaws.com",
+            "https://dynamodb.s3.us-east-1.amazonaws.com",
+            "https://vpce-1.vpce-svc-2.us-east-1.vpce.amazonaws.com",
         ] {
             assert!(!Endpoint::parse(url).unwrap().is_aws(), "{url}");
         }

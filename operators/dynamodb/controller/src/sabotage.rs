@@ -23,6 +23,18 @@ pub(crate) const ABANDON_IN_FLIGHT: &str = "abandon-in-flight";
 pub(crate) const IGNORE_BUDGET: &str = "ignore-budget";
 /// The bounds of the sort key condition are not looked at when keys are deleted.
 pub(crate) const IGNORE_RANGE: &str = "ignore-range";
+/// A job that is created again runs again.
+pub(crate) const IGNORE_RERUN_RECORD: &str = "ignore-rerun-record";
+/// Success is told first, and the record of the run is written after it.
+pub(crate) const RECORD_AFTER_SUCCESS: &str = "record-after-success";
+/// The finalizer is removed while the task still runs.
+pub(crate) const RELEASE_IN_MID_RUN: &str = "release-in-mid-run";
+/// What is recorded before the deletion does not say from which table.
+pub(crate) const INTENT_WITHOUT_TABLE_ID: &str = "intent-without-table-id";
+/// The operator's own identity signs requests to hosts that are not AWS.
+pub(crate) const LEND_OWN_IDENTITY: &str = "lend-own-identity";
+/// A task that continues another's work counts from nothing.
+pub(crate) const FORGET_TOTALS: &str = "forget-totals";
 
 /// Every mistake that this crate can make.
 pub const ALL: &[&str] = &[
@@ -35,6 +47,12 @@ pub const ALL: &[&str] = &[
     ABANDON_IN_FLIGHT,
     IGNORE_BUDGET,
     IGNORE_RANGE,
+    IGNORE_RERUN_RECORD,
+    RECORD_AFTER_SUCCESS,
+    RELEASE_IN_MID_RUN,
+    INTENT_WITHOUT_TABLE_ID,
+    LEND_OWN_IDENTITY,
+    FORGET_TOTALS,
 ];
 
 /// Whether the named mistake is to be made now.

@@ -85,7 +85,7 @@ impl<R: Reconciler> Source<R> {
                     .cache
                     .missing_from(&present, self.namespace.as_deref())
                 {
-                    self.gone(gone.as_ref());
+                    self.gone(&ObjectKey::of(gone.as_ref()), gone.uid());
                 }
                 if let Some(listed) = self.listed.take() {
                     let _ = listed.send(());
@@ -96,9 +96,10 @@ impl<R: Reconciler> Source<R> {
                 self.saw(key, object, Priority::User).await;
             }
             Event::Delete(object) => {
-                if let Some(known) = self.context.cache.remove(&ObjectKey::of(&object)) {
-                    self.gone(known.as_ref());
-                }
+                // Also for one that is not cached, since it cannot be decoded: its task may still run.
+                let key = ObjectKey::of(&object);
+                let known = self.context.cache.remove(&key);
+                self.gone(&key, known.map_or_else(|| object.uid(), |known| known.uid()));
             }
         }
     }
@@ -116,7 +117,10 @@ impl<R: Reconciler> Source<R> {
     async fn saw(&self, key: ObjectKey, object: DeserializeGuard<R::Kind>, priority: Priority) {
         let object = match object.0 {
             Ok(object) => object,
-            Err(invalid) => return self.undecodable(&invalid.metadata, &invalid.error).await,
+            Err(invalid) => {
+                self.context.cache.remove(&key);
+                return self.undecodable(&invalid.metadata, &invalid.error).await;
+            }
         };
         let object = Arc::new(slim(object));
         let context = &self.context;
@@ -125,7 +129,7 @@ impl<R: Reconciler> Source<R> {
             Change::Stale => context.metrics.stale_skip(),
             Change::Added(replaced) => {
                 if let Some(replaced) = replaced {
-                    self.gone(replaced.as_ref());
+                    self.gone(&key, replaced.uid());
                 }
                 context.queue.add(key, priority);
             }
@@ -138,11 +142,10 @@ impl<R: Reconciler> Source<R> {
     }
 
     /// The object is no longer there: everything that is kept about it goes too.
-    fn gone(&self, object: &R::Kind) {
-        let (key, uid) = (ObjectKey::of(object), object.uid().unwrap_or_default());
-        let context = &self.context;
-        context.backoff.forget(&key);
-        context.queue.forget(&key);
+    fn gone(&self, key: &ObjectKey, uid: Option<String>) {
+        let (context, uid) = (&self.context, uid.unwrap_or_default());
+        context.backoff.forget(key);
+        context.queue.forget(key);
         context.events.forget(&uid);
         for tasks in &context.supervised {
             tasks.abandon(&uid);

@@ -217,6 +217,10 @@ impl Elector {
             return Err(Failure::Taken);
         }
         let left = self.deadline.saturating_since(BootTime::now());
+        if left.is_zero() {
+            // Even a request that is given no time might still be sent.
+            return Err(Failure::Taken);
+        }
         self.claim(left.min(self.config.timing.call_limit())).await
     }
 

@@ -74,7 +74,9 @@ impl fmt::Debug for DeleteArgs {
 
 fn key_type(text: &str) -> Result<AttributeType, String> {
     let all = [AttributeType::S, AttributeType::N, AttributeType::B];
-    all.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| "must be S, N or B".to_owned())
+    all.into_iter()
+        .find(|kind| kind.as_str() == text)
+        .ok_or_else(|| "must be S, N or B".to_owned())
 }
 
 /// Measures, asks, deletes, and says what was done.
@@ -85,10 +87,18 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     }
     let client = client(&args).await?;
     let (max_wcu, limit) = tokio::sync::watch::channel(args.max_wcu);
-    let control = Control { cancel: shutdown_signal()?, max_wcu: limit, ..Control::unattended(Clock::system()) };
+    let control = Control {
+        cancel: shutdown_signal()?,
+        max_wcu: limit,
+        ..Control::unattended(Clock::system())
+    };
     let request = Request {
         key_type: args.key_type,
-        mode: if args.dry_run { RunMode::DryRun } else { RunMode::Delete },
+        mode: if args.dry_run {
+            RunMode::DryRun
+        } else {
+            RunMode::Delete
+        },
         ..Request::new(args.table.clone(), args.partition)
     };
     let bar = progress::show(control.progress.subscribe());
@@ -168,7 +178,11 @@ fn confirm(plan: &Plan) -> anyhow::Result<bool> {
         bail!("there is no terminal to ask on; give --yes to delete without asking");
     }
     let mut out = io::stderr();
-    write!(out, "Delete these {} items? This cannot be undone. [y/N] ", plan.items)?;
+    write!(
+        out,
+        "Delete these {} items? This cannot be undone. [y/N] ",
+        plan.items
+    )?;
     out.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -39,7 +39,12 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
         Stage::Retrying => "Retrying",
     });
     let done = progress.totals.keys_acknowledged;
-    bar.set_length(progress.planned_items.unwrap_or(progress.totals.keys_read).max(done));
+    bar.set_length(
+        progress
+            .planned_items
+            .unwrap_or(progress.totals.keys_read)
+            .max(done),
+    );
     bar.set_position(done);
 }
 

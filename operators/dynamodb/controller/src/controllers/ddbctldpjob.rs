@@ -43,6 +43,7 @@ use crate::{
     credentials::{self, Source},
     partition::{self, Failure},
     policy::Policy,
+    sabotage,
 };
 
 pub use self::{
@@ -118,7 +119,12 @@ impl Jobs {
         for _ in 0..8 {
             let status = pass.current().status.clone().unwrap_or_default();
             let task = self.tasks.state(&pass.uid());
-            match step::next(&job, &status, task.as_ref(), pass.clock().now()) {
+            let hash = run::hash(&job, &status);
+            let respecified = self
+                .tasks
+                .spec_hash(&pass.uid())
+                .is_some_and(|current| current != hash);
+            match step::next(&job, &status, task.as_ref(), pass.clock().now(), respecified) {
                 Step::Leave => return Ok(self.leave(pass)),
                 Step::Finish(ending) => return self.finish(&job, &ending, pass).await,
                 Step::Stop => {
@@ -134,11 +140,16 @@ impl Jobs {
                     if let Some(ending) = self.already_ran(&job, object, pass).await? {
                         return self.finish(&job, &ending, pass).await;
                     }
-                    self.start(&job, &status, pass).await?;
+                    self.start(&job, pass).await?;
                     return self.watch(job.deadline, pass).await;
                 }
                 Step::Delete => {
-                    self.start(&job, &status, pass).await?;
+                    // Deleting begins only for a job that is, at this moment, what the cache says it is.
+                    let live = pass.live().await?;
+                    if live.spec != object.spec || live.metadata.deletion_timestamp.is_some() {
+                        return Ok(Progress::waiting(Duration::from_millis(100)));
+                    }
+                    self.start(&job, pass).await?;
                     return self.watch(job.deadline, pass).await;
                 }
                 Step::Record(measured) => {
@@ -181,12 +192,10 @@ impl Jobs {
         object: &DdbctlDpJob,
         pass: &Pass<DdbctlDpJob>,
     ) -> Result<Option<Ending>, ApiError> {
-        if job.is_dry_run() {
+        if job.is_dry_run() || sabotage::active(sabotage::IGNORE_RERUN_RECORD) {
             return Ok(None);
         }
-        let identity = job.identity();
-        let identity: Vec<_> = identity.iter().map(String::as_str).collect();
-        let found = Records::new(pass.client(), pass.key(), &identity).find().await?;
+        let found = records(job, pass).find().await?;
         Ok(found.filter(|record| record.forbids(object)).map(|record| {
             let message = format!(
                 "a job of this name and target already emptied the partition, before this object was created again; nothing was deleted. If it is to run again, annotate it with {}=true, or delete ConfigMap {}, and create it anew",
@@ -197,12 +206,7 @@ impl Jobs {
     }
 
     /// Starts the task of the job's phase: measuring before the plan is recorded, deleting after.
-    async fn start(
-        &self,
-        job: &Job,
-        status: &DdbctlDpJobStatus,
-        pass: &Pass<DdbctlDpJob>,
-    ) -> Result<(), JobError> {
+    async fn start(&self, job: &Job, pass: &Pass<DdbctlDpJob>) -> Result<(), JobError> {
         let credentials = match self.credentials(job, pass).await {
             Ok(credentials) => credentials,
             Err(JobError::Run(failure)) => {
@@ -211,8 +215,13 @@ impl Jobs {
             }
             Err(error) => return Err(error),
         };
-        self.tasks.clear(&pass.uid());
-        self.runner.start(&self.tasks, job, status, credentials, pass);
+        if self.tasks.state(&pass.uid()).is_some() {
+            // What the task before did is the status's to keep: the new one counts from there.
+            self.show(&News::Accepted, pass).await?;
+            self.tasks.clear(&pass.uid());
+        }
+        let status = pass.current().status.clone().unwrap_or_default();
+        self.runner.start(&self.tasks, job, &status, credentials, pass);
         Ok(())
     }
 
@@ -259,7 +268,7 @@ impl Jobs {
     async fn begin(&self, measured: &Measured, pass: &Pass<DdbctlDpJob>) -> Result<(), ApiError> {
         let now = pass.clock().now();
         pass.write_intent(&json!({
-            "tableId": measured.table_id,
+            "tableId": (!sabotage::active(sabotage::INTENT_WITHOUT_TABLE_ID)).then_some(&measured.table_id),
             "keySchema": measured.key_schema,
             "plan": measured.plan,
             "startTime": Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)),
@@ -302,14 +311,16 @@ impl Jobs {
         ending: &Ending,
         pass: &Pass<DdbctlDpJob>,
     ) -> Result<Progress, JobError> {
-        if ending.reason == Reason::PartitionEmpty {
-            let identity = job.identity();
-            let identity: Vec<_> = identity.iter().map(String::as_str).collect();
-            Records::new(pass.client(), pass.key(), &identity)
-                .write(&pass.uid())
-                .await?;
+        // First the record: a job whose success is known must not run again, whatever happens between the two.
+        let emptied = ending.reason == Reason::PartitionEmpty;
+        let late = sabotage::active(sabotage::RECORD_AFTER_SUCCESS);
+        if emptied && !late {
+            records(job, pass).write(&pass.uid()).await?;
         }
         self.show(&News::Ended(ending), pass).await?;
+        if emptied && late {
+            records(job, pass).write(&pass.uid()).await?;
+        }
         Ok(self.leave(pass))
     }
 
@@ -350,6 +361,13 @@ impl Jobs {
     }
 }
 
+/// The record of a run of this job.
+fn records<'a>(job: &Job, pass: &'a Pass<DdbctlDpJob>) -> Records<'a> {
+    let identity = job.identity();
+    let identity: Vec<_> = identity.iter().map(String::as_str).collect();
+    Records::new(pass.client(), pass.key(), &identity)
+}
+
 impl Reconciler for Jobs {
     type Kind = DdbctlDpJob;
     type Error = JobError;
@@ -365,11 +383,13 @@ impl Reconciler for Jobs {
     async fn cleanup(&self, _: Arc<DdbctlDpJob>, pass: &Pass<DdbctlDpJob>) -> Result<Progress, JobError> {
         self.tasks.stop(&pass.uid());
         match self.tasks.state(&pass.uid()) {
-            Some(TaskState::Running(_) | TaskState::Stopping(_)) => {
+            Some(TaskState::Running(_) | TaskState::Stopping(_))
+                if !sabotage::active(sabotage::RELEASE_IN_MID_RUN) =>
+            {
                 return Ok(Progress::waiting(PROGRESS_INTERVAL));
             }
             Some(TaskState::Finished(progress, _)) => pass.event(notice::deleted_in_mid_run(&progress)).await,
-            None => {}
+            _ => {}
         }
         Ok(self.leave(pass))
     }

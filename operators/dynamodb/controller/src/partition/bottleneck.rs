@@ -27,9 +27,10 @@ impl Bottleneck {
                 .resource()
                 .and_then(|arn| arn.split_once("/index/"))
                 .map_or("?", |(_, index)| index);
-            return match rest.contains("AccountLimit") {
-                true => Some(Self::Account),
-                false => Some(Self::Index(index.chars().take(255).collect())),
+            return if rest.contains("AccountLimit") {
+                Some(Self::Account)
+            } else {
+                Some(Self::Index(index.chars().take(255).collect()))
             };
         }
         let rest = name.strip_prefix("Table")?;

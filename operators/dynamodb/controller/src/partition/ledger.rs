@@ -12,7 +12,7 @@ use super::key::Key;
 
 /// A key under way, with the page that it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// The page's running number.
     page: u64,
     /// The key.
@@ -27,7 +27,7 @@ struct PageState {
 
 /// The books of one range.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     /// Pages not yet fully acknowledged, and those behind them, in order.
     pages: VecDeque<PageState>,
     first_page: u64,
@@ -40,7 +40,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Enters a page in reading order. `last` is where the page ends: the key to continue behind, if there is more.
-    pub fn enter(&mut self, keys: Vec<Key>, last: Option<Key>) {
+    pub(super) fn enter(&mut self, keys: Vec<Key>, last: Option<Key>) {
         let page = self.first_page + self.pages.len() as u64;
         let last = last.or_else(|| keys.last().cloned());
         self.pages.push_back(PageState {
@@ -52,7 +52,7 @@ impl Ledger {
     }
 
     /// Takes up to `max` keys to send: first those handed back whose time has come, then fresh ones.
-    pub fn take(&mut self, max: usize, now: Duration) -> Vec<Entry> {
+    pub(super) fn take(&mut self, max: usize, now: Duration) -> Vec<Entry> {
         let mut taken = Vec::with_capacity(max.min(self.returned.len() + self.fresh.len()));
         let mut waiting = VecDeque::new();
         while let Some((not_before, entry)) = self.returned.pop_front() {
@@ -73,7 +73,7 @@ impl Ledger {
     }
 
     /// Writes off keys whose deletion was acknowledged.
-    pub fn acknowledge(&mut self, entries: &[Entry]) {
+    pub(super) fn acknowledge(&mut self, entries: &[Entry]) {
         self.in_flight -= entries.len();
         for entry in entries {
             let index = usize::try_from(entry.page - self.first_page).unwrap_or(usize::MAX);
@@ -85,30 +85,30 @@ impl Ledger {
     }
 
     /// Takes back keys that were not processed; they are not sent again before `not_before`.
-    pub fn give_back(&mut self, entries: Vec<Entry>, not_before: Duration) {
+    pub(super) fn give_back(&mut self, entries: Vec<Entry>, not_before: Duration) {
         self.in_flight -= entries.len();
         self.returned
             .extend(entries.into_iter().map(|entry| (not_before, entry)));
     }
 
     /// Keys that wait to be sent.
-    pub fn backlog(&self) -> usize {
+    pub(super) fn backlog(&self) -> usize {
         self.fresh.len() + self.returned.len()
     }
 
     /// Fresh keys that wait to be sent.
-    pub fn fresh(&self) -> usize {
+    pub(super) fn fresh(&self) -> usize {
         self.fresh.len()
     }
 
     /// Forgets what is not in flight; the range will be read again from the low-water mark.
-    pub fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.fresh.clear();
         self.returned.clear();
     }
 
     /// When the next key can be sent: now for fresh ones, later for those handed back; `None` without any.
-    pub fn next_due(&self) -> Option<Duration> {
+    pub(super) fn next_due(&self) -> Option<Duration> {
         if !self.fresh.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -116,12 +116,12 @@ impl Ledger {
     }
 
     /// Whether every key that was entered is acknowledged.
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.in_flight == 0 && self.backlog() == 0
     }
 
     /// The end of the longest run of pages that are acknowledged whole.
-    pub fn low_water(&self) -> Option<&Key> {
+    pub(super) fn low_water(&self) -> Option<&Key> {
         self.low_water.as_ref()
     }
 

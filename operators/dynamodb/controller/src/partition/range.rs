@@ -168,6 +168,7 @@ impl SortRange {
     }
 
     /// The part above `key`, `key` itself left out.
+    #[must_use]
     pub fn above(&self, key: &Key) -> Self {
         Self {
             low: Bound::Excluded(key.clone()),
@@ -274,7 +275,7 @@ mod tests {
             p.between = Some(SortKeyBounds {
                 from: "10".into(),
                 to: "9".into(),
-            })
+            });
         });
         assert_eq!(refuse(&backwards, AttributeType::N), ConditionError::Backwards);
         assert!(

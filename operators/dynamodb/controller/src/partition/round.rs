@@ -69,12 +69,11 @@ pub(crate) async fn delete(
                 rounds: teller.round,
             });
         }
-        let verdict = match run.take_verdict() {
-            Some(verdict) => Err(verdict),
-            None => {
-                teller.tell(run, Stage::Verifying);
-                verify(run, range).await
-            }
+        let verdict = if let Some(verdict) = run.take_verdict() {
+            Err(verdict)
+        } else {
+            teller.tell(run, Stage::Verifying);
+            verify(run, range).await
         };
         teller.trouble = match verdict {
             Ok(true) => {

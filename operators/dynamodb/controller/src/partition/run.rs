@@ -342,7 +342,7 @@ impl Run {
         let wcu = output
             .consumed_capacity()
             .iter()
-            .filter_map(|capacity| capacity.capacity_units())
+            .filter_map(aws_sdk_dynamodb::types::ConsumedCapacity::capacity_units)
             .sum::<f64>();
         let unprocessed = output
             .unprocessed_items()

@@ -155,7 +155,7 @@ impl Source {
             next,
             rcu: output
                 .consumed_capacity()
-                .and_then(|capacity| capacity.capacity_units())
+                .and_then(aws_sdk_dynamodb::types::ConsumedCapacity::capacity_units)
                 .unwrap_or(0.0),
         })
     }

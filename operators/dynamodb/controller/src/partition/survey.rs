@@ -315,7 +315,9 @@ mod tests {
 
     fn alphabet() -> Alphabet {
         let mut alphabet = Alphabet::default();
-        [key(0), key(99_999)].iter().for_each(|key| alphabet.learn(key));
+        for key in [key(0), key(99_999)] {
+            alphabet.learn(&key);
+        }
         alphabet
     }
 

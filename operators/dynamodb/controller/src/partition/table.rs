@@ -219,11 +219,11 @@ fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
         .is_some_and(|billing| billing.billing_mode() == Some(&BillingMode::PayPerRequest));
     let provisioned = description
         .provisioned_throughput()
-        .and_then(|p| p.write_capacity_units());
+        .and_then(aws_sdk_dynamodb::types::ProvisionedThroughputDescription::write_capacity_units);
     let units = |units: i64| u64::try_from(units).ok().filter(|units| *units > 0);
     let streams = description
         .stream_specification()
-        .is_some_and(|streams| streams.stream_enabled());
+        .is_some_and(aws_sdk_dynamodb::types::StreamSpecification::stream_enabled);
     Ok(Table {
         name: name.to_owned(),
         id: description.table_id().unwrap_or_default().to_owned(),
@@ -235,7 +235,7 @@ fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
         provisioned_wcu: provisioned.and_then(units).filter(|_| !on_demand),
         warm_wcu: description
             .warm_throughput()
-            .and_then(|warm| warm.write_units_per_second())
+            .and_then(aws_sdk_dynamodb::types::TableWarmThroughputDescription::write_units_per_second)
             .and_then(units),
     })
 }

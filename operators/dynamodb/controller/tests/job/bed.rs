@@ -309,7 +309,7 @@ pub fn written(key_type: KeyType, number: u64) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     match key_type.value(number) {
         aws_sdk_dynamodb::types::AttributeValue::B(bytes) => STANDARD.encode(bytes),
-        value => value.as_s().or(value.as_n().or(Err(()))).unwrap().clone(),
+        value => value.as_s().or_else(|_| value.as_n()).unwrap().clone(),
     }
 }
 

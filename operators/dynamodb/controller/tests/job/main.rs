@@ -1,6 +1,12 @@
 //! What a `DdbctlDpJob` promises, against a real API server and a real DynamoDB implementation.
 
 #![allow(unreachable_pub, reason = "modules of a test are not a crate's surface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 mod bed;
 mod credentials;

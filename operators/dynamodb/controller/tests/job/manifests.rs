@@ -99,7 +99,7 @@ async fn every_other_example_ends_as_it_says() {
         table_for(&bed.server, "Orders", "tenant-42").await;
         let operator = bed.operator();
         let name = apply(&bed, path, |job| {
-            job["spec"]["endpointURL"] = bed.endpoint().into()
+            job["spec"]["endpointURL"] = bed.endpoint().into();
         })
         .await;
         bed.until(&name, status, reason).await;

@@ -143,7 +143,7 @@ async fn what_may_change_changes_and_cancel_is_not_taken_back() {
         schema
             .change("x", change.clone())
             .await
-            .expect(&change.to_string());
+            .unwrap_or_else(|_| panic!("{}", change.to_string()));
     }
     schema
         .refuses("x", json!({ "cancel": false }), "must not be taken back")

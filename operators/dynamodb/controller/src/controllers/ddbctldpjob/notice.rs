@@ -61,7 +61,7 @@ pub(super) fn of(before: &DdbctlDpJobStatus, after: &DdbctlDpJobStatus) -> Vec<N
             reason,
             action: ACTION,
             note,
-        })
+        });
     };
     if let Some((status, reason, message)) = changed(ConditionType::Succeeded) {
         let known = Reason::ALL

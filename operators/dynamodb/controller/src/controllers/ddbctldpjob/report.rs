@@ -168,10 +168,9 @@ fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<Des
         ),
     });
     let (works, stalled) = match news {
-        News::Accepted | News::Working(_) | News::Stopping => (True, False),
         News::Resting => (False, False),
         News::Failing(failure) if failure.class == reconcile::Class::Denied => (True, True),
-        News::Failing(_) => (True, False),
+        News::Accepted | News::Working(_) | News::Stopping | News::Failing(_) => (True, False),
         News::Ended(ending) => (False, ConditionStatus::from(!ending.succeeded)),
     };
     all.push(DesiredCondition::new(

@@ -145,11 +145,12 @@ pub(super) fn config_map_name(job: &str, identity: &[&str]) -> String {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part.as_bytes());
     }
-    let hex: String = digest.finalize()[..10]
+    let short = digest
+        .finalize()
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("ddbctldpjob-ran-{hex}")
+        .take(16)
+        .fold(0_u128, |value, byte| (value << 8) | u128::from(*byte));
+    format!("ddbctldpjob-ran-{short:032x}")
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::{
         Control, Engine, Failure, Plan, Prepared, Progress, Request, Totals, budget::TableKey,
         table::KeyAttribute,
     },
+    sabotage,
 };
 
 /// Credentials, and a name for them that reveals nothing: jobs with equal names share a table's capacity.
@@ -103,15 +104,18 @@ impl Runner {
         pass: &Pass<DdbctlDpJob>,
     ) {
         let measure = status.plan.is_none();
-        let phase = if measure { "measure" } else { "delete" };
         let id = TaskId {
             uid: pass.uid(),
             key: pass.key().clone(),
-            spec_hash: job.run_hash(phase),
+            spec_hash: hash(job, status),
         };
         let request = Request {
             mode: if measure { RunMode::DryRun } else { RunMode::Delete },
-            earlier: report::totals(status),
+            earlier: if sabotage::active(sabotage::FORGET_TOTALS) {
+                Totals::default()
+            } else {
+                report::totals(status)
+            },
             table_id: status.table_id.clone(),
             plan: status.plan.as_ref().map(Plan::from_status),
             shared_with: TableKey {
@@ -147,6 +151,15 @@ impl Runner {
             follow(run, seen, &context, metrics.as_ref(), earlier).await
         });
     }
+}
+
+/// Identifies the task that the job needs now: its phase, and the settings that it depends on.
+pub(super) fn hash(job: &Job, status: &DdbctlDpJobStatus) -> u64 {
+    job.run_hash(if status.plan.is_none() {
+        "measure"
+    } else {
+        "delete"
+    })
 }
 
 fn open(fence: Fence) -> Arc<dyn Fn() -> bool + Send + Sync> {

@@ -109,21 +109,35 @@ pub fn has_ended(status: &DdbctlDpJobStatus) -> bool {
     summary.is_some_and(|c| c.status != ConditionStatus::Unknown.as_str())
 }
 
-/// Decides the next step.
+/// When the deadline's clock began to run: at the recorded start, or, before there is one, when the job was first seen
+/// working. A suspension ends both.
+fn started(status: &DdbctlDpJobStatus) -> Option<Timestamp> {
+    let working = || {
+        let suspended = conditions::find(&status.conditions, ConditionType::Suspended.as_str())?;
+        (suspended.status == ConditionStatus::False.as_str()).then_some(suspended.last_transition_time.0)
+    };
+    status.start_time.as_ref().map(|start| start.0).or_else(working)
+}
+
+/// Decides the next step. `respecified` says that the task was started with other settings than the spec has now.
 pub fn next(
     job: &Job,
     status: &DdbctlDpJobStatus,
     task: Option<&TaskState<Progress, Output>>,
     now: Timestamp,
+    respecified: bool,
 ) -> Step {
     if has_ended(status) {
         return Step::Leave;
     }
     let begun = status.plan.is_some();
+    let expired = !begun && job.not_after.is_some_and(|limit| now > limit);
     let runs = matches!(task, Some(TaskState::Running(_) | TaskState::Stopping(_)));
     // What a task has achieved counts, whatever was asked meanwhile.
     if let Some(TaskState::Finished(_, ended)) = task
         && let Some(step) = after(job, ended)
+        // A plan is no reason to begin late.
+        && !(matches!(step, Step::Record(_)) && expired)
     {
         return step;
     }
@@ -134,7 +148,7 @@ pub fn next(
             "cancelled by `spec.cancel`; what was deleted stays deleted",
         ));
     }
-    if !begun && job.not_after.is_some_and(|limit| now > limit) {
+    if expired {
         return end(Ending::failure(
             Reason::Expired,
             "`notAfter` had passed before the job began; nothing was deleted. Create another DdbctlDpJob if it is still wanted",
@@ -146,13 +160,10 @@ pub fn next(
     if begun && conditions::is_true(&status.conditions, ConditionType::Suspended.as_str()) {
         return Step::Resume;
     }
-    let remaining = job
-        .deadline
-        .zip(status.start_time.as_ref())
-        .map(|(limit, start)| {
-            let elapsed = now.duration_since(start.0).max(SignedDuration::ZERO);
-            limit.saturating_sub(elapsed.unsigned_abs())
-        });
+    let remaining = job.deadline.zip(started(status)).map(|(limit, start)| {
+        let elapsed = now.duration_since(start).max(SignedDuration::ZERO);
+        limit.saturating_sub(elapsed.unsigned_abs())
+    });
     if remaining.is_some_and(|left| left.is_zero()) {
         return end(Ending::failure(
             Reason::DeadlineExceeded,
@@ -160,6 +171,8 @@ pub fn next(
         ));
     }
     match (runs, begun) {
+        // What it was started with is no longer what is asked for.
+        (true, _) if respecified => Step::Stop,
         (true, _) => Step::Watch { deadline: remaining },
         (false, false) => Step::Measure,
         (false, true) => Step::Delete,

@@ -42,15 +42,12 @@ fn with(mut status: DdbctlDpJobStatus, type_: ConditionType, value: ConditionSta
     status
 }
 
-fn running() -> Option<Task> {
-    Some(TaskState::Running(Progress::default()))
+fn running() -> Task {
+    TaskState::Running(Progress::default())
 }
 
-fn finished(output: Output) -> Option<Task> {
-    Some(TaskState::Finished(
-        Progress::default(),
-        Ended::Returned(Arc::new(output)),
-    ))
+fn finished(output: Output) -> Task {
+    TaskState::Finished(Progress::default(), Ended::Returned(Arc::new(output)))
 }
 
 fn failure(class: Class) -> Failure {
@@ -61,8 +58,25 @@ fn failure(class: Class) -> Failure {
     }
 }
 
-fn decide(job: &Job, status: &DdbctlDpJobStatus, task: Option<Task>) -> Step {
-    next(job, status, task.as_ref(), at(2000))
+fn measured() -> Measured {
+    let partition_key = dynamodb_api::KeySchemaElement {
+        name: "pk".into(),
+        kind: dynamodb_api::AttributeType::S,
+    };
+    let key_schema = dynamodb_api::KeySchema {
+        partition_key,
+        sort_key: None,
+    };
+    Measured {
+        table_id: "id".into(),
+        key_schema,
+        plan: DeletionPlan::default(),
+    }
+}
+
+fn decide(job: &Job, status: &DdbctlDpJobStatus, task: impl Into<Option<Task>>) -> Step {
+    let task = task.into();
+    next(job, status, task.as_ref(), at(2000), false)
 }
 
 #[test]
@@ -73,18 +87,7 @@ fn a_job_is_measured_then_recorded_then_deleted_then_done() {
         decide(&plain, &fresh(), running()),
         Step::Watch { deadline: None }
     );
-    let schema = dynamodb_api::KeySchema {
-        partition_key: dynamodb_api::KeySchemaElement {
-            name: "pk".into(),
-            kind: dynamodb_api::AttributeType::S,
-        },
-        sort_key: None,
-    };
-    let measured = Measured {
-        table_id: "id".into(),
-        key_schema: schema,
-        plan: DeletionPlan::default(),
-    };
+    let measured = measured();
     let output = Ok(TaskOutput::Measured(Box::new(measured.clone())));
     assert_eq!(
         decide(&plain, &fresh(), finished(output)),
@@ -125,7 +128,7 @@ fn an_ended_job_is_left_alone_whatever_its_spec_says_now() {
 fn what_ends_a_job_stops_its_task_first(#[case] job: Job, #[case] reason: Reason) {
     assert_eq!(decide(&job, &begun(), running()), Step::Stop);
     let interrupted = finished(Ok(TaskOutput::Deleted(End::Interrupted)));
-    for task in [interrupted, None] {
+    for task in [Some(interrupted), None] {
         let Step::Finish(ending) = decide(&job, &begun(), task) else {
             panic!("not finished")
         };
@@ -197,10 +200,7 @@ fn failures_end_the_job_only_if_the_spec_must_change() {
             Step::Retry(failure(class))
         );
     }
-    let panicked = Some(TaskState::Finished(
-        Progress::default(),
-        Ended::Panicked("boom".into()),
-    ));
+    let panicked = TaskState::Finished(Progress::default(), Ended::Panicked("boom".into()));
     assert!(matches!(decide(&plain, &begun(), panicked), Step::Retry(f) if f.class == Class::Transient));
 }
 
@@ -215,4 +215,55 @@ fn the_deadline_is_what_is_left_of_it() {
     );
     let dry = job(|spec| spec.mode = RunMode::DryRun);
     assert!(dry.is_dry_run());
+}
+
+#[test]
+fn a_change_of_what_the_task_depends_on_restarts_it() {
+    let plain = job(|_| {});
+    assert_eq!(
+        next(&plain, &begun(), Some(&running()), at(2000), true),
+        Step::Stop
+    );
+    let interrupted = finished(Ok(TaskOutput::Deleted(End::Interrupted)));
+    assert_eq!(
+        next(&plain, &begun(), Some(&interrupted), at(2000), true),
+        Step::Delete
+    );
+}
+
+#[test]
+fn a_plan_that_comes_after_not_after_begins_nothing() {
+    let late = job(|spec| spec.not_after = Some(Time(at(1999))));
+    let step = decide(
+        &late,
+        &fresh(),
+        finished(Ok(TaskOutput::Measured(Box::new(measured())))),
+    );
+    assert!(
+        matches!(
+            step,
+            Step::Finish(Ending {
+                reason: Reason::Expired,
+                ..
+            })
+        ),
+        "{step:?}"
+    );
+}
+
+#[test]
+fn the_deadline_also_ends_a_job_that_never_got_to_a_plan() {
+    let limited = job(|spec| spec.active_deadline_seconds = Some(10));
+    let waiting = with(fresh(), ConditionType::Suspended, ConditionStatus::False);
+    let step = decide(&limited, &waiting, None);
+    assert!(
+        matches!(
+            step,
+            Step::Finish(Ending {
+                reason: Reason::DeadlineExceeded,
+                ..
+            })
+        ),
+        "{step:?}"
+    );
 }

@@ -1,0 +1,11 @@
+//! The deletion engine against a real DynamoDB implementation, plain and through the fault proxy.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+#[path = "engine/bed.rs"]
+mod bed;
+#[path = "engine/faults.rs"]
+mod faults;
+#[path = "engine/plain.rs"]
+mod plain;
+#[path = "engine/steering.rs"]
+mod steering;

@@ -1,0 +1,121 @@
+//! One request fails, whichever, in every way that servers and networks have.
+
+use std::time::Duration;
+
+use testkit::fault::{Fault, Schedule, schedule::Which};
+
+use crate::world::{check, check_bounded, coverage, full, harness, kubernetes_only, run, world};
+
+/// The long loops try every request, the short ones every third.
+fn stride() -> u64 {
+    if full() { 1 } else { 3 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_any_request_does_no_harm() {
+    let report = harness("lost response at every request")
+        .fault_at_every_request(Fault::Lose, world, run, check_bounded)
+        .await
+        .unwrap();
+    report.at_least(coverage(20, 11, 0)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_error_or_a_throttle_at_any_request_does_no_harm() {
+    let failures = [
+        ("500", Fault::status(500)),
+        ("429", Fault::throttle(1)),
+        (
+            "504 although applied",
+            Fault::Status {
+                code: 504,
+                retry_after: None,
+                applied: true,
+            },
+        ),
+    ];
+    for (name, fault) in failures {
+        let report = harness(&format!("{name} at every request"))
+            .stride(stride())
+            .fault_at_every_request(fault, world, run, check_bounded)
+            .await
+            .unwrap();
+        report.at_least(coverage(8, 11, 0)).unwrap();
+    }
+}
+
+/// DynamoDB knows no such answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_at_any_request_to_kubernetes_does_no_harm() {
+    let report = harness("409 at every request to Kubernetes")
+        .base(kubernetes_only())
+        .stride(stride())
+        .fault_at_every_request(Fault::status(409), world, run, check_bounded)
+        .await
+        .unwrap();
+    report.at_least(coverage(5, 8, 0)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_the_past_and_watches_that_end_do_no_harm() {
+    let watch = "WATCH ddbctldpjobs";
+    let schedules = [
+        Schedule::default().at(watch, Which::Every, Fault::DropWatch(0)),
+        Schedule::default().at(watch, Which::Nth(1), Fault::DropWatch(1)),
+        Schedule::default()
+            .at(watch, Which::Nth(1), Fault::DropWatch(2))
+            .at("LIST ddbctldpjobs", Which::From(2), Fault::StaleList),
+        Schedule::default()
+            .at(watch, Which::From(1), Fault::status(410))
+            .at("LIST ddbctldpjobs", Which::From(2), Fault::StaleList),
+    ];
+    let report = harness("stale lists and dropped watches")
+        .schedules(schedules, world, run, check)
+        .await
+        .unwrap();
+    report.at_least(coverage(4, 11, 0)).unwrap();
+}
+
+/// A hang lasts as long as the operator's patience, which is real time: only DynamoDB's share is tried by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_never_answered_is_given_up_and_sent_again() {
+    let mut sites = vec![
+        "DynamoDB DescribeTable",
+        "DynamoDB Query",
+        "DynamoDB BatchWriteItem",
+    ];
+    if full() {
+        sites.extend([
+            "PATCH ddbctldpjobs",
+            "PATCH ddbctldpjobs/status",
+            "POST configmaps",
+        ]);
+    }
+    let schedules: Vec<_> = sites
+        .iter()
+        .map(|site| Schedule::default().at(site, Which::Nth(1), Fault::Hang))
+        .collect();
+    let plans = schedules.len();
+    let report = harness("hangs")
+        .parallel(plans)
+        .deadline(Duration::from_secs(180))
+        .schedules(schedules, world, run, check)
+        .await
+        .unwrap();
+    report.at_least(coverage(plans, 11, 0)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_drawn_from_a_seed_do_no_harm() {
+    let seeds = if full() { 1000 } else { 10 };
+    let schedules = (0..seeds).map(|seed| {
+        let often = 100 + u32::try_from(seed % 4).unwrap() * 75;
+        Schedule::default().seeded(seed, often, 3)
+    });
+    let report = harness("seeded faults")
+        .schedules(schedules, world, run, check)
+        .await
+        .unwrap();
+    report.at_least(coverage(10, 11, 0)).unwrap();
+    assert!(report.injected >= 20, "{report}");
+}
