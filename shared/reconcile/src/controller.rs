@@ -268,7 +268,7 @@ async fn work<R: Reconciler>(
     });
     futures::stream::iter(ended.into_iter().flatten())
         .for_each_concurrent(concurrency, |key| async move {
-            run(reconciler.as_ref(), context, &key).await
+            run(reconciler.as_ref(), context, &key).await;
         })
         .await;
 }

@@ -32,7 +32,8 @@ const WATCHDOG: &str = r#"exec 3<&0
 exec "$@" 3<&- </dev/null"#;
 
 /// Removes a folder once the other watchdogs have done their work.
-const REMOVE_FOLDER: &str = r#"for _ in 1 2 3 4 5; do sleep 0.2; rm -rf -- "$1" && [ ! -e "$1" ] && break; done"#;
+const REMOVE_FOLDER: &str =
+    r#"for _ in 1 2 3 4 5; do sleep 0.2; rm -rf -- "$1" && [ ! -e "$1" ] && break; done"#;
 
 /// Why a process could not be started or did not become ready.
 #[derive(Debug, thiserror::Error)]
@@ -227,7 +228,11 @@ impl ScratchFolder {
         let held = File::create(path.join(HELD))?;
         held.lock()?;
         let janitor = Janitor::engage(REMOVE_FOLDER, &[path.as_os_str()])?;
-        Ok(Self { path, janitor: Some(janitor), _held: held })
+        Ok(Self {
+            path,
+            janitor: Some(janitor),
+            _held: held,
+        })
     }
 
     /// Where it is.

@@ -15,6 +15,9 @@ use anyhow::{Context, Result};
 
 use crate::build::{TestBinary, TestKind};
 
+/// The code with which the test harness ends when tests failed; any other means that not all have run.
+const FAILURES: i32 = 101;
+
 /// What the tests of one or more binaries came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -115,7 +118,7 @@ impl Run {
         if !ended {
             let unfinished = format!("{label}: killed, not finished after {} s", self.limit.as_secs());
             tally.failed.push(unfinished);
-        } else if !status.success() && tally.failed.is_empty() {
+        } else if !status.success() && (tally.failed.is_empty() || status.code() != Some(FAILURES)) {
             tally.failed.push(format!("{label}: ended with {status}"));
         }
         Ok(tally)

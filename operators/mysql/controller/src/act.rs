@@ -250,7 +250,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                     self.terminate(ordinal, instance_id, &mut outcome).await?;
                 }
                 Step::Start { ordinal, instance_id } => {
-                    self.start(ordinal, instance_id, &mut outcome).await?
+                    self.start(ordinal, instance_id, &mut outcome).await?;
                 }
             }
         }

@@ -245,8 +245,8 @@ fn provisioned(findings: Findings<'_>, desired: &Desired, running: usize) -> Des
     let strays: Vec<&Instance> = plan::strays(ledger, seen);
     if !strays.is_empty() {
         let ids: Vec<_> = strays.iter().map(|instance| instance.id.as_str()).collect();
-        let token = |instance: &&Instance| instance.client_token.as_deref().is_some_and(is_our_token);
-        let hint = if strays.iter().any(|instance| token(&instance)) {
+        let token = |instance: &Instance| instance.client_token.as_deref().is_some_and(is_our_token);
+        let hint = if strays.iter().any(|instance| token(instance)) {
             "they were launched by this operator; terminate those that are not needed"
         } else {
             "somebody gave them this cluster's tags; remove them"

@@ -79,10 +79,9 @@ mod tests {
         fn an_exhausted_subnet_is_never_chosen(exhausted in 0usize..8) {
             let (subnets, zones) = three();
             let is_exhausted = |subnet: &str| subnets.iter().position(|s| s == subnet).is_some_and(|i| exhausted & (1 << i) != 0);
-            match next_subnet(&subnets, &zones, &BTreeMap::new(), is_exhausted) {
-                Some(subnet) => prop_assert!(!is_exhausted(subnet)),
-                None => prop_assert_eq!(exhausted, 7),
-            }
+            let chosen = next_subnet(&subnets, &zones, &BTreeMap::new(), is_exhausted);
+            prop_assert!(chosen.is_none_or(|subnet| !is_exhausted(subnet)));
+            prop_assert_eq!(chosen.is_none(), exhausted == 7);
         }
     }
 }

@@ -33,17 +33,27 @@ impl Pinned {
         let mods = read(&module.folder().join("go.mod"))?;
         let version = match module.requirement() {
             Some(requirement) => required_version(&mods, requirement)
-                .ok_or_else(|| ToolError::NotPinned { path: module.folder().join("go.mod"), requirement })?
+                .ok_or_else(|| ToolError::NotPinned {
+                    path: module.folder().join("go.mod"),
+                    requirement,
+                })?
                 .to_owned(),
             None => "local".to_owned(),
         };
         let mut hash = Sha256::new();
-        for part in module_files(&module.folder())?.iter().chain([&module.linker_flags(&version)]) {
+        for part in module_files(&module.folder())?
+            .iter()
+            .chain([&module.linker_flags(&version)])
+        {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
         let inputs = hex(&hash.finalize());
-        Ok(Self { module, version, inputs })
+        Ok(Self {
+            module,
+            version,
+            inputs,
+        })
     }
 
     fn folder(&self, cache: &Path) -> PathBuf {
@@ -339,7 +349,11 @@ mod tests {
 
     #[test]
     fn tools_whose_files_would_clash_are_built_one_after_the_other() {
-        let clash = [Tool::ClusterApiCore, Tool::ClusterApiBootstrap, Tool::ClusterApiControlPlane];
+        let clash = [
+            Tool::ClusterApiCore,
+            Tool::ClusterApiBootstrap,
+            Tool::ClusterApiControlPlane,
+        ];
         let expected = vec![vec![clash[0], clash[1]], vec![clash[2]]];
         assert_eq!(batches(&clash), expected);
     }

@@ -207,7 +207,9 @@ impl Module {
                 (format!("{package}.gitTreeState"), "clean".to_owned()),
             ]
         });
-        let of_variable = self.version_variable().map(|name| (name.to_owned(), format!("v{version}")));
+        let of_variable = self
+            .version_variable()
+            .map(|name| (name.to_owned(), format!("v{version}")));
         for (name, value) in of_packages.chain(of_variable) {
             // Writing to a String cannot fail.
             write!(flags, " -X {name}={value}").ok();

@@ -166,7 +166,7 @@ impl Life {
         let started = self.clock.elapsed();
         while !self.has(replicas) {
             self.within(started, &format!("{replicas} members"))?;
-            if self.trouble && self.clock.elapsed() - started < LIMIT / 4 {
+            if self.trouble && self.clock.elapsed().saturating_sub(started) < LIMIT / 4 {
                 self.strike();
             }
             let ledger = self.cloud.notebook.ledger();
@@ -231,7 +231,7 @@ impl Life {
         if let Some(violation) = self.cloud.violations.lock().first() {
             return Err(violation.clone());
         }
-        if self.clock.elapsed() - started < LIMIT {
+        if self.clock.elapsed().saturating_sub(started) < LIMIT {
             return Ok(());
         }
         let ledger = self.cloud.notebook.ledger();

@@ -1,0 +1,114 @@
+use super::*;
+
+fn key(number: u32) -> Key {
+    Key::S(format!("{number:06}").into())
+}
+
+fn alphabet() -> Alphabet {
+    let mut alphabet = Alphabet::default();
+    for key in [key(0), key(99_999)] {
+        alphabet.learn(&key);
+    }
+    alphabet
+}
+
+fn edges() -> Edges {
+    Edges {
+        low: key(0),
+        high: key(99_999),
+    }
+}
+
+/// How many of the keys 0..100,000 each piece holds; every key must be in exactly one.
+fn sizes(pieces: &[Piece]) -> Vec<usize> {
+    let mut sizes = vec![0; pieces.len()];
+    for number in (0..100_000).step_by(10) {
+        let owners: Vec<_> = pieces
+            .iter()
+            .enumerate()
+            .filter(|(_, piece)| piece.range.contains(&key(number)))
+            .collect();
+        assert_eq!(owners.len(), 1, "{number}");
+        sizes[owners[0].0] += 10;
+    }
+    sizes
+}
+
+#[test]
+fn pieces_cover_everything_once_and_are_about_even() {
+    let stretches = vec![
+        Stretch {
+            end: Some(key(30_000)),
+            items: 30_001,
+        },
+        Stretch {
+            end: Some(key(70_000)),
+            items: 40_000,
+        },
+        Stretch {
+            end: None,
+            items: 29_999,
+        },
+    ];
+    for count in [1, 2, 8, 16, 32] {
+        let pieces = divide(&alphabet(), &SortRange::ALL, &edges(), stretches.clone(), count);
+        let sizes = sizes(&pieces);
+        assert!(
+            pieces.len() as u64 <= count,
+            "{} pieces for {count}",
+            pieces.len()
+        );
+        let ideal = 100_000 / usize::try_from(count).unwrap();
+        assert!(sizes.iter().all(|size| *size <= ideal * 2), "{count}: {sizes:?}");
+    }
+}
+
+#[test]
+fn quantiles_beat_guesses_where_keys_are_crowded() {
+    // Nine tenths of the items lie in one hundredth of the key space; the pages say so.
+    let mut stretches: Vec<_> = (1..=90)
+        .map(|page| Stretch {
+            end: Some(key(50_000 + page * 10)),
+            items: 1000,
+        })
+        .collect();
+    stretches.insert(
+        0,
+        Stretch {
+            end: Some(key(50_000)),
+            items: 5000,
+        },
+    );
+    stretches.push(Stretch {
+        end: None,
+        items: 5000,
+    });
+    let pieces = divide(&alphabet(), &SortRange::ALL, &edges(), stretches, 10);
+    let inside = pieces.iter().filter(|piece| {
+        piece
+            .range
+            .low
+            .key()
+            .is_some_and(|low| *low >= key(50_000) && *low < key(50_900))
+    });
+    assert!(inside.count() >= 8, "{pieces:?}");
+}
+
+#[test]
+fn marks_lie_inside_their_piece_in_order() {
+    let stretches = vec![Stretch {
+        end: None,
+        items: 100_000,
+    }];
+    for piece in divide(&alphabet(), &SortRange::ALL, &edges(), stretches, 8) {
+        assert!(!piece.marks.is_empty());
+        assert!(piece.marks.iter().all(|mark| piece.range.contains(mark)));
+        assert!(
+            piece
+                .marks
+                .iter()
+                .zip(piece.marks.iter().skip(1))
+                .all(|(a, b)| a < b)
+        );
+    }
+}
