@@ -99,6 +99,10 @@ pub(crate) async fn delete(
         give_up(run, &teller, idle, passes)?;
         teller.tell(run, Stage::Retrying);
         rest(run, idle.max(passes / 2)).await;
+        // What was found may lie in another table of the same name.
+        if let Err(Verdict::Final(failure)) = same_table(run).await {
+            return Err(failure);
+        }
         pieces = if left.is_empty() {
             vec![Piece {
                 range: range.clone(),
