@@ -32,7 +32,8 @@ pub struct KeyAttribute {
 pub struct Table {
     /// Its name.
     pub name: String,
-    /// Its id: another table of the same name has another one. Empty if the server tells none.
+    /// Its id: another table of the same name has another one. From a server that tells none (DynamoDB Local) the time
+    /// of its creation takes the id's place.
     pub id: String,
     /// The partition key.
     pub partition_key: KeyAttribute,
@@ -99,6 +100,19 @@ pub(crate) async fn describe(client: &Client, name: &str) -> Result<Table, Failu
         Err(error) => classify("DescribeTable", &error),
     };
     Err(problem.into_failure(name))
+}
+
+fn identity(description: &TableDescription) -> String {
+    let created = || {
+        description
+            .creation_date_time()
+            .map(|at| format!("created-{}", at.as_nanos()))
+    };
+    description
+        .table_id()
+        .map(str::to_owned)
+        .or_else(created)
+        .unwrap_or_default()
 }
 
 /// Refuses another table than the one that the job began with.
@@ -226,7 +240,7 @@ fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
         .is_some_and(aws_sdk_dynamodb::types::StreamSpecification::stream_enabled);
     Ok(Table {
         name: name.to_owned(),
-        id: description.table_id().unwrap_or_default().to_owned(),
+        id: identity(description),
         partition_key,
         sort_key: key(KeyType::Range),
         indexes: indexes(description),
