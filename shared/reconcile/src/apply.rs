@@ -6,7 +6,7 @@
 //! - Later writes are server-side applies that carry the UID which was observed and found to be ours: an object
 //!   that was replaced in between is not touched (the API server answers 409).
 //! - Nothing is sent when nothing would change.
-//! - [`prune`] deletes by owner UID, with the child's UID as precondition.
+//! - [`Applier::prune`] deletes by owner UID, with the child's UID as precondition.
 //!
 //! # Assumptions
 //! - One field manager per controller. `desired` is everything that this controller wants to say about the child.

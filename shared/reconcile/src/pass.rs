@@ -1,6 +1,6 @@
 //! One pass: what a reconciler is given, and the single place where every pass goes through.
 //!
-//! The choke point ([`run`]) does, in this order: cache read, gate, finalizer, the reconciler's own method behind a
+//! The choke point (`pass::run`) does, in this order: cache read, gate, finalizer, the reconciler's own method behind a
 //! panic guard, error class → requeue, metrics, at most one event, one log line. Reconcilers contain none of these.
 
 mod run;
