@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-use crate::suite::Tally;
+use crate::suite::{Failed, Tally};
 
 /// The stages that ran so far.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Stages {
     }
 
     /// The tests that failed, in all stages.
-    pub(crate) fn failures(&self) -> Vec<String> {
+    pub(crate) fn failures(&self) -> Vec<Failed> {
         self.done
             .iter()
             .filter_map(|stage| stage.tally.as_ref())
@@ -120,6 +120,7 @@ pub(crate) fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suite::What;
 
     #[test]
     fn failures_of_every_stage_stand_in_the_summary() {
@@ -128,12 +129,16 @@ mod tests {
         for failed in ["a", "b"] {
             let tally = Tally {
                 passed: 2,
-                failed: vec![failed.to_owned()],
+                failed: vec![Failed {
+                    suite: "crate".to_owned(),
+                    what: What::Test(failed.to_owned()),
+                }],
                 ..Tally::default()
             };
             stages.tests("unit", || Ok(tally)).unwrap();
         }
-        assert_eq!(stages.failures(), ["a", "b"]);
+        let failures: Vec<_> = stages.failures().iter().map(ToString::to_string).collect();
+        assert_eq!(failures, ["crate: a", "crate: b"]);
         let summary = stages.summary();
         let total: Vec<_> = summary.split_whitespace().rev().take(2).collect();
         assert_eq!(total, ["2", "4"]);

@@ -1,18 +1,23 @@
 //! Runs test binaries, shows what they print and counts.
 //!
 //! The binaries are started directly and not through `cargo test`, because a stage is a selection of them that
-//! cargo has no flags for; their `test result` lines are passed on as they are.
+//! cargo has no flags for, and because several may run at once: most tests wait for servers rather than compute.
+//! What a binary prints is shown in one piece when it has ended, unless it is the only one that runs.
+
+mod transcript;
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
-    sync::mpsc,
+    fmt,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 
+use self::transcript::Transcript;
 use crate::build::{TestBinary, TestKind};
 
 /// The code with which the test harness ends when tests failed; any other means that not all have run.
@@ -23,8 +28,32 @@ const FAILURES: i32 = 101;
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) ignored: u64,
-    /// The names of those that failed, with their binary.
-    pub(crate) failed: Vec<String>,
+    pub(crate) failed: Vec<Failed>,
+}
+
+/// A test that failed, or a binary that did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// The binary's label.
+    pub(crate) suite: String,
+    /// What failed in it.
+    pub(crate) what: What,
+}
+
+/// What of a suite failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The test of this name.
+    Test(String),
+    /// All of it, for this reason: it was killed, or ended without a result.
+    Suite(String),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (What::Test(what) | What::Suite(what)) = &self.what;
+        write!(f, "{}: {what}", self.suite)
+    }
 }
 
 /// How the binaries are run.
@@ -36,10 +65,12 @@ pub(crate) struct Run {
     pub(crate) environment: Vec<(String, String)>,
     /// Show nothing, only count.
     pub(crate) quiet: bool,
-    /// Stop at the first binary that fails.
-    pub(crate) fail_fast: bool,
+    /// Kill a binary as soon as one of its tests has failed.
+    pub(crate) stop_at_failure: bool,
     /// When a binary counts as hung and is killed.
     pub(crate) limit: Duration,
+    /// How many binaries run at the same time; 0 is as 1. Each is parallel in itself.
+    pub(crate) at_once: usize,
 }
 
 impl Tally {
@@ -52,24 +83,43 @@ impl Tally {
 }
 
 impl Run {
-    /// Runs `binaries` one after the other: each is parallel in itself.
-    pub(crate) fn all<'a>(&self, binaries: impl IntoIterator<Item = &'a TestBinary>) -> Result<Tally> {
-        let mut total = Tally::default();
-        for binary in binaries {
-            let mut command = Command::new(&binary.executable);
-            command.current_dir(&binary.folder);
-            command
-                .env("CARGO_MANIFEST_DIR", &binary.folder)
-                .env("CARGO_PKG_NAME", &binary.package);
-            command
-                .args(&self.arguments)
-                .envs(self.environment.iter().cloned());
-            total.add(self.one(&binary.label(), &mut command)?);
-            if self.fail_fast && !total.failed.is_empty() {
-                break;
+    /// Runs `binaries`, as many at a time as `at_once` says, the next when one ends.
+    pub(crate) fn all<'a>(
+        &self,
+        binaries: impl IntoIterator<Item = &'a TestBinary, IntoIter: Send>,
+    ) -> Result<Tally> {
+        let waiting = Mutex::new(binaries.into_iter());
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            let mut total = Tally::default();
+            while let Some(binary) = next() {
+                total.add(self.binary(binary)?);
             }
-        }
-        Ok(total)
+            Ok::<_, anyhow::Error>(total)
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.at_once.max(1)).map(|_| scope.spawn(work)).collect();
+            let mut total = Tally::default();
+            for worker in workers {
+                match worker.join() {
+                    Ok(tally) => total.add(tally?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(total)
+        })
+    }
+
+    /// Runs one binary.
+    pub(crate) fn binary(&self, binary: &TestBinary) -> Result<Tally> {
+        let mut command = Command::new(&binary.executable);
+        command
+            .current_dir(&binary.folder)
+            .env("CARGO_MANIFEST_DIR", &binary.folder)
+            .env("CARGO_PKG_NAME", &binary.package)
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned());
+        self.one(&binary.label(), &mut command)
     }
 
     /// Runs one command that prints what the test harness prints.
@@ -78,51 +128,68 @@ impl Run {
         if self.quiet {
             command.stderr(Stdio::null());
         }
+        let started = Instant::now();
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start the tests of {label}"))?;
+        let mut transcript = Transcript::new(label, self.quiet, self.at_once > 1);
+        let end = self.listen(&mut child, &mut transcript)?;
+        if end != End::Itself {
+            child
+                .kill()
+                .with_context(|| format!("cannot kill the tests of {label}"))?;
+        }
+        let status = child.wait().context("cannot wait for a test binary")?;
+        let mut tally = transcript.end(started.elapsed());
+        let unfinished = match end {
+            End::Late => Some(format!("killed, not finished after {} s", self.limit.as_secs())),
+            End::Failure => None,
+            End::Itself => (!status.success()
+                && (tally.failed.is_empty() || status.code() != Some(FAILURES)))
+            .then(|| format!("ended with {status}")),
+        };
+        tally.failed.extend(unfinished.map(|why| Failed {
+            suite: label.to_owned(),
+            what: What::Suite(why),
+        }));
+        Ok(tally)
+    }
+
+    /// Reads what `child` prints, until it ends or has to be killed.
+    fn listen(&self, child: &mut Child, transcript: &mut Transcript<'_>) -> Result<End> {
         let output = child.stdout.take().context("a test binary has no output")?;
         let (sender, lines) = mpsc::channel();
-        let reader = thread::spawn(move || {
+        // Not joined: after a kill, whoever has inherited the pipe may keep it open.
+        thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     break;
                 }
             }
         });
-        let mut transcript = Transcript {
-            label,
-            quiet: self.quiet,
-            shown: false,
-            muted: false,
-            tally: Tally::default(),
-        };
         let deadline = Instant::now() + self.limit;
-        let ended = loop {
+        loop {
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => transcript.take(&String::from_utf8_lossy(&line)),
-                Err(mpsc::RecvTimeoutError::Disconnected) => break true,
-                Err(mpsc::RecvTimeoutError::Timeout) => break false,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(End::Itself),
+                Err(mpsc::RecvTimeoutError::Timeout) => return Ok(End::Late),
             }
-        };
-        if !ended {
-            child
-                .kill()
-                .with_context(|| format!("cannot kill the tests of {label}"))?;
+            if self.stop_at_failure && transcript.has_failure() {
+                return Ok(End::Failure);
+            }
         }
-        let status = child.wait().context("cannot wait for a test binary")?;
-        if ended {
-            drop(reader.join());
-        }
-        let mut tally = transcript.tally;
-        if !ended {
-            let unfinished = format!("{label}: killed, not finished after {} s", self.limit.as_secs());
-            tally.failed.push(unfinished);
-        } else if !status.success() && (tally.failed.is_empty() || status.code() != Some(FAILURES)) {
-            tally.failed.push(format!("{label}: ended with {status}"));
-        }
-        Ok(tally)
     }
+}
+
+/// How a binary came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By itself.
+    Itself,
+    /// It is to be killed because one of its tests failed.
+    Failure,
+    /// It is to be killed because it takes too long.
+    Late,
 }
 
 impl TestBinary {
@@ -133,58 +200,6 @@ impl TestBinary {
             TestKind::Integration => format!("{}/{}", self.package, self.target),
         }
     }
-}
-
-/// Passes lines on and counts. Nothing is shown of a binary in which the filter leaves no test.
-struct Transcript<'a> {
-    label: &'a str,
-    quiet: bool,
-    shown: bool,
-    muted: bool,
-    tally: Tally,
-}
-
-impl Transcript<'_> {
-    fn take(&mut self, line: &str) {
-        if line == "running 0 tests" {
-            self.muted = true;
-        } else if line.starts_with("running ") {
-            self.muted = false;
-        }
-        if let Some(result) = line.strip_prefix("test result: ") {
-            self.tally.passed += count(result, " passed");
-            self.tally.ignored += count(result, " ignored");
-        }
-        if let Some(name) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
-        {
-            self.tally.failed.push(format!(
-                "{}: {}",
-                self.label,
-                name.trim_end_matches(" - should panic")
-            ));
-        }
-        if !self.quiet && !self.muted && (self.shown || !line.is_empty()) {
-            let mut out = std::io::stdout().lock();
-            if !self.shown {
-                self.shown = true;
-                let _ = writeln!(out, "\n{}", self.label);
-            }
-            // Nobody listens any more: the run goes on, its exit code still counts.
-            let _ = writeln!(out, "{line}");
-        }
-    }
-}
-
-/// The number before `what` in a line such as `ok. 12 passed; 0 failed`.
-fn count(line: &str, what: &str) -> u64 {
-    line.split(what)
-        .next()
-        .filter(|before| before.len() < line.len())
-        .and_then(|before| before.rsplit([' ', '.']).next())
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -218,7 +233,10 @@ mod tests {
             Tally {
                 passed: 12,
                 ignored: 4,
-                failed: vec!["crate: a::c".to_owned()]
+                failed: vec![Failed {
+                    suite: "crate".to_owned(),
+                    what: What::Test("a::c".to_owned())
+                }]
             }
         );
     }
@@ -229,7 +247,9 @@ mod tests {
             .one("crate", &mut shell("kill -ABRT $$"))
             .unwrap();
         assert!(
-            tally.failed[0].contains("crate: ended with signal: 6"),
+            tally.failed[0]
+                .to_string()
+                .contains("crate: ended with signal: 6"),
             "{tally:?}"
         );
     }
@@ -239,6 +259,44 @@ mod tests {
         let tally = run(Duration::from_millis(50))
             .one("crate", &mut shell("exec sleep 600"))
             .unwrap();
-        assert!(tally.failed[0].contains("not finished"), "{tally:?}");
+        assert!(tally.failed[0].to_string().contains("not finished"), "{tally:?}");
+    }
+
+    #[test]
+    fn a_binary_is_not_waited_for_once_a_test_has_failed() {
+        let run = Run {
+            stop_at_failure: true,
+            ..run(Duration::from_mins(5))
+        };
+        let script = "printf 'running 2 tests\\ntest a ... FAILED\\n'; exec sleep 600";
+        let tally = run.one("crate", &mut shell(script)).unwrap();
+        assert_eq!(tally.failed.len(), 1, "{tally:?}");
+        assert_eq!(tally.failed[0].to_string(), "crate: a");
+    }
+
+    #[test]
+    fn binaries_run_at_the_same_time_and_all_are_counted() {
+        let folder = std::env::temp_dir().join(format!("xtask-suite-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let executable = folder.join("binary");
+        // Each waits for the other: one after the other they would never end.
+        let script = "#!/bin/sh\ntouch \"$CARGO_PKG_NAME\"\nwhile ! [ -e a ] || ! [ -e b ]; do :; done\n\
+                      printf 'running 1 test\\ntest result: ok. 1 passed; 0 failed\\n'\n";
+        std::fs::write(&executable, script).unwrap();
+        std::fs::set_permissions(&executable, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let binaries = ["a", "b"].map(|package| TestBinary {
+            package: package.to_owned(),
+            kind: TestKind::Unit,
+            target: package.to_owned(),
+            folder: folder.clone(),
+            executable: executable.clone(),
+        });
+        let run = Run {
+            at_once: 2,
+            ..run(Duration::from_mins(1))
+        };
+        let tally = run.all(&binaries).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!((tally.passed, tally.failed), (2, Vec::new()));
     }
 }

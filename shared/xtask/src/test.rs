@@ -1,4 +1,4 @@
-//! `cargo xtask test`: builds once, starts one control plane, runs the levels and sums up.
+//! `cargo xtask test`: builds once, starts one control plane and one cluster, runs the levels and sums up.
 //!
 //! | level | tests | what they need |
 //! |---|---|---|
@@ -7,13 +7,13 @@
 //! | 2 | in files `tests/process*.rs` | the shipped programs as processes |
 //! | 3 | named `smoke_…` | a cluster with nodes in containers |
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+mod smoke;
 
-use anyhow::{Context, Result, bail};
+use std::time::Duration;
 
+use anyhow::{Result, bail};
+
+use self::smoke::Smokes;
 use crate::{
     build::{self, Artifacts, TestBinary, TestKind},
     prerequisites, sabotage, servers,
@@ -38,8 +38,9 @@ pub(crate) struct Args {
     sabotage: bool,
 }
 
-/// The part of a name that marks a test of level 3.
-const SMOKE: &str = "smoke_";
+/// How many binaries of level 1 run at the same time. Their tests wait for servers most of the time, and each binary
+/// runs as many of its own at once as the machine has cores.
+const LEVEL_1_AT_ONCE: usize = 3;
 
 /// Runs what the arguments select. Fails if a test fails, after all of them have run.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -49,7 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     outcome?;
     let failures = stages.failures();
     if !failures.is_empty() {
-        bail!("{} failed:\n  {}", failures.len(), failures.join("\n  "));
+        let lines: Vec<_> = failures.iter().map(ToString::to_string).collect();
+        bail!("{} failed:\n  {}", lines.len(), lines.join("\n  "));
     }
     if stages.passed() == 0 {
         bail!("no test matches `{}`", args.filter.as_deref().unwrap_or_default());
@@ -72,7 +74,7 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
             .filter
             .iter()
             .cloned()
-            .chain(["--skip".to_owned(), SMOKE.to_owned()])
+            .chain(["--skip".to_owned(), smoke::PREFIX.to_owned()])
             .collect(),
         environment: environment(args),
         limit: Duration::from_secs(if args.full { 4 * 3600 } else { 1200 }),
@@ -86,27 +88,44 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
     let mut _control_plane = None;
     if args.level > 0 {
         let testkit = artifacts.program("testkit")?;
-        let started = stages.step("control plane", || servers::ControlPlane::start(testkit))?;
+        let started = stages.step("control plane", || servers::Shared::control_plane(testkit))?;
         run.environment.extend(started.environment.iter().cloned());
         _control_plane = Some(started);
+    }
+    let smokes = if args.level > 2 {
+        Smokes::among(&artifacts, args.filter.as_deref())?
+    } else {
+        Smokes::default()
+    };
+    let cluster = smokes.begin_cluster(&artifacts)?;
+    if args.level > 0 {
+        let run = Run {
+            at_once: LEVEL_1_AT_ONCE,
+            ..run.clone()
+        };
         stages.tests("level 1: one controller", || run.all(at_level(&artifacts, 1)))?;
     }
     if args.level > 1 {
         stages.tests("level 2: processes", || run.all(at_level(&artifacts, 2)))?;
     }
-    if args.level > 2 {
-        stages.tests("level 3: smoke", || smoke(args, &artifacts, &run))?;
+    if let Some(cluster) = cluster {
+        let cluster = stages.step("cluster", || cluster.ready())?;
+        stages.tests("level 3: smoke", || smokes.run(&run, &cluster))?;
     }
     if args.sabotage {
-        if !stages.failures().is_empty() {
-            bail!("the sabotages were not tried: tests fail without them");
-        }
-        let binaries: Vec<_> = (0..=args.level.min(2))
-            .flat_map(|level| at_level(&artifacts, level))
-            .collect();
-        stages.step("sabotages", || sabotage::run(&binaries, &run))?;
+        sabotages(args, &artifacts, &run, stages)?;
     }
     Ok(())
+}
+
+fn sabotages(args: &Args, artifacts: &Artifacts, run: &Run, stages: &mut Stages) -> Result<()> {
+    if !stages.failures().is_empty() {
+        bail!("the sabotages were not tried: tests fail without them");
+    }
+    let binaries: Vec<_> = (0..=args.level.min(2))
+        .flat_map(|level| at_level(artifacts, level))
+        .collect();
+    stages.step("sabotages", || sabotage::run(&binaries, run))
 }
 
 /// What every test finds in its environment.
@@ -146,44 +165,6 @@ fn documentation(run: &Run) -> Result<Tally> {
     run.one("documentation", &mut command)
 }
 
-/// Runs the smokes by their exact names: the harness cannot combine a filter with "contains smoke_".
-fn smoke(args: &Args, artifacts: &Artifacts, run: &Run) -> Result<Tally> {
-    let mut total = Tally::default();
-    for binary in artifacts
-        .tests
-        .iter()
-        .filter(|binary| binary.kind == TestKind::Integration)
-    {
-        let names = smokes_in(binary, args.filter.as_deref())?;
-        if names.is_empty() {
-            continue;
-        }
-        let mut smoke = run.clone();
-        smoke.arguments = ["--exact".to_owned()].into_iter().chain(names).collect();
-        smoke
-            .environment
-            .push(("TESTKIT_CLUSTER".to_owned(), "1".to_owned()));
-        let started = Instant::now();
-        total.add(smoke.all([binary])?);
-        eprintln!("{}: {:.1} s", binary.label(), started.elapsed().as_secs_f64());
-    }
-    Ok(total)
-}
-
-fn smokes_in(binary: &TestBinary, filter: Option<&str>) -> Result<Vec<String>> {
-    let output = Command::new(&binary.executable)
-        .current_dir(&binary.folder)
-        .args(["--list", "--format", "terse"])
-        .output()
-        .with_context(|| format!("cannot list the tests of {}", binary.label()))?;
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .filter(|name| name.contains(SMOKE) && filter.is_none_or(|filter| name.contains(filter)))
-        .map(str::to_owned)
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,13 +186,5 @@ mod tests {
         assert_eq!(level_of(&binary(TestKind::Unit, "process")), 0);
         assert_eq!(level_of(&binary(TestKind::Integration, "engine")), 1);
         assert_eq!(level_of(&binary(TestKind::Integration, "process_restart")), 2);
-    }
-
-    #[test]
-    fn only_this_binarys_smokes_are_picked() {
-        let mut own = binary(TestKind::Integration, "own");
-        own.executable = std::env::current_exe().unwrap();
-        // The harness of this very binary lists no smoke, so an empty selection is what must come back.
-        assert_eq!(smokes_in(&own, None).unwrap(), Vec::<String>::new());
     }
 }

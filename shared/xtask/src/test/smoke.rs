@@ -1,0 +1,89 @@
+//! Level 3: the tests that need nodes, picked by name, and the cluster that they share.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{
+    build::{Artifacts, TestBinary, TestKind},
+    servers::{Cluster, Shared},
+    suite::{Run, Tally},
+};
+
+/// What the names of these tests begin with.
+pub(super) const PREFIX: &str = "smoke_";
+
+/// The smokes of a run, by binary.
+#[derive(Debug, Default)]
+pub(super) struct Smokes(Vec<(TestBinary, Vec<String>)>);
+
+impl Smokes {
+    /// Those whose name contains `filter`.
+    pub(super) fn among(artifacts: &Artifacts, filter: Option<&str>) -> Result<Self> {
+        let mut found = Vec::new();
+        for binary in &artifacts.tests {
+            if binary.kind == TestKind::Integration {
+                let names = listed(binary, filter)?;
+                if !names.is_empty() {
+                    found.push((binary.clone(), names));
+                }
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Begins to make the cluster that they share; nothing if there are none.
+    pub(super) fn begin_cluster(&self, artifacts: &Artifacts) -> Result<Option<Cluster>> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Cluster::begin(artifacts.program("testkit")?)))
+    }
+
+    /// Runs them one binary after the other: each takes the whole machine. By their exact names, since the harness
+    /// cannot combine a filter with "contains `smoke_`".
+    pub(super) fn run(&self, run: &Run, cluster: &Shared) -> Result<Tally> {
+        let mut total = Tally::default();
+        for (binary, names) in &self.0 {
+            let mut smoke = run.clone();
+            smoke.arguments = std::iter::once("--exact")
+                .map(str::to_owned)
+                .chain(names.clone())
+                .collect();
+            smoke.environment.extend(cluster.environment.iter().cloned());
+            total.add(smoke.binary(binary)?);
+        }
+        Ok(total)
+    }
+}
+
+fn listed(binary: &TestBinary, filter: Option<&str>) -> Result<Vec<String>> {
+    let output = Command::new(&binary.executable)
+        .current_dir(&binary.folder)
+        .args(["--list", "--format", "terse"])
+        .output()
+        .with_context(|| format!("cannot list the tests of {}", binary.label()))?;
+    Ok(picked(&String::from_utf8_lossy(&output.stdout), filter))
+}
+
+/// The smokes in a listing such as `one::smoke_a: test`.
+fn picked(listing: &str, filter: Option<&str>) -> Vec<String> {
+    let names = listing.lines().filter_map(|line| line.strip_suffix(": test"));
+    names
+        .filter(|name| name.contains(PREFIX) && filter.is_none_or(|filter| name.contains(filter)))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smokes_are_picked_by_name_and_by_the_filter() {
+        let listing = "smoke_a: test\nplain: test\nmodule::smoke_b: test\nsmoke_c: benchmark\n";
+        assert_eq!(picked(listing, None), ["smoke_a", "module::smoke_b"]);
+        assert_eq!(picked(listing, Some("_b")), ["module::smoke_b"]);
+        assert_eq!(picked(listing, Some("plain")), Vec::<String>::new());
+    }
+}
