@@ -28,6 +28,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     error::{ApiError, Class, ReconcileError, is_not_found},
     reconciler::Kind,
+    sabotage,
 };
 
 /// The annotation in which a child carries the digest of what was last applied. It shows removals, which a
@@ -142,7 +143,9 @@ impl<'a> Applier<'a> {
                 Err(error) => Err(self.failed::<C>("create", &name, error).into()),
             };
         };
-        if live.controller_owner_uid() != Some(self.owner.uid.as_str()) {
+        if live.controller_owner_uid() != Some(self.owner.uid.as_str())
+            && !sabotage::active(sabotage::ADOPT_FOREIGN_CHILD)
+        {
             return Err(ApplyError::NameConflict {
                 kind: C::kind(&()).into_owned(),
                 namespace: self.namespace.clone(),

@@ -22,7 +22,7 @@ use std::{
 use kube::Resource;
 use parking_lot::RwLock;
 
-use crate::{finalizer, key::ObjectKey};
+use crate::{finalizer, key::ObjectKey, sabotage};
 
 /// Objects of one kind by name.
 #[derive(Debug)]
@@ -91,7 +91,8 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
                 if object.meta().resource_version == known.meta().resource_version {
                     return Change::Known;
                 }
-                if !is_newer(object.as_ref(), known.as_ref()) {
+                if !is_newer(object.as_ref(), known.as_ref()) && !sabotage::active(sabotage::GO_BACK_IN_TIME)
+                {
                     return Change::Stale;
                 }
                 objects
@@ -165,7 +166,10 @@ pub fn differs_for_reconcile<K: Resource>(old: &K, new: &K, ours: Option<&str>) 
     };
     let lost = |name| finalizer::has(old, name) && !finalizer::has(new, name);
     let taken = new.meta().deletion_timestamp.is_none() && ours.is_some_and(lost);
-    taken || theirs(old) != theirs(new) || differs_beyond_own_writes(old, new)
+    taken
+        || theirs(old) != theirs(new)
+        || differs_beyond_own_writes(old, new)
+        || sabotage::active(sabotage::WAKE_BY_OWN_WRITES)
 }
 
 /// As [`differs_for_reconcile`], for the answer to a write of ours: the finalizers are what we wrote.

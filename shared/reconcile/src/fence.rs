@@ -50,6 +50,8 @@ pub use self::{
     layer::{FenceLayer, FenceService},
 };
 
+use crate::sabotage;
+
 /// The deadline of a fence that nobody drives: it never comes.
 const NEVER: u64 = u64::MAX;
 
@@ -124,7 +126,8 @@ impl Fence {
     /// Fails if the deadline has passed, or if the lease was never held or was given up.
     pub fn check(&self) -> Result<(), LeaseLost> {
         let deadline = self.shared.deadline.load(Ordering::Acquire);
-        if deadline == NEVER || BootTime::now().as_nanos() < deadline {
+        let open = deadline == NEVER || BootTime::now().as_nanos() < deadline;
+        if open || sabotage::active(sabotage::NO_FENCE) {
             return Ok(());
         }
         Err(LeaseLost {

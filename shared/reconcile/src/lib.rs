@@ -38,6 +38,7 @@ pub mod paused;
 pub mod queue;
 pub mod reconciler;
 pub mod requeue;
+mod sabotage;
 pub mod server;
 pub mod status;
 pub mod task;

@@ -25,7 +25,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, key::ObjectKey, metrics::ControllerMetrics};
+use crate::{clock::Clock, key::ObjectKey, metrics::ControllerMetrics, sabotage};
 
 /// Waiting keys for which an empty queue keeps room.
 const KEPT: usize = 256;
@@ -119,7 +119,10 @@ impl Lane {
 }
 
 impl State {
-    fn enqueue(&mut self, key: ObjectKey, priority: Priority, now: Duration) {
+    fn enqueue(&mut self, key: ObjectKey, mut priority: Priority, now: Duration) {
+        if sabotage::active(sabotage::ONE_PRIORITY) {
+            priority = Priority::Background;
+        }
         // An immediate add supersedes a delayed one.
         self.due.remove(&key);
         let processing = self.processing.contains_key(&key);

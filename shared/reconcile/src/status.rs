@@ -13,7 +13,7 @@ use kube::{ResourceExt as _, api::PatchParams};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::reconciler::Kind;
+use crate::{reconciler::Kind, sabotage};
 
 /// The patch that reports `desired`, or nothing if `object` already says so.
 ///
@@ -40,7 +40,8 @@ pub(crate) fn report<K: Kind>(
     if current.is_null() {
         current = json!({});
     }
-    Ok((desired != current).then(|| apply_body(object, &desired, false)))
+    let differs = desired != current || sabotage::active(sabotage::WRITE_EQUAL_STATUS);
+    Ok(differs.then(|| apply_body(object, &desired, false)))
 }
 
 /// The patch that records `intent`, conditional on `object` being the current one.
@@ -48,7 +49,7 @@ pub(crate) fn intend<K: Kind>(object: &K, intent: &impl Serialize) -> Result<Val
     Ok(apply_body(
         object,
         &without_nulls(serde_json::to_value(intent)?),
-        true,
+        !sabotage::active(sabotage::TRUST_STALE_INTENT),
     ))
 }
 

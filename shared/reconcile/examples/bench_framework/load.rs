@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kube::{Api, api::PostParams};
+use anyhow::Result;
+use kube::Api;
 use testkit::{
     audit::{Event, Filter, Position},
     bench::{Report, quantile},
@@ -13,14 +12,13 @@ use testkit::{
 use crate::{
     Size,
     backend::LATENCY,
-    gadget::{Gadget, PLURAL, gadget, name},
+    first,
+    gadget::{Gadget, PLURAL, name},
     operator::NAME,
     pass_times::PassTime,
     replica::{Bed, Replica},
 };
 
-/// Requests in flight while objects are made.
-const PARALLEL: usize = 16;
 /// Resyncs per run without the backend: each is over within seconds.
 const RESYNCS: usize = 3;
 /// Calls of the backend without a pass around them, per run.
@@ -50,17 +48,8 @@ struct Found {
 pub(crate) async fn measure(bed: &Bed, size: Size, report: &mut Report) -> Result<()> {
     let namespace = bed.plane.namespace().await?;
     let gadgets: Api<Gadget> = Api::namespaced(bed.plane.client(), namespace.name());
-    let creation = stream::iter((0..size.objects).map(gadget));
-    creation
-        .map(|gadget| {
-            let gadgets = gadgets.clone();
-            async move { gadgets.create(&PostParams::default(), &gadget).await.map(drop) }
-        })
-        .buffer_unordered(PARALLEL)
-        .try_collect::<()>()
-        .await
-        .context("cannot make the objects")?;
-    first_time(bed, namespace.name(), size, report).await?;
+    first::create(&gadgets, size.objects).await?;
+    first::measure(bed, namespace.name(), size, report).await?;
     let found = gadgets.get(&name(0)).await?;
     let bytes = serde_json::to_vec(&found)?.len();
     report.samples("object_size", "bytes", &[as_f64(bytes)]);
@@ -76,36 +65,6 @@ pub(crate) async fn measure(bed: &Bed, size: Size, report: &mut Report) -> Resul
         run(bed, namespace.name(), size, number, &mut found).await?;
     }
     found.report(report)
-}
-
-/// An operator meets objects that nobody has reconciled: every pass writes. Its rate limit is off, or it would be all
-/// that is measured.
-async fn first_time(bed: &Bed, namespace: &str, size: Size, report: &mut Report) -> Result<()> {
-    let before = bed.plane.audit().settle(&bed.plane.client()).await?;
-    let mut replica = Replica::start(bed, "first", namespace, size.objects, &["--kube-api-qps", "0"])?;
-    replica.until_ended(as_f64(size.objects)).await?;
-    let passes = replica.passes().await?;
-    let took = since(replica.started, &passes);
-    report.samples("create_all_reconciled", "s", &[took]);
-    report.figure(
-        "create_all_reconciled",
-        took,
-        "s",
-        "create_all_reconciled: one run",
-    )?;
-    let peak = replica.usage()?.peak_mb();
-    report.samples("create_rss_peak", "MB", &[peak]);
-    report.figure("create_rss_peak", peak, "MB", "create_rss_peak: one run")?;
-    replica.terminate().await?;
-    let calls = requests(bed, before).await?;
-    let per_object = as_f64(of_objects(&calls)) / as_f64(size.objects);
-    report.samples("create_calls", "requests", &[as_f64(of_objects(&calls))]);
-    report.figure(
-        "create_calls_per_object",
-        per_object,
-        "requests",
-        "create_calls / objects",
-    )
 }
 
 async fn run(bed: &Bed, namespace: &str, size: Size, number: usize, found: &mut Found) -> Result<()> {
@@ -177,7 +136,7 @@ async fn settle(replica: &Replica) -> Result<(f64, f64)> {
 }
 
 /// The operators' requests since then.
-async fn requests(bed: &Bed, before: Position) -> Result<Vec<Event>> {
+pub(crate) async fn requests(bed: &Bed, before: Position) -> Result<Vec<Event>> {
     let filter = Filter::all().user_agent(NAME);
     Ok(bed
         .plane
@@ -187,7 +146,7 @@ async fn requests(bed: &Bed, before: Position) -> Result<Vec<Event>> {
 }
 
 /// How many of them were for single objects; lists and watches are for all.
-fn of_objects(calls: &[Event]) -> usize {
+pub(crate) fn of_objects(calls: &[Event]) -> usize {
     let single = calls.iter().filter_map(|event| event.object_ref.as_ref());
     single
         .filter(|object| object.resource == PLURAL && !object.name.is_empty() || object.resource == "events")
@@ -195,7 +154,7 @@ fn of_objects(calls: &[Event]) -> usize {
 }
 
 /// Seconds from then until the last pass ended.
-fn since(started: SystemTime, passes: &[PassTime]) -> f64 {
+pub(crate) fn since(started: SystemTime, passes: &[PassTime]) -> f64 {
     let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let last = passes.iter().map(|pass| pass.ended_us).max().unwrap_or(0);
     Duration::from_micros(last).saturating_sub(started).as_secs_f64()
@@ -236,7 +195,7 @@ impl Found {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn as_f64(count: usize) -> f64 {
+pub(crate) fn as_f64(count: usize) -> f64 {
     count as f64
 }
 

@@ -11,6 +11,7 @@
 //! backend behind each pass is an HTTP server in this process that answers after one millisecond.
 
 mod backend;
+mod first;
 mod gadget;
 mod handover;
 mod load;

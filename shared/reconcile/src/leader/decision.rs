@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 
-use crate::fence::BootTime;
+use crate::{fence::BootTime, sabotage};
 
 /// What a candidate should do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,11 @@ pub(super) fn decide(
     now: BootTime,
 ) -> Decision {
     match observed.protected_until(default) {
-        Some((holder, until)) if holder != identity && now < until => Decision::Wait(until),
+        Some((holder, until))
+            if holder != identity && now < until && !sabotage::active(sabotage::CLAIM_TOO_EARLY) =>
+        {
+            Decision::Wait(until)
+        }
         _ if exists => Decision::Claim,
         _ => Decision::Create,
     }

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     events::{EventKind, EventRecorder, Notice},
     fence::{BootTime, FenceKeeper},
+    sabotage,
 };
 
 /// How long the last event may keep a process that is about to end.
@@ -110,7 +111,9 @@ impl Elector {
         self.signals.gauge.set(0);
         match command {
             Some(Ok(done)) => {
-                self.give_up().await;
+                if !sabotage::active(sabotage::KEEP_THE_LEASE) {
+                    self.give_up().await;
+                }
                 // The caller may have stopped waiting.
                 let _ = done.send(());
             }
@@ -340,7 +343,7 @@ impl Elector {
             Failure::Call(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => tracing::error!(
                 lease,
                 error = status.message,
-                "Not allowed to {verb} the lease: this operator's ServiceAccount needs get, create, update and watch of leases in coordination.k8s.io there, and nobody leads without"
+                "Not allowed to {verb} the lease: this operator's ServiceAccount needs get, list, watch, create and update of leases in coordination.k8s.io there, and nobody leads without"
             ),
             Failure::Call(kube::Error::Api(status)) if status.code == 409 => {
                 tracing::debug!(

@@ -140,7 +140,7 @@ impl Families {
             ),
             stale_skips: make.counter(
                 "stale_sync_skips_total",
-                "Passes put off because the cache had not caught up with this controller's own last write",
+                "Watch events ignored because they were older than the cache, which takes in the answers to writes",
                 controller,
             ),
             cache_reads: make.counter(

@@ -15,6 +15,7 @@ use crate::{
     metrics::PassResult,
     queue::Priority,
     reconciler::{Gate, Kind, Progress, Reconciler},
+    sabotage,
 };
 
 /// Why a pass did not get through.
@@ -81,6 +82,13 @@ pub(crate) async fn run<R: Reconciler>(reconciler: &R, context: &Arc<Context<R::
         .catch_unwind()
         .instrument(span.clone())
         .await;
+    if let Err(payload) = attempt.as_ref()
+        && sabotage::active(sabotage::NO_PANIC_GUARD)
+    {
+        // As it would be without the guard: the pass never ends.
+        warn!(panic = panic_message(payload.as_ref()), "Not guarded");
+        return std::future::pending().await;
+    }
     let outcome = attempt.unwrap_or_else(|payload| {
         context.metrics.panic();
         Err(Failure::Panic(panic_message(payload.as_ref())))
@@ -114,7 +122,7 @@ async fn dispatch<R: Reconciler>(
             .cleanup(object, pass)
             .await
             .map_err(Failure::Reconciler)?;
-        if progress == Progress::Settled {
+        if progress == Progress::Settled || sabotage::active(sabotage::RELEASE_BEFORE_CLEANUP) {
             release(pass, name).await.map_err(Failure::Finalizer)?;
         }
         return Ok(progress);
@@ -128,7 +136,9 @@ async fn dispatch<R: Reconciler>(
         Gate::Paused => pause(reconciler, pass).await,
         Gate::Manage => {
             phase("apply");
-            claim(pass, R::FINALIZER).await.map_err(Failure::Finalizer)?;
+            if !sabotage::active(sabotage::APPLY_BEFORE_FINALIZER) {
+                claim(pass, R::FINALIZER).await.map_err(Failure::Finalizer)?;
+            }
             reconciler
                 .apply(pass.current(), pass)
                 .await

@@ -1,37 +1,31 @@
 //! Leader election against a real API server: who leads, when it changes hands, and that two never lead at once.
 
-#![expect(
+#![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    reason = "all of this crate is a test, which fails by panicking"
 )]
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+mod cable;
 
-use http::{Method, Request};
+use std::{collections::BTreeMap, time::Duration};
+
+use cable::{Cable, Fault};
 use k8s_openapi::api::{coordination::v1::Lease, events::v1::Event};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams},
-    client::Body,
 };
 use reconcile::{
-    client::{ClientOptions, WireLayer, WireService, wire_layer},
+    client::ClientOptions,
     leader::{LeaderConfig, LeaderElector, Leadership, Timing},
     metrics::Metrics,
 };
 use serde_json::json;
 use testkit::control_plane::{ControlPlane, TestNamespace};
 use tokio::time::{Instant, timeout};
-use tower::{ServiceExt, layer::layer_fn, service_fn};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const LEASE: &str = "operator";
@@ -121,61 +115,6 @@ async fn renewed_twice(election: &Election) {
                 lease.spec.as_ref().unwrap().renew_time != before
             })
             .await;
-    }
-}
-
-/// What the connection of a candidate does to requests that would change something.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Fault {
-    Nothing,
-    /// Every request hangs, reads and watches included.
-    Hang,
-    /// The next write takes effect, its answer is lost.
-    LoseAnswer,
-}
-
-#[derive(Clone, Default)]
-struct Cable(Arc<AtomicU8>);
-
-impl Cable {
-    fn set(&self, fault: Fault) {
-        self.0.store(fault as u8, Ordering::SeqCst);
-    }
-
-    fn layer(&self) -> WireLayer {
-        let cable = self.clone();
-        wire_layer(layer_fn(move |inner: WireService| {
-            let cable = cable.clone();
-            service_fn(move |request: Request<Body>| {
-                let (cable, inner) = (cable.clone(), inner.clone());
-                async move {
-                    let writes = request.method() != Method::GET;
-                    if cable.0.load(Ordering::SeqCst) == Fault::Hang as u8 {
-                        std::future::pending::<()>().await;
-                    }
-                    let answer = inner.oneshot(request).await;
-                    let lose = Fault::LoseAnswer as u8;
-                    let nothing = Fault::Nothing as u8;
-                    let swap = |()| {
-                        cable
-                            .0
-                            .compare_exchange(lose, nothing, Ordering::SeqCst, Ordering::SeqCst)
-                    };
-                    if writes && swap(()).is_ok() {
-                        return Err("the answer was lost".into());
-                    }
-                    answer
-                }
-            })
-        }))
-    }
-
-    fn options(&self) -> ClientOptions {
-        ClientOptions {
-            wire: Some(self.layer()),
-            ..ClientOptions::new("test-operator/1.0")
-        }
     }
 }
 
