@@ -157,6 +157,8 @@ pub struct InstanceView {
     pub address: String,
     /// When it was launched.
     pub launched: Moment,
+    /// When it was, or will be, terminated, if that is decided.
+    pub terminated: Option<Moment>,
     /// Its user data, decoded.
     pub user_data: Option<Vec<u8>>,
 }
@@ -223,6 +225,7 @@ impl Instance {
             client_token: self.shape.client_token.clone(),
             address: self.address.clone(),
             launched: self.launched,
+            terminated: self.terminated_at(),
             user_data: self
                 .shape
                 .user_data

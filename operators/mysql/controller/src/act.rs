@@ -5,9 +5,10 @@
 //! - An instance is terminated only after it was recorded that it is to go.
 //! - Every step can be repeated after a crash before, during or after it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+mod launch;
 
-use jiff::Timestamp;
+use std::{sync::Arc, time::Duration};
+
 use mysql_api::cluster::{Launch, LaunchPhase};
 use parking_lot::Mutex;
 use reconcile::{ReconcileError, clock::Clock};
@@ -18,7 +19,7 @@ use crate::{
     evidence::{Evidence, Sighting},
     identity::Identity,
     ledger::Ledger,
-    outcome::{Verdict, verdict},
+    outcome::verdict,
     parameters::LaunchParameters,
     plan::{self, Seen, Step},
     reader::Reader,
@@ -119,11 +120,15 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         self.carry_out(Some(desired), ledger, seen, steps).await
     }
 
-    /// One pass of a deletion that began at `since`. It is over when [`is_over`] says so.
-    pub async fn wind_up(&self, ledger: Ledger, since: Timestamp) -> Result<Outcome, PassError<R::Error>> {
+    /// One pass of a deletion. It is over when [`is_over`] says so.
+    pub async fn wind_up(&self, ledger: Ledger) -> Result<Outcome, PassError<R::Error>> {
         let seen = self.observe(&ledger, FRESH).await?;
         let now = self.operator.clock.now();
-        let steps = plan::wind_up(&ledger, &seen, &self.evidence.lock(), since, now);
+        let steps = {
+            let mut evidence = self.evidence.lock();
+            let since = evidence.leaving(now);
+            plan::wind_up(&ledger, &seen, &evidence, since, now)
+        };
         self.carry_out(None, ledger, seen, steps).await
     }
 
@@ -263,135 +268,6 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         Ok(outcome)
     }
 
-    /// Makes the launches that the ledger holds, all at once, and records what came of them.
-    async fn launch(
-        &self,
-        desired: Option<&Desired>,
-        calls: Vec<(i32, Option<LaunchParameters>)>,
-        outcome: &mut Outcome,
-    ) -> Result<(), PassError<R::Error>> {
-        let mut ready = Vec::new();
-        for (ordinal, frozen) in calls {
-            let Some(entry) = outcome.ledger.get(ordinal).cloned() else {
-                continue;
-            };
-            let frozen = match frozen {
-                Some(frozen) => Some(frozen),
-                None => self.thaw(&entry, desired).await?,
-            };
-            match frozen {
-                Some(frozen) => ready.push((entry, frozen)),
-                // Nothing to repeat it with: it can only be looked for.
-                None => self.search(ordinal, outcome).await,
-            }
-        }
-        if ready.is_empty() {
-            return Ok(());
-        }
-        self.fence.check()?;
-        let attempts = ready.iter().map(|(entry, frozen)| {
-            let token = (!sabotage::active("drop-token")).then_some(entry.token.as_str());
-            self.operator.cloud.launch(frozen, token)
-        });
-        let results = join_all(attempts).await;
-        let before = outcome.ledger.clone();
-        for ((entry, frozen), result) in ready.iter().zip(results) {
-            self.note(entry, frozen, (desired, result), outcome).await;
-        }
-        self.save(&before, &outcome.ledger).await
-    }
-
-    /// The frozen parameters of a launch, if they are those that it was recorded with.
-    async fn thaw(
-        &self,
-        entry: &Launch,
-        desired: Option<&Desired>,
-    ) -> Result<Option<LaunchParameters>, PassError<R::Error>> {
-        if let Some(desired) = desired.filter(|_| sabotage::active("thaw-parameters")) {
-            let identity = self.identity(entry.ordinal, entry.incarnation);
-            let subnet = desired.subnets.last().unwrap_or(&entry.subnet_id);
-            return Ok(Some(LaunchParameters::new(
-                desired,
-                &identity,
-                subnet,
-                &self.operator.operator_id,
-            )));
-        }
-        let frozen = self
-            .records
-            .frozen(entry.ordinal, entry.incarnation)
-            .await
-            .map_err(PassError::Records)?;
-        Ok(frozen.filter(|frozen| frozen.digest() == entry.params_hash))
-    }
-
-    /// Draws the consequence of one attempt.
-    async fn note(
-        &self,
-        entry: &Launch,
-        frozen: &LaunchParameters,
-        attempt: (Option<&Desired>, Result<Instance, CloudError>),
-        outcome: &mut Outcome,
-    ) {
-        let (desired, result) = attempt;
-        let (ordinal, now) = (entry.ordinal, self.operator.clock.now());
-        let error = match result {
-            Ok(instance) => {
-                self.evidence.lock().release(ordinal);
-                outcome.ledger.record(ordinal, &instance.id);
-                outcome.events.push(Event::Launched(ordinal, instance.id));
-                return;
-            }
-            Err(error) => error,
-        };
-        let verdict = verdict(&error);
-        self.evidence
-            .lock()
-            .hold(ordinal, verdict, error.to_string(), now);
-        match verdict {
-            Verdict::NoCapacity => {
-                let mut evidence = self.evidence.lock();
-                evidence.exhaust(&frozen.template.instance_type, &frozen.subnet, now);
-                // Another subnet may have room, and need not wait.
-                evidence.release(ordinal);
-                outcome.ledger.conclude(ordinal, false);
-            }
-            Verdict::Refused => outcome.ledger.conclude(ordinal, false),
-            Verdict::Spent => {
-                self.evidence.lock().release(ordinal);
-                outcome.ledger.conclude(ordinal, false);
-            }
-            Verdict::Mismatch => self.search(ordinal, outcome).await,
-            // Not launched, and the spec has changed since: what was frozen is not wanted any more.
-            Verdict::Quota | Verdict::Denied
-                if desired.is_some_and(|desired| desired.template != frozen.template) =>
-            {
-                outcome.ledger.conclude(ordinal, false);
-            }
-            Verdict::Quota | Verdict::Denied | Verdict::Unknown | Verdict::Throttled => {}
-        }
-    }
-
-    /// Looks for the instance of a launch by its token.
-    async fn search(&self, ordinal: i32, outcome: &mut Outcome) {
-        let Some(token) = outcome.ledger.get(ordinal).map(|entry| entry.token.clone()) else {
-            return;
-        };
-        let found = self
-            .operator
-            .cloud
-            .with_token(self.region, &token)
-            .await
-            .unwrap_or_default();
-        let ours = found
-            .into_iter()
-            .find(|instance| instance.is_ours(&self.operator.operator_id));
-        if let Some(instance) = ours {
-            outcome.ledger.record(ordinal, &instance.id);
-            outcome.events.push(Event::Launched(ordinal, instance.id));
-        }
-    }
-
     async fn terminate(
         &self,
         ordinal: i32,
@@ -492,8 +368,4 @@ pub fn is_over(ledger: &Ledger) -> bool {
         .entries()
         .iter()
         .all(|entry| entry.phase == LaunchPhase::Over)
-}
-
-async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    futures::future::join_all(futures).await
 }

@@ -72,9 +72,16 @@ pub struct Evidence {
     misses: HashMap<String, Misses>,
     exhausted: BTreeMap<(String, String), Timestamp>,
     holds: BTreeMap<i32, Hold>,
+    leaving_since: Option<Timestamp>,
 }
 
 impl Evidence {
+    /// Since when the cluster is known to be leaving: the moment of the first pass of its deletion. The API server's
+    /// time of deletion is another clock's.
+    pub fn leaving(&mut self, now: Timestamp) -> Timestamp {
+        *self.leaving_since.get_or_insert(now)
+    }
+
     /// An instance was shown.
     pub fn seen(&mut self, id: &str) {
         self.misses.remove(id);

@@ -3,6 +3,8 @@
 //! No clock, counter or request id is in a message: a status that differs on every pass would wake its own controller
 //! for ever.
 
+mod parts;
+
 use jiff::Timestamp;
 use mysql_api::{
     ConditionType, MySQLCluster, MySQLClusterStatus, Reason,
@@ -10,14 +12,13 @@ use mysql_api::{
 };
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
+use self::parts::{backup, credentials, fault_tolerant, provisioned, up_to_date};
 use crate::{
-    cloud::Instance,
     desired::Desired,
     evidence::{Evidence, Sighting},
-    identity::{OPERATOR_ID, is_our_token, member_name},
+    identity::member_name,
     ledger::Ledger,
-    outcome::Verdict,
-    plan::{self, Seen},
+    plan::Seen,
 };
 
 /// Everything that a report speaks of.
@@ -232,206 +233,4 @@ fn member(cluster: &str, entry: &Launch, seen: &Seen) -> Member {
         private_ip: shown.and_then(|instance| instance.private_ip.clone()),
         role: None,
     }
-}
-
-fn provisioned(findings: Findings<'_>, desired: &Desired, running: usize) -> DesiredCondition {
-    let Findings {
-        ledger,
-        seen,
-        evidence,
-        ..
-    } = findings;
-    let say = |reason, message: String| condition(ConditionType::Provisioned, false, reason, message);
-    let strays: Vec<&Instance> = plan::strays(ledger, seen);
-    if !strays.is_empty() {
-        let ids: Vec<_> = strays.iter().map(|instance| instance.id.as_str()).collect();
-        let token = |instance: &Instance| instance.client_token.as_deref().is_some_and(is_our_token);
-        let hint = if strays.iter().any(|instance| token(instance)) {
-            "they were launched by this operator; terminate those that are not needed"
-        } else {
-            "somebody gave them this cluster's tags; remove them"
-        };
-        let ids = ids.join(", ");
-        return say(
-            Reason::Ambiguous,
-            format!(
-                "instances carry this cluster's identity ({OPERATOR_ID} and UID) and are none of its members: {ids}; {hint}"
-            ),
-        );
-    }
-    if let Some(hold) = (0..desired.replicas).find_map(|ordinal| evidence.held(ordinal)) {
-        return say(hold.verdict.reason(), hold.message.clone());
-    }
-    let failing = ledger
-        .entries()
-        .iter()
-        .find(|entry| entry.failures >= plan::MOST_FAILURES);
-    if let Some(entry) = failing.filter(|entry| entry.phase == LaunchPhase::Over) {
-        let name = member_name(&desired.name, entry.ordinal);
-        return say(
-            Reason::LaunchFailing,
-            format!(
-                "the last {} launches of member {name} ended before they ran; the next is made in half an hour",
-                plan::MOST_FAILURES
-            ),
-        );
-    }
-    let wanted = usize::try_from(desired.replicas).unwrap_or_default();
-    let present = |phase| {
-        ledger
-            .entries()
-            .iter()
-            .filter(|entry| entry.phase == phase)
-            .count()
-    };
-    let surplus = ledger
-        .entries()
-        .iter()
-        .any(|entry| entry.ordinal >= desired.replicas && entry.phase != LaunchPhase::Over);
-    if surplus {
-        return say(
-            Reason::ScalingDown,
-            format!("members are removed until {wanted} are left"),
-        );
-    }
-    if present(LaunchPhase::Launched) < wanted {
-        let replaced = ledger
-            .entries()
-            .iter()
-            .any(|entry| entry.phase == LaunchPhase::Over || entry.incarnation > 1);
-        let reason = if replaced {
-            Reason::Replacing
-        } else {
-            Reason::Launching
-        };
-        return say(
-            reason,
-            format!(
-                "{} of {wanted} instances are launched",
-                present(LaunchPhase::Launched)
-            ),
-        );
-    }
-    if running < wanted {
-        return say(
-            Reason::WaitingForInstances,
-            format!("{running} of {wanted} instances run"),
-        );
-    }
-    condition(
-        ConditionType::Provisioned,
-        true,
-        Reason::InstancesRunning,
-        format!("{wanted} of {wanted} instances run"),
-    )
-}
-
-fn credentials(evidence: &Evidence, replicas: i32) -> DesiredCondition {
-    let denied = (0..replicas)
-        .filter_map(|ordinal| evidence.held(ordinal))
-        .find(|hold| hold.verdict == Verdict::Denied);
-    match denied {
-        Some(hold) => condition(
-            ConditionType::CredentialsValid,
-            false,
-            Reason::CredentialsInvalid,
-            &hold.message,
-        ),
-        None => condition(
-            ConditionType::CredentialsValid,
-            true,
-            Reason::CredentialsAccepted,
-            "AWS accepts the operator's credentials",
-        ),
-    }
-}
-
-fn up_to_date(findings: Findings<'_>, desired: &Desired) -> DesiredCondition {
-    let owner = findings.cluster.metadata.uid.clone().unwrap_or_default();
-    let outdated = findings
-        .ledger
-        .entries()
-        .iter()
-        .filter(|entry| entry.phase == LaunchPhase::Launched)
-        .filter(|entry| {
-            let identity = crate::identity::Identity {
-                cluster_uid: owner.clone(),
-                ordinal: entry.ordinal,
-                incarnation: entry.incarnation,
-            };
-            let shown = entry
-                .instance_id
-                .as_deref()
-                .and_then(|id| findings.seen.instances.iter().find(|seen| seen.id == id));
-            let Some(operator_id) = shown.and_then(|instance| instance.tags.get(OPERATOR_ID)) else {
-                return false;
-            };
-            let now =
-                crate::parameters::LaunchParameters::new(desired, &identity, &entry.subnet_id, operator_id);
-            now.digest() != entry.params_hash
-        });
-    let names: Vec<_> = outdated
-        .map(|entry| member_name(&desired.name, entry.ordinal))
-        .collect();
-    if names.is_empty() {
-        return condition(
-            ConditionType::UpToDate,
-            true,
-            Reason::MembersCurrent,
-            "every member has the current spec",
-        );
-    }
-    condition(
-        ConditionType::UpToDate,
-        false,
-        Reason::MembersOutdated,
-        format!(
-            "launched with an older spec, which they keep until they are replaced: {}",
-            names.join(", ")
-        ),
-    )
-}
-
-fn fault_tolerant(replicas: i32) -> DesiredCondition {
-    let say = |message| {
-        condition(
-            ConditionType::FaultTolerant,
-            false,
-            Reason::TooFewMembers,
-            message,
-        )
-    };
-    match replicas {
-        ..=1 => say(
-            "one member: its loss is the loss of the only copy; three members survive the loss of any one",
-        ),
-        2 => say(
-            "two members: the loss of one stops writes while durability is Lossless; three survive the loss of any one",
-        ),
-        _ => condition(
-            ConditionType::FaultTolerant,
-            true,
-            Reason::Redundant,
-            "the loss of any one member is survived",
-        ),
-    }
-}
-
-fn backup(cluster: &MySQLCluster) -> Option<DesiredCondition> {
-    let backup = cluster.spec.backup.as_ref()?;
-    Some(if backup.enabled {
-        condition(
-            ConditionType::BackupReady,
-            false,
-            Reason::NotImplemented,
-            "backups of members on EC2 are not implemented yet: none is taken",
-        )
-    } else {
-        condition(
-            ConditionType::BackupReady,
-            false,
-            Reason::NotRequested,
-            "backup.enabled is false: none is taken",
-        )
-    })
 }

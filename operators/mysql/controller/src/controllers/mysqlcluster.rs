@@ -7,6 +7,7 @@
 //! 4. A deletion retires every member, proves each gone, and looks once more at what carries the cluster's UID; only then
 //!    the finalizer goes.
 
+mod error;
 mod records;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -18,23 +19,22 @@ use mysql_api::{
 };
 use parking_lot::Mutex;
 use reconcile::{
-    Class, Gate, Pass, Progress, ReconcileError, Reconciler,
+    Gate, Pass, Progress, Reconciler,
     error::ApiError,
     events::{EventKind, Notice},
-    fence::LeaseLost,
     finalizer,
 };
 
-pub use self::records::RecordsError;
 use self::records::StatusRecords;
+pub use self::{error::ClusterError, records::RecordsError};
 use crate::{
     act::{Event, Operator, PassError, Work, is_over},
-    cloud::{CloudError, Instances},
+    cloud::Instances,
     desired::{Desired, Owner, Settings},
     evidence::Evidence,
     identity::member_name,
     ledger::Ledger,
-    outcome::{Verdict, verdict},
+    outcome::verdict,
     report::{self, Findings},
 };
 
@@ -46,61 +46,6 @@ pub struct Clusters<I> {
     operator: Operator<I>,
     settings: Settings,
     evidence: Mutex<HashMap<String, Arc<Mutex<Evidence>>>>,
-}
-
-/// A pass that did not get through.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// A Kubernetes request failed.
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    /// A name is taken by somebody else's object.
-    #[error(transparent)]
-    Records(#[from] RecordsError),
-    /// The cloud could not be asked.
-    #[error(transparent)]
-    Cloud(#[from] CloudError),
-    /// The lease is lost.
-    #[error(transparent)]
-    Lease(#[from] LeaseLost),
-}
-
-impl From<PassError<RecordsError>> for ClusterError {
-    fn from(error: PassError<RecordsError>) -> Self {
-        match error {
-            PassError::Records(error) => Self::Records(error),
-            PassError::Cloud(error) => Self::Cloud(error),
-            PassError::Lease(error) => Self::Lease(error),
-        }
-    }
-}
-
-impl ReconcileError for ClusterError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Api(error) => error.class(),
-            Self::Records(error) => error.class(),
-            Self::Cloud(error) if verdict(error) == Verdict::Denied => Class::Denied,
-            Self::Cloud(_) | Self::Lease(_) => Class::Transient,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Api(error) => error.reason(),
-            Self::Records(error) => error.reason(),
-            Self::Cloud(error) => verdict(error).reason().as_str(),
-            Self::Lease(_) => "LeaseLost",
-        }
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Api(error) => error.retry_after(),
-            Self::Records(error) => error.retry_after(),
-            Self::Cloud(_) | Self::Lease(_) => None,
-        }
-    }
 }
 
 impl<I: Instances> Clusters<I> {
@@ -375,12 +320,7 @@ impl<I: Instances> Reconciler for Clusters<I> {
                 Ok(Progress::waiting(SWEEP_AGAIN))
             };
         }
-        let since = cluster
-            .metadata
-            .deletion_timestamp
-            .as_ref()
-            .map_or_else(|| pass.clock().now(), |time| time.0);
-        let outcome = work.wind_up(ledger, since).await?;
+        let outcome = work.wind_up(ledger).await?;
         let status = {
             let (cluster, evidence) = (pass.current(), evidence.lock());
             let findings = Findings {

@@ -182,7 +182,7 @@ impl Life {
 
     /// Passes until nothing is left.
     async fn end(&mut self) -> Result<(), String> {
-        let (started, since) = (self.clock.elapsed(), self.clock.now());
+        let started = self.clock.elapsed();
         loop {
             self.within(started, "the end")?;
             let ledger = self.cloud.notebook.ledger();
@@ -195,9 +195,7 @@ impl Life {
                         .await
                         .map(|found| (found.is_empty(), Duration::from_secs(5)));
                 }
-                work.wind_up(ledger, since)
-                    .await
-                    .map(|outcome| (false, outcome.next))
+                work.wind_up(ledger).await.map(|outcome| (false, outcome.next))
             };
             let pass = tokio::select! {
                 pass = pass => Some(pass.unwrap_or((false, Duration::from_secs(1)))),

@@ -1,0 +1,115 @@
+use rstest::rstest;
+
+use super::*;
+
+/// The spec of the original's sample with this many members.
+pub(crate) fn spec(replicas: i32) -> MySQLClusterSpec {
+    MySQLClusterSpec {
+        replicas,
+        geo_affinity: Some("nairobi".into()),
+        aws: Some(Aws {
+            ami: "ami-0c02fb55956c7d316".into(),
+            instance_type: "t3.micro".into(),
+            subnet_id: "subnet-12345678".into(),
+            security_group_ids: vec!["sg-12345678".into()],
+            ..Aws::default()
+        }),
+        ..MySQLClusterSpec::default()
+    }
+}
+
+pub(crate) const OWNER: Owner<'_> = Owner {
+    namespace: "ns",
+    name: "c",
+    uid: "uid-1",
+};
+
+pub(crate) fn desired(replicas: i32) -> Desired {
+    Desired::resolve(OWNER, &spec(replicas), &Settings::default()).unwrap()
+}
+
+#[test]
+fn the_sample_resolves_with_the_operators_region_and_safe_defaults() {
+    let desired = desired(2);
+    assert_eq!(desired.region, "us-east-1");
+    assert!(desired.template.metadata_tokens_required);
+    assert_eq!(desired.template.metadata_hop_limit, 1);
+    assert_eq!(
+        (
+            desired.template.volume.kind.as_str(),
+            desired.template.volume.size_gib
+        ),
+        ("gp3", 20)
+    );
+    assert!(desired.template.volume.encrypted);
+}
+
+#[test]
+fn a_cluster_without_aws_says_what_to_do() {
+    let spec = MySQLClusterSpec { aws: None, ..spec(1) };
+    let error = Desired::resolve(OWNER, &spec, &Settings::default()).unwrap_err();
+    assert_eq!(error.reason, Reason::BackendUnavailable);
+}
+
+#[rstest]
+#[case("gp3", "50Gi", None, Some(("gp3", 50)))]
+#[case("nairobi-local-fast", "1Ti", None, Some(("gp3", 1024)))]
+#[case("io2", "50Gi", Some(1000), Some(("io2", 50)))]
+#[case("io2", "50Gi", None, None)]
+#[case("gp2", "50Gi", Some(1000), None)]
+#[case("fast", "50Gi", None, None)]
+#[case("gp3", "65Ti", None, None)]
+#[case("gp3", "9999999999Ti", None, None)]
+fn a_volume_is_what_ebs_has(
+    #[case] class: &str,
+    #[case] size: &str,
+    #[case] iops: Option<i64>,
+    #[case] expected: Option<(&str, i32)>,
+) {
+    let storage = Storage {
+        size: size.into(),
+        storage_class: Some(class.into()),
+        iops,
+        encrypted: true,
+    };
+    let volume = volume(Some(&storage), &Settings::default()).ok();
+    assert_eq!(
+        volume
+            .as_ref()
+            .map(|volume| (volume.kind.as_str(), volume.size_gib)),
+        expected
+    );
+}
+
+#[rstest]
+#[case("max_connections", true)]
+#[case("max-connections", true)]
+#[case("loose_something", true)]
+#[case("server_id", false)]
+#[case("server-id", false)]
+#[case("loose-server-id", false)]
+#[case("loose_skip_log_bin", false)]
+#[case("skip-log-bin", false)]
+#[case("super_read", false)]
+#[case("Server_id", false)]
+#[case("x\n[client]", false)]
+fn locked_options_are_refused_in_every_spelling(#[case] name: &str, #[case] accepted: bool) {
+    let given = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
+    assert_eq!(options(&given).is_ok(), accepted, "{name}");
+}
+
+#[test]
+fn a_value_cannot_smuggle_a_line_in() {
+    let given = BTreeMap::from([("max_connections".to_owned(), "1\nserver_id=7".to_owned())]);
+    assert_eq!(options(&given).unwrap_err().reason, Reason::OptionsInvalid);
+}
+
+#[test]
+fn an_unknown_place_names_the_known_ones() {
+    let spec = MySQLClusterSpec {
+        geo_affinity: Some("atlantis".into()),
+        ..spec(1)
+    };
+    let error = Desired::resolve(OWNER, &spec, &Settings::default()).unwrap_err();
+    assert!(error.message.contains("nairobi"), "{error}");
+}

@@ -1,0 +1,219 @@
+//! The MySQL operator's seam to EC2: [`Ec2`] implements [`Instances`] with the AWS SDK.
+//!
+//! # Guarantees
+//! - One attempt per call: the SDK's own retries are off, because a launch without capacity would be repeated by them
+//!   for seconds, and because what to repeat is decided by the operator.
+//! - A call that is given no answer within 30 seconds fails; it may have taken effect.
+//! - Credentials come from the default chain (environment, profile, web identity, container, instance metadata) and
+//!   appear in no error.
+//! - A launch without a client token gets a random one from the SDK; the operator always gives one.
+
+mod convert;
+mod failure;
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_config::SdkConfig;
+use aws_sdk_ec2::{
+    Client,
+    config::{Region, retry::RetryConfig, timeout::TimeoutConfig},
+    types::Filter,
+};
+use mysql_controller::{
+    cloud::{CloudError, Instance, Instances, Subnet},
+    identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL, OWNER},
+    parameters::LaunchParameters,
+};
+use parking_lot::Mutex;
+
+use self::failure::failed;
+
+/// How long a call may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Instances per page: the most that EC2 gives.
+const PAGE: i32 = 1000;
+
+/// EC2, one client per region.
+pub struct Ec2 {
+    config: SdkConfig,
+    clients: Mutex<HashMap<String, Client>>,
+}
+
+impl Ec2 {
+    /// With this configuration: its credentials, and its endpoint if it names one.
+    pub fn new(config: SdkConfig) -> Self {
+        Self {
+            config,
+            clients: Mutex::default(),
+        }
+    }
+
+    /// With the default chain of credentials; `endpoint` takes the place of AWS's own.
+    pub async fn from_environment(endpoint: Option<&str>) -> Self {
+        let mut loader = aws_config::from_env();
+        if let Some(endpoint) = endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        Self::new(loader.load().await)
+    }
+
+    fn client(&self, region: &str) -> Client {
+        let mut clients = self.clients.lock();
+        if let Some(client) = clients.get(region) {
+            return client.clone();
+        }
+        let config = aws_sdk_ec2::config::Builder::from(&self.config)
+            .region(Region::new(region.to_owned()))
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().operation_timeout(TIMEOUT).build())
+            .build();
+        let client = Client::from_conf(config);
+        clients.insert(region.to_owned(), client.clone());
+        client
+    }
+
+    /// All pages of a filtered listing.
+    async fn describe(&self, region: &str, name: &str, value: &str) -> Result<Vec<Instance>, CloudError> {
+        let client = self.client(region);
+        let filter = Filter::builder().name(name).values(literal(value)).build();
+        let (mut found, mut next) = (Vec::new(), None);
+        loop {
+            let request = client
+                .describe_instances()
+                .filters(filter.clone())
+                .max_results(PAGE);
+            let page = request
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(failed("DescribeInstances"))?;
+            let instances = page
+                .reservations()
+                .iter()
+                .flat_map(aws_sdk_ec2::types::Reservation::instances);
+            found.extend(instances.filter_map(convert::instance));
+            next = page
+                .next_token()
+                .filter(|token| !token.is_empty())
+                .map(str::to_owned);
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// A filter's value that means itself: `*`, `?` and `\` are wildcards to EC2.
+fn literal(value: &str) -> String {
+    value.chars().fold(String::new(), |mut text, c| {
+        if matches!(c, '*' | '?' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+        text
+    })
+}
+
+/// The answer does not hold what was asked for.
+fn incomplete(action: &'static str) -> CloudError {
+    CloudError {
+        action,
+        code: None,
+        message: "the answer holds no instance".to_owned(),
+    }
+}
+
+impl Instances for Ec2 {
+    async fn launch(
+        &self,
+        parameters: &LaunchParameters,
+        token: Option<&str>,
+    ) -> Result<Instance, CloudError> {
+        let client = self.client(&parameters.region);
+        let request =
+            convert::launch(client.run_instances(), parameters).set_client_token(token.map(str::to_owned));
+        let answer = request.send().await.map_err(failed("RunInstances"))?;
+        answer
+            .instances()
+            .first()
+            .and_then(convert::instance)
+            .ok_or_else(|| incomplete("RunInstances"))
+    }
+
+    async fn list(&self, region: &str, operator_id: &str) -> Result<Vec<Instance>, CloudError> {
+        self.describe(region, &format!("tag:{OPERATOR_ID}"), operator_id)
+            .await
+    }
+
+    async fn get(&self, region: &str, id: &str) -> Result<Instance, CloudError> {
+        let answer = self
+            .client(region)
+            .describe_instances()
+            .instance_ids(id)
+            .send()
+            .await;
+        let answer = answer.map_err(failed("DescribeInstances"))?;
+        let mut instances = answer
+            .reservations()
+            .iter()
+            .flat_map(aws_sdk_ec2::types::Reservation::instances);
+        instances
+            .next()
+            .and_then(convert::instance)
+            .ok_or_else(|| incomplete("DescribeInstances"))
+    }
+
+    async fn with_token(&self, region: &str, token: &str) -> Result<Vec<Instance>, CloudError> {
+        self.describe(region, "client-token", token).await
+    }
+
+    async fn terminate(&self, region: &str, id: &str) -> Result<(), CloudError> {
+        let request = self.client(region).terminate_instances().instance_ids(id);
+        request
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed("TerminateInstances"))
+    }
+
+    async fn start(&self, region: &str, id: &str) -> Result<(), CloudError> {
+        let request = self.client(region).start_instances().instance_ids(id);
+        request.send().await.map(drop).map_err(failed("StartInstances"))
+    }
+
+    async fn release(&self, region: &str, id: &str) -> Result<(), CloudError> {
+        let tags = [CLUSTER_UID, ORDINAL, INCARNATION, OPERATOR_ID, OWNER];
+        let tags = tags.map(|key| aws_sdk_ec2::types::Tag::builder().key(key).build());
+        let request = self
+            .client(region)
+            .delete_tags()
+            .resources(id)
+            .set_tags(Some(tags.into()));
+        request.send().await.map(drop).map_err(failed("DeleteTags"))
+    }
+
+    async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {
+        let request = self
+            .client(region)
+            .describe_subnets()
+            .set_subnet_ids(Some(ids.to_vec()));
+        let answer = request.send().await.map_err(failed("DescribeSubnets"))?;
+        let subnet = |subnet: &aws_sdk_ec2::types::Subnet| {
+            Some(Subnet {
+                id: subnet.subnet_id()?.to_owned(),
+                zone: subnet.availability_zone()?.to_owned(),
+            })
+        };
+        Ok(answer.subnets().iter().filter_map(subnet).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::literal;
+
+    #[test]
+    fn a_filter_means_what_it_says() {
+        assert_eq!(literal(r"a*b?c\d"), r"a\*b\?c\\d");
+    }
+}

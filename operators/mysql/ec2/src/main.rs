@@ -1,0 +1,69 @@
+//! `mysql-operator`: the process.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use mysql_controller::{
+    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, reader::Reader,
+};
+use mysql_ec2::Ec2;
+use reconcile::{
+    Controller, Manager,
+    cli::{self, CommonArgs},
+    manager::{self, Options},
+    telemetry,
+};
+
+/// Runs MySQL for Kubernetes: clusters of servers on EC2
+#[derive(Parser)]
+#[command(name = "mysql-operator", version)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Region of clusters that name none, by themselves or by their place
+    #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
+    aws_region: String,
+    /// Address of the EC2 API in place of AWS's own, for tests
+    #[arg(long, env = "AWS_ENDPOINT_URL_EC2")]
+    aws_endpoint_url: Option<String>,
+    /// Name of this operator in its instances' tags: two operators in one account need two
+    #[arg(long, env = "OPERATOR_ID", default_value = "mysql-operator")]
+    operator_id: String,
+    /// How many clusters are worked on at a time
+    #[arg(long, default_value_t = 8)]
+    mysqlcluster_concurrency: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    cli::install_crypto_provider();
+    let args: Args = cli::parse();
+    telemetry::init(&args.common.log_filter(), args.common.log_format())?;
+    let config = args
+        .common
+        .kube_config()
+        .await
+        .context("failed to find the cluster")?;
+    let mut options = Options::from_args("mysql-operator", &args.common, &config);
+    options.crds = vec!["mysqlclusters.mysql.alx.ke".to_owned()];
+    let settings = Settings {
+        operator_id: args.operator_id,
+        region: args.aws_region,
+        ..Settings::default()
+    };
+    let cloud = Arc::new(Ec2::from_environment(args.aws_endpoint_url.as_deref()).await);
+    let operator = Operator {
+        reader: Reader::new(cloud.clone(), &settings.operator_id, options.clock.clone()),
+        cloud,
+        operator_id: settings.operator_id.clone(),
+        clock: options.clock.clone(),
+    };
+    let clusters =
+        Controller::new(Clusters::new(operator, settings)).concurrency(args.mysqlcluster_concurrency);
+    Manager::new(options, config)
+        .register(clusters)
+        .run(manager::shutdown_signal()?)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! An operator in this process, an API server, and an EC2.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use fake_ec2::{FakeEc2, Limits, Options as Ec2Options, Timings};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use mysql_api::{MySQLCluster, MySQLClusterSpec};
+use mysql_controller::{
+    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, reader::Reader,
+};
+use mysql_ec2::Ec2;
+use reconcile::{
+    Controller, Manager,
+    clock::Clock,
+    manager::{ManagerError, Options},
+};
+use serde_json::{Value, json};
+use testkit::control_plane::{ControlPlane, TestNamespace};
+use tokio_util::sync::CancellationToken;
+
+/// How many times faster than real time everything happens.
+pub(crate) const SPEED: u32 = 200;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) fn ec2() -> FakeEc2 {
+    FakeEc2::start(&Ec2Options {
+        timings: Timings {
+            lag: Duration::from_secs(5),
+            ..Timings::default()
+        },
+        limits: Limits::Unlimited,
+        clock: Clock::accelerated(SPEED),
+        ..Ec2Options::default()
+    })
+    .unwrap()
+}
+
+/// An SDK configuration for this EC2.
+pub(crate) fn sdk(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::from_keys("AKIDTEST", "secret", None);
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .endpoint_url(endpoint)
+        .build()
+}
+
+/// The operator as its binary assembles it.
+pub(crate) fn manager(options: Options, plane: kube::Config, sdk: &SdkConfig) -> Manager {
+    let settings = Settings::default();
+    let cloud = Arc::new(Ec2::new(sdk.clone()));
+    let operator = Operator {
+        reader: Reader::new(cloud.clone(), &settings.operator_id, options.clock.clone()),
+        cloud,
+        operator_id: settings.operator_id.clone(),
+        clock: options.clock.clone(),
+    };
+    Manager::new(options, plane).register(Controller::new(Clusters::new(operator, settings)))
+}
+
+pub(crate) struct Bed {
+    pub(crate) ec2: FakeEc2,
+    pub(crate) clusters: Api<MySQLCluster>,
+    pub(crate) client: Client,
+    pub(crate) namespace: TestNamespace,
+    shutdown: CancellationToken,
+    running: tokio::task::JoinHandle<Result<(), ManagerError>>,
+}
+
+impl Bed {
+    pub(crate) async fn new() -> Self {
+        reconcile::cli::install_crypto_provider();
+        let plane = ControlPlane::shared().await.unwrap();
+        plane.apply_crds(&mysql_api::crds()).await.unwrap();
+        let namespace = plane.namespace().await.unwrap();
+        let ec2 = ec2();
+        let mut options = Options::new("mysql-operator");
+        options.namespaces = vec![namespace.name().to_owned()];
+        options.clock = Clock::accelerated(SPEED);
+        let manager = manager(options, plane.config().clone(), &sdk(&ec2.endpoint()));
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(manager.run(shutdown.clone()));
+        Self {
+            clusters: Api::namespaced(plane.client(), namespace.name()),
+            client: plane.client(),
+            ec2,
+            namespace,
+            shutdown,
+            running,
+        }
+    }
+
+    pub(crate) async fn create(&self, name: &str, spec: Value) -> MySQLCluster {
+        let spec: MySQLClusterSpec = serde_json::from_value(spec).unwrap();
+        self.clusters
+            .create(&PostParams::default(), &MySQLCluster::new(name, spec))
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn patch(&self, name: &str, patch: Value) {
+        self.clusters
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the cluster satisfies `holds`; `None` is one that is gone.
+    pub(crate) async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(Option<&MySQLCluster>) -> bool,
+    ) -> Option<MySQLCluster> {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let found = self.clusters.get_opt(name).await.unwrap();
+            if holds(found.as_ref()) {
+                return found;
+            }
+            let status = found.and_then(|cluster| cluster.status);
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "not within {DEADLINE:?}: {what}; {status:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+/// The spec of the original's sample, with this many members.
+pub(crate) fn sample(replicas: i32) -> Value {
+    json!({"replicas": replicas, "geoAffinity": "nairobi", "aws": {
+        "ami": "ami-0c02fb55956c7d316",
+        "instanceType": "t3.micro",
+        "subnetId": "subnet-12345678",
+        "subnetIds": ["subnet-12345679", "subnet-1234567a"],
+        "securityGroupIds": ["sg-12345678"],
+    }})
+}
+
+/// Status and reason of a condition.
+pub(crate) fn condition(cluster: Option<&MySQLCluster>, type_: &str) -> Option<(String, String)> {
+    let conditions = &cluster?.status.as_ref()?.conditions;
+    let found = conditions.iter().find(|condition| condition.type_ == type_)?;
+    Some((found.status.clone(), found.reason.clone()))
+}
+
+/// Whether a condition has this status and reason.
+pub(crate) fn says(cluster: Option<&MySQLCluster>, type_: &str, status: &str, reason: &str) -> bool {
+    condition(cluster, type_).is_some_and(|found| found == (status.to_owned(), reason.to_owned()))
+}

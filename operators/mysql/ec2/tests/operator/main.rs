@@ -1,0 +1,6 @@
+//! The operator against a real API server and EC2's semantics, through the real SDK.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod bed;
+mod errors;
+mod lives;
