@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod capi;
 pub mod cluster;
 pub mod control_plane;
 pub mod docker;

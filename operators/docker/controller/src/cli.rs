@@ -2,22 +2,13 @@
 
 use clap::Parser;
 use kube::Config;
-use reconcile::{
-    Controller, Manager,
-    cli::CommonArgs,
-    client::{self, ClientOptions},
-    manager::Options,
-};
+use reconcile::{Manager, cli::CommonArgs, client, manager::Options};
 
 use crate::{
-    contract::View,
-    controllers::{Settings, cluster::Clusters, machine::Machines, template::Templates},
+    controllers::Settings,
     engine::docker::DockerEngine,
-    load_balancer::LoadBalancers,
+    manager::{CRDS, Concurrency, NAME, assemble},
 };
-
-/// The name of the operator: user agent, lease.
-pub const NAME: &str = "capdkc";
 
 /// Cluster API infrastructure provider whose machines are containers.
 #[derive(Parser, Clone, Debug)]
@@ -53,16 +44,6 @@ pub struct Args {
     pub dockermachine_concurrency: usize,
 }
 
-/// The kinds that the process waits for: ours, and Cluster API's.
-const CRDS: [&str; 6] = [
-    "clusters.cluster.x-k8s.io",
-    "machines.cluster.x-k8s.io",
-    "dockerclusters.infrastructure.cluster.x-k8s.io",
-    "dockermachines.infrastructure.cluster.x-k8s.io",
-    "dockerclustertemplates.infrastructure.cluster.x-k8s.io",
-    "dockermachinetemplates.infrastructure.cluster.x-k8s.io",
-];
-
 /// The options of the process, out of its flags.
 pub fn options(args: &Args, config: &Config) -> Options {
     let mut options = Options::from_args(NAME, &args.common, config);
@@ -70,7 +51,7 @@ pub fn options(args: &Args, config: &Config) -> Options {
     options
 }
 
-/// The whole process: three controllers over one Docker and one view of Cluster API's objects.
+/// The manager that the flags ask for.
 ///
 /// # Errors
 /// If `config` cannot be used.
@@ -80,32 +61,17 @@ pub fn manager(args: &Args, options: Options, config: Config) -> Result<Manager,
         load_balancer_image: args.load_balancer_image.clone(),
         watch_filter: Some(args.watch_filter.clone()).filter(|filter| !filter.is_empty()),
     };
-    let engine = DockerEngine::new(args.docker_host.as_str());
-    let view = View::default();
-    let clock = options.clock.clone();
-    let balancers = LoadBalancers::new(engine.clone(), view.clone(), clock.clone());
-    let clusters = Clusters::new(engine.clone(), view.clone(), balancers.clone(), settings.clone());
-    let machines = Machines::new(engine.clone(), view.clone(), balancers, settings.clone(), clock);
-    let (cluster_wakes, machine_wakes, tasks) =
-        (clusters.wakes(), machines.wakes(), machines.tasks().clone());
-    let templates = Templates::new(engine, settings);
-    // Read-only, so it needs no fence; it watches on every replica, as the caches do.
-    let mut reading = ClientOptions::new(NAME);
-    reading.wire.clone_from(&options.wire);
-    view.watch(&client::build(config.clone(), reading)?, &options.namespaces);
-    Ok(Manager::new(options, config)
-        .register(
-            Controller::new(clusters)
-                .wakes(cluster_wakes)
-                .concurrency(args.dockercluster_concurrency),
-        )
-        .register(
-            Controller::new(machines)
-                .wakes(machine_wakes)
-                .supervise(&tasks)
-                .concurrency(args.dockermachine_concurrency),
-        )
-        .register(Controller::new(templates)))
+    let concurrency = Concurrency {
+        clusters: args.dockercluster_concurrency,
+        machines: args.dockermachine_concurrency,
+    };
+    assemble(
+        DockerEngine::new(args.docker_host.as_str()),
+        settings,
+        concurrency,
+        options,
+        config,
+    )
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ pub mod cluster;
 pub mod machine;
 pub mod template;
 
-use docker_api::{ConditionType, Reason};
+use docker_api::{ConditionType, DockerCluster, Reason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
@@ -18,6 +18,14 @@ pub struct Settings {
     pub load_balancer_image: String,
     /// Serve only objects whose label `cluster.x-k8s.io/watch-filter` has this value.
     pub watch_filter: Option<String>,
+}
+
+impl Settings {
+    /// The network that the machines of `cluster` share.
+    fn network_of(&self, cluster: &DockerCluster) -> String {
+        let named = cluster.spec.network.as_ref();
+        named.map_or_else(|| self.network.clone(), |network| network.name.clone())
+    }
 }
 
 impl Default for Settings {

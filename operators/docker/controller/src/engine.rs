@@ -163,7 +163,7 @@ impl std::fmt::Debug for RegistryCredentials {
 }
 
 /// Something happened to a container that carries our labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerEvent {
     /// The container's labels. Empty: events may have been missed, look at everything.
     pub labels: BTreeMap<String, String>,

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use crate::{
     engine::{Container, ContainerPlan, ContainerState, Engine, EngineError, Failure, Network},
     identity::NAMESPACE_LABEL,
-    network,
+    network, sabotage,
 };
 
 /// How often another address or port is tried.
@@ -119,6 +119,7 @@ async fn occupied(engine: &impl Engine, launch: &Launch, error: EngineError) -> 
         .labels
         .iter()
         .all(|(key, value)| found.labels.get(key) == Some(value));
+    let ours = ours || sabotage::active(sabotage::ADOPT_FOREIGN_CONTAINER);
     match found.state {
         _ if !ours => Err(error),
         ContainerState::Created => {

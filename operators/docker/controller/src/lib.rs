@@ -12,5 +12,7 @@ pub mod identity;
 pub mod kubeadm;
 pub mod launch;
 pub mod load_balancer;
+pub mod manager;
 pub mod network;
 pub mod node;
+pub mod sabotage;

@@ -7,12 +7,12 @@
 //! - Its servers are found by their labels, so a new InfraCluster, or a new management cluster, finds the same ones.
 
 pub mod config;
+mod reload;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     sync::Arc,
-    time::Duration,
 };
 
 use docker_api::{ImagePullPolicy, PortProtocol};
@@ -27,17 +27,10 @@ use crate::{
     launch::{Launch, launch},
     network,
 };
-use config::{Reload, Server};
+use config::Server;
 
 /// Label: the port on which the load balancer listens.
 const PORT_LABEL: &str = "capdkc.cluster.x-k8s.io/port";
-
-/// How long a reload may take.
-const RELOAD_LIMIT: Duration = Duration::from_secs(10);
-/// How often the log is looked at meanwhile.
-const RELOAD_POLL: Duration = Duration::from_millis(50);
-/// Lines of the log that are looked at: a reload says fewer than ten.
-const LOG_LINES: u32 = 40;
 
 /// The load balancer that a cluster should have.
 #[derive(Clone, Debug)]
@@ -179,11 +172,12 @@ impl<E: Engine> LoadBalancers<E> {
         Ok(true)
     }
 
-    /// Removes the load balancer, and the network if it is ours and nobody is left on it.
-    pub async fn remove(&self, cluster: &ClusterId) -> Result<(), Error> {
+    /// Removes the load balancer, and the networks that it was on, `network` at least, if they are ours and nobody is
+    /// left on them. `network` is asked for since a load balancer that is gone cannot tell any more.
+    pub async fn remove(&self, cluster: &ClusterId, network: &str) -> Result<(), Error> {
         let lane = self.lane(cluster);
         let _known = lane.lock().await;
-        let mut networks = Vec::new();
+        let mut networks = BTreeSet::from([network.to_owned()]);
         for container in self.engine.containers(&cluster.load_balancer_labels()).await? {
             self.engine.remove(&container.id).await?;
             networks.extend(container.addresses.into_keys());
@@ -320,71 +314,6 @@ impl<E: Engine> LoadBalancers<E> {
             })
         };
         containers.iter().filter_map(server).collect()
-    }
-
-    async fn configure(
-        &self,
-        container: &Container,
-        servers: &[Server],
-        known: &mut Known,
-    ) -> Result<(), Error> {
-        let port = container
-            .labels
-            .get(PORT_LABEL)
-            .and_then(|port| port.parse().ok())
-            .unwrap_or(6443);
-        let wanted = config::render(port, servers);
-        if known.container == container.id && known.configuration == wanted {
-            return Ok(());
-        }
-        let name = &container.name;
-        let read = || async { self.engine.read_file(name, config::PATH).await };
-        if read().await?.as_deref() != Some(wanted.as_bytes()) {
-            self.engine
-                .write_file(name, config::PATH, wanted.as_bytes())
-                .await?;
-            if read().await?.as_deref() != Some(wanted.as_bytes()) {
-                return Err(Error::NotWritten(name.clone()));
-            }
-        }
-        // Also when the file was right already: whether it was loaded is not known.
-        self.reload(name).await?;
-        *known = Known {
-            container: container.id.clone(),
-            configuration: wanted,
-        };
-        Ok(())
-    }
-
-    async fn reload(&self, name: &str) -> Result<(), Error> {
-        let before = self.engine.log(name, LOG_LINES).await?;
-        let since = before
-            .last()
-            .and_then(|line| config::stamp(line))
-            .map(str::to_owned);
-        self.engine.signal(name, "SIGHUP").await?;
-        let deadline = self.clock.elapsed() + RELOAD_LIMIT;
-        loop {
-            let log = self.engine.log(name, LOG_LINES).await?;
-            match config::reload_result(&log, since.as_deref()) {
-                Reload::Took => return Ok(()),
-                Reload::Pending if self.clock.elapsed() < deadline => self.clock.sleep(RELOAD_POLL).await,
-                _ => {
-                    let said = log
-                        .iter()
-                        .rev()
-                        .find(|line| line.contains("ALERT"))
-                        .or_else(|| log.last());
-                    let said = said
-                        .and_then(|line| line.split_once(' '))
-                        .map_or("nothing", |(_, text)| text);
-                    return Err(Error::Refused {
-                        name: name.to_owned(),
-                        said: said.to_owned(),
-                    });
-                }
-            }
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
     cloud_config::{CloudConfig, Command, File, User},
-    kubeadm,
+    kubeadm, sabotage,
 };
 
 /// Where a bootstrap keeps its state in the node: on the volume at `/var`, which survives restarts.
@@ -84,6 +84,11 @@ fn program_of(command: &Command) -> &'static str {
 }
 
 fn prologue(parameters: &Parameters) -> String {
+    let guard = if sabotage::active(sabotage::REPLAY_BOOTSTRAP) {
+        "true"
+    } else {
+        "exit 0"
+    };
     let (dir, limit) = (
         quote(parameters.state_dir),
         parameters.time_limit.as_secs().max(1),
@@ -91,7 +96,7 @@ fn prologue(parameters: &Parameters) -> String {
     format!(
         r#"#!/bin/sh
 D={dir}
-mkdir "$D/started" 2>/dev/null || exit 0
+mkdir "$D/started" 2>/dev/null || {guard}
 umask 022
 rm -f -- "$0"
 cut -d' ' -f22 /proc/1/stat > "$D/started/boot"
@@ -116,11 +121,8 @@ step() {{ echo "$1" > "$D/step.tmp" && mv "$D/step.tmp" "$D/step"; }}
     )
 }
 
-/// systemd first, because it starts the runtime; then the runtime's socket, where there is a runtime at all.
-const WAIT_FOR_SERVICES: &str = r"if [ -d /run/systemd ] || [ -e /etc/systemd/system ] && command -v systemctl >/dev/null 2>&1; then
-  until systemctl list-jobs >/dev/null 2>&1; do sleep 0.1; done
-fi
-if command -v containerd >/dev/null 2>&1; then
+/// The runtime is the last of the services that a bootstrap needs: once it listens, systemd is up.
+const WAIT_FOR_SERVICES: &str = r"if command -v containerd >/dev/null 2>&1; then
   until [ -S /run/containerd/containerd.sock ]; do sleep 0.1; done
 fi
 ";
@@ -234,10 +236,9 @@ if [ "$2" -gt 0 ]; then
   mkdir -p "$D" || exit 70
   head -c "$2" > "$D/run.$$"
   if [ "$(wc -c < "$D/run.$$")" -ne "$2" ]; then rm -f "$D/run.$$"; echo truncated; exit 0; fi
-  if [ ! -e "$D/started" ]; then
-    setsid sh "$D/run.$$" >/dev/null 2>&1 </dev/null &
-    n=0; until [ -e "$D/started/pid" ] || [ $n -ge 100 ]; do sleep 0.05; n=$((n+1)); done
-  fi
+  # If it was started before, its first act ends it.
+  setsid sh "$D/run.$$" >/dev/null 2>&1 </dev/null &
+  n=0; until [ -e "$D/started/pid" ] || [ $n -ge 100 ]; do sleep 0.05; n=$((n+1)); done
   rm -f "$D/run.$$"
 fi
 if [ ! -e "$D/started" ]; then echo absent; exit 0; fi

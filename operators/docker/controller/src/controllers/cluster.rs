@@ -1,9 +1,13 @@
 //! `DockerCluster`: load balancer, endpoint, failure domains.
+//!
+//! It goes after its machines, whatever the order in which they are deleted: they need the load balancer while they are
+//! drained, and what they leave on the network would keep the network.
 
 mod error;
 mod status;
+mod staying;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use docker_api::{DEFAULT_ENDPOINT_PORT, DockerCluster, Endpoint};
 use futures::{StreamExt as _, stream::BoxStream};
@@ -22,6 +26,9 @@ use crate::{
     identity::ClusterId,
     load_balancer::{LoadBalancer, LoadBalancers, Request, cluster_of},
 };
+
+/// How often a deletion looks again while machines stay. Cluster API deletes them first, so that it seldom has to.
+const MACHINES_WAIT: Duration = Duration::from_secs(2);
 
 /// Reconciles DockerClusters.
 pub struct Clusters<E> {
@@ -76,15 +83,11 @@ impl<E: Engine + Clone> Clusters<E> {
         let spec = &object.spec;
         let balancer = spec.load_balancer.clone().unwrap_or_default();
         let endpoint = spec.control_plane_endpoint.clone().unwrap_or_default();
-        let network = spec
-            .network
-            .as_ref()
-            .map_or(&self.settings.network, |network| &network.name);
         let port = u16::try_from(endpoint.port).ok().filter(|port| *port > 0);
         Request {
             cluster,
             image: self.image(object),
-            network: network.clone(),
+            network: self.settings.network_of(object),
             port: port.unwrap_or(6443),
             host_port: balancer.host_port.and_then(|port| u16::try_from(port).ok()),
         }
@@ -212,9 +215,14 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
             // It moves to another management cluster: what it stands for stays.
             return Ok(Progress::waiting(super::machine::MOVE_WAIT));
         }
-        pass.write_status(&status::deleting(&object, pass.clock().now()))
+        let staying = self.staying_machines(&cluster, pass).await?;
+        pass.write_status(&status::deleting(&object, &staying, pass.clock().now()))
             .await?;
-        self.load_balancers.remove(&cluster).await?;
+        if !staying.is_empty() {
+            return Ok(Progress::waiting(MACHINES_WAIT));
+        }
+        let network = self.settings.network_of(&object);
+        self.load_balancers.remove(&cluster, &network).await?;
         Ok(Progress::Settled)
     }
 

@@ -10,44 +10,40 @@
 //! 4. Deletion: the task ends, the load balancer forgets the machine, then the container goes with its volumes.
 
 mod error;
+mod follow;
 mod plan;
 mod status;
+mod supply;
 
 use std::{sync::Arc, time::Duration};
 
-use docker_api::{ConditionType, DockerCluster, DockerMachine, Reason};
+use docker_api::{DockerMachine, Reason};
 use futures::{StreamExt as _, stream::BoxStream};
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use reconcile::{
-    Gate, ObjectKey, Pass, Progress, Reconciler,
-    clock::Clock,
-    conditions,
-    error::ApiError,
-    events::{EventKind, Notice},
-    task::{Ended, TaskId, TaskState, Tasks},
-};
+use reconcile::{Gate, ObjectKey, Pass, Progress, Reconciler, clock::Clock, error::ApiError, task::Tasks};
 use serde_json::json;
 
 pub use self::error::Error;
 use self::{
     plan::{Observed, Step},
-    status::{Bootstrap, Picture},
+    status::Picture,
 };
 use super::Settings;
 use crate::{
-    bootstrap::{self, Data, Job, Outcome},
+    bootstrap::Outcome,
     contract::{self, Cluster, Machine, View},
-    digest::fnv1a,
-    engine::{Container, ContainerState, Engine, RegistryCredentials},
+    engine::{Container, ContainerState, Engine},
     identity::{self, ClusterId, MACHINE_LABEL, NAMESPACE_LABEL, Role},
     launch::{Launch, launch},
     load_balancer::LoadBalancers,
-    node,
+    node, sabotage,
 };
+
+/// Keeps a DockerMachine until its container is gone.
+pub(super) const FINALIZER: &str = "capdkc.cluster.x-k8s.io/dockermachine";
 
 /// How often a deletion looks again while the first lists of Clusters and Machines are not in.
 pub(super) const VIEW_WAIT: Duration = Duration::from_secs(1);
@@ -149,10 +145,16 @@ impl<E: Engine + Clone> Machines<E> {
         picture.container = self.container(object).await?;
         let mut step = plan::next(observe(object, scope, picture));
         if step == Step::Launch {
-            self.launch(object, scope, pass, picture.container.as_ref())
-                .await?;
-            picture.container = self.container(object).await?;
-            step = plan::next(observe(object, scope, picture));
+            step = match self.network(scope, pass).await? {
+                Some(network) => {
+                    let existing = picture.container.take();
+                    self.launch(object, scope, pass, network, existing.as_ref())
+                        .await?;
+                    picture.container = self.container(object).await?;
+                    plan::next(observe(object, scope, picture))
+                }
+                None => Step::Wait(Reason::WaitingForClusterInfrastructureReady),
+            };
         }
         picture.step = Some(step);
         let Some(container) = picture.container.clone().filter(|_| step == Step::Proceed) else {
@@ -171,10 +173,10 @@ impl<E: Engine + Clone> Machines<E> {
         object: &DockerMachine,
         scope: &Scope,
         pass: &Pass<DockerMachine>,
+        network: String,
         existing: Option<&Container>,
     ) -> Result<(), Error> {
         let machine = &scope.machine;
-        let network = self.network(scope, pass).await?;
         let wanted = node::Machine {
             cluster: &scope.id,
             name: &scope.name,
@@ -204,141 +206,6 @@ impl<E: Engine + Clone> Machines<E> {
         Ok(launch(&self.engine, launching, existing).await?)
     }
 
-    /// The network of the cluster: read live, for it is needed once per machine.
-    async fn network(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Result<String, Error> {
-        let Some(key) = scope.cluster.docker_cluster() else {
-            return Ok(self.settings.network.clone());
-        };
-        let api: Api<DockerCluster> = Api::namespaced(pass.client().clone(), &key.namespace);
-        let found = api.get_opt(&key.name).await;
-        let found = found.map_err(|e| ApiError::new(format!("read DockerCluster {key}"), e))?;
-        let named = found.and_then(|cluster| cluster.spec.network);
-        Ok(named.map_or_else(|| self.settings.network.clone(), |network| network.name))
-    }
-
-    async fn secret(&self, name: &str, pass: &Pass<DockerMachine>) -> Result<Option<Secret>, Error> {
-        let api: Api<Secret> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
-        let found = api.get_opt(name).await;
-        Ok(found.map_err(|e| ApiError::new(format!("read Secret {}/{name}", pass.key().namespace), e))?)
-    }
-
-    async fn credentials(
-        &self,
-        object: &DockerMachine,
-        pass: &Pass<DockerMachine>,
-    ) -> Result<Option<RegistryCredentials>, Error> {
-        let Some(reference) = &object.spec.image_pull_secret else {
-            return Ok(None);
-        };
-        let unusable = || Error::PullSecret {
-            name: reference.name.clone(),
-        };
-        let secret = self.secret(&reference.name, pass).await?.ok_or_else(unusable)?;
-        let config = secret
-            .data
-            .unwrap_or_default()
-            .remove(".dockerconfigjson")
-            .ok_or_else(unusable)?;
-        let registry = node::image(&object.spec, None).unwrap_or_default();
-        bootstrap::registry::credentials(&config.0, &registry)
-            .ok_or_else(unusable)
-            .map(Some)
-    }
-
-    async fn data(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Result<Data, Error> {
-        let Some(name) = scope.machine.data_secret() else {
-            return Ok(Data::default());
-        };
-        let Some(secret) = self.secret(name, pass).await? else {
-            return Err(Error::DataMissing {
-                secret: name.to_owned(),
-            });
-        };
-        let text = |key: &str| {
-            let bytes = secret.data.as_ref()?.get(key)?;
-            Some(String::from_utf8_lossy(&bytes.0).into_owned())
-        };
-        Ok(Data {
-            value: text("value").unwrap_or_default(),
-            format: text("format").unwrap_or_default(),
-        })
-    }
-
-    /// Where the bootstrap is; starts or resumes its task where that is not known.
-    async fn bootstrap(
-        &self,
-        object: &DockerMachine,
-        scope: &Scope,
-        pass: &Pass<DockerMachine>,
-        container: &Container,
-    ) -> Result<Bootstrap, Error> {
-        let uid = pass.uid();
-        if let Some(state) = self.tasks.state(&uid) {
-            return self.task_state(&uid, state);
-        }
-        if scope.machine.has_node() {
-            return Ok(Bootstrap::Completed { ignored: Vec::new() });
-        }
-        if let Some(known) = status::known_bootstrap(object) {
-            return Ok(known);
-        }
-        let limit = object
-            .spec
-            .bootstrap_timeout
-            .as_deref()
-            .and_then(bootstrap::limit::parse);
-        let job = Job {
-            container: container.name.clone(),
-            hostname: identity::hostname(&scope.name),
-            provider_id: identity::provider_id(&container.name),
-            limit: limit.unwrap_or(bootstrap::DEFAULT_LIMIT),
-            images: object.spec.pre_load_images.clone(),
-            data: self.data(scope, pass).await?,
-        };
-        let id = TaskId {
-            uid,
-            key: pass.key().clone(),
-            spec_hash: fnv1a(container.id.as_bytes()),
-        };
-        let engine = self.engine.clone();
-        let _ = self
-            .tasks
-            .start(&id, |context| bootstrap::run(engine, job, context));
-        Ok(Bootstrap::Running { step: String::new() })
-    }
-
-    fn task_state(&self, uid: &str, state: TaskState<String, Outcome>) -> Result<Bootstrap, Error> {
-        match state {
-            TaskState::Running(step) | TaskState::Stopping(step) => Ok(Bootstrap::Running { step }),
-            TaskState::Finished(step, ended) => {
-                let outcome = match ended {
-                    Ended::Returned(outcome) => outcome.as_ref().clone(),
-                    Ended::Panicked(_) => Outcome::Stopped,
-                };
-                match outcome {
-                    Outcome::Completed { ignored } => Ok(Bootstrap::Completed { ignored }),
-                    Outcome::Ended {
-                        reason,
-                        message,
-                        output,
-                    } => Ok(Bootstrap::Ended {
-                        reason,
-                        message,
-                        output,
-                    }),
-                    Outcome::Retry(error) => {
-                        self.tasks.clear(uid);
-                        Err(error.into())
-                    }
-                    Outcome::Stopped => {
-                        self.tasks.clear(uid);
-                        Ok(Bootstrap::Running { step })
-                    }
-                }
-            }
-        }
-    }
-
     /// Writes the id into the spec: Cluster API reads it from there, and status does not survive a move.
     async fn publish_id(
         &self,
@@ -365,36 +232,6 @@ impl<E: Engine + Clone> Machines<E> {
             .map(|_| ())
             .map_err(|e| ApiError::new(format!("set the id of DockerMachine {}", pass.key()), e).into())
     }
-
-    /// Tells a failed bootstrap once, with the end of its output.
-    async fn tell(&self, object: &DockerMachine, picture: &Picture, pass: &Pass<DockerMachine>) {
-        let Some(Bootstrap::Ended {
-            reason,
-            message,
-            output,
-        }) = Some(&picture.bootstrap)
-        else {
-            return;
-        };
-        let before = object.status.as_ref().and_then(|status| {
-            conditions::find(&status.conditions, ConditionType::BootstrapCompleted.as_str())
-        });
-        if before.is_some_and(|condition| condition.reason == reason.as_str()) {
-            return;
-        }
-        let note = if output.is_empty() {
-            message.clone()
-        } else {
-            format!("{message}; its last words:\n{output}")
-        };
-        pass.event(Notice {
-            kind: EventKind::Warning,
-            reason: "BootstrapFailed",
-            action: "Bootstrap",
-            note,
-        })
-        .await;
-    }
 }
 
 fn observe(object: &DockerMachine, scope: &Scope, picture: &Picture) -> Observed {
@@ -412,7 +249,7 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
     type Kind = DockerMachine;
     type Error = Error;
     const NAME: &'static str = "dockermachine";
-    const FINALIZER: Option<&'static str> = Some("capdkc.cluster.x-k8s.io/dockermachine");
+    const FINALIZER: Option<&'static str> = Some(FINALIZER);
 
     fn gate(&self, object: &DockerMachine) -> Gate {
         if !contract::is_served(object, self.settings.watch_filter.as_deref()) {
@@ -473,6 +310,7 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
             let control_plane = container.labels.get(identity::ROLE_LABEL).map(String::as_str)
                 == Some(Role::ControlPlane.as_str());
             if control_plane
+                && !sabotage::active(sabotage::SKIP_DEREGISTRATION)
                 && container.state == ContainerState::Running
                 && let Some(cluster) = crate::load_balancer::cluster_of(&container.labels)
             {
@@ -480,7 +318,9 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
                     .sync(&cluster, Some(&object.name_any()))
                     .await?;
             }
-            self.engine.remove(&container.id).await?;
+            if !sabotage::active(sabotage::KEEP_CONTAINER) {
+                self.engine.remove(&container.id).await?;
+            }
         }
         Ok(Progress::Settled)
     }

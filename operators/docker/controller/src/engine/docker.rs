@@ -8,6 +8,7 @@
 
 mod container;
 mod failure;
+mod image;
 mod stream;
 
 use std::{
@@ -18,13 +19,11 @@ use std::{
 };
 
 use bollard::{
-    Docker,
-    auth::DockerCredentials,
-    body_full,
+    Docker, body_full,
     models::{Ipam, IpamConfig, NetworkCreateRequest},
     query_parameters::{
-        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
-        InspectNetworkOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+        CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, InspectNetworkOptions,
+        KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
         RemoveContainerOptionsBuilder, StartContainerOptions, UploadToContainerOptionsBuilder,
     },
 };
@@ -101,77 +100,6 @@ impl DockerEngine {
             }),
             _ => Ok(client),
         }
-    }
-
-    async fn pull(&self, image: &str, credentials: Option<&RegistryCredentials>) -> Result<(), EngineError> {
-        let action = format!("pull image {image}");
-        let client = self.acting(&action).await?;
-        let (name, tag) = split_reference(image);
-        let mut options = CreateImageOptionsBuilder::default().from_image(name);
-        if let Some(tag) = tag {
-            options = options.tag(tag);
-        }
-        let credentials = credentials.map(|credentials| DockerCredentials {
-            username: Some(credentials.username.clone()),
-            password: Some(credentials.password.clone()),
-            ..DockerCredentials::default()
-        });
-        let pull = client
-            .create_image(Some(options.build()), None, credentials)
-            .try_for_each(|_| async { Ok(()) });
-        let failed = |message: String| EngineError {
-            kind: Failure::Image,
-            action: action.clone(),
-            message,
-        };
-        match tokio::time::timeout(TRANSFER_LIMIT, pull).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(failed(explain(&action, &error).message)),
-            Err(_) => Err(failed(format!(
-                "it took longer than {} s",
-                TRANSFER_LIMIT.as_secs()
-            ))),
-        }
-    }
-
-    /// Whether the image is on the host, and fits it.
-    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
-        let action = format!("look at image {image}");
-        let found = match self.client().await?.inspect_image(image).await {
-            Ok(found) => found,
-            Err(error) => {
-                let error = explain(&action, &error);
-                return if matches!(error.kind, Failure::NotFound | Failure::Image) {
-                    Ok(false)
-                } else {
-                    Err(error)
-                };
-            }
-        };
-        let (ours, its) = (
-            self.host().await?.architecture,
-            found.architecture.unwrap_or_default(),
-        );
-        if its.is_empty() || its == ours {
-            return Ok(true);
-        }
-        let message = format!("it is made for {its}, and the host is {ours}; name an image for {ours}");
-        Err(EngineError {
-            kind: Failure::Image,
-            action: format!("use image {image}"),
-            message,
-        })
-    }
-}
-
-/// Name and tag (or digest) of an image.
-fn split_reference(image: &str) -> (&str, Option<&str>) {
-    if image.contains('@') {
-        return (image, None);
-    }
-    match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-        _ => (image, Some("latest")),
     }
 }
 
@@ -427,20 +355,7 @@ impl Engine for DockerEngine {
         policy: ImagePullPolicy,
         credentials: Option<&RegistryCredentials>,
     ) -> Result<(), EngineError> {
-        let present = self.has_image(image).await?;
-        match policy {
-            ImagePullPolicy::Always => self.pull(image, credentials).await,
-            ImagePullPolicy::IfNotPresent if !present => {
-                self.pull(image, credentials).await?;
-                self.has_image(image).await.map(|_| ())
-            }
-            ImagePullPolicy::Never if !present => Err(EngineError {
-                kind: Failure::Image,
-                action: format!("use image {image}"),
-                message: "it is not on the Docker host, and imagePullPolicy is Never".into(),
-            }),
-            _ => Ok(()),
-        }
+        self.provide_image(image, policy, credentials).await
     }
 
     async fn host(&self) -> Result<Host, EngineError> {
@@ -473,6 +388,3 @@ fn event_filters() -> HashMap<&'static str, Vec<String>> {
     ]
     .into()
 }
-
-#[cfg(test)]
-mod tests;

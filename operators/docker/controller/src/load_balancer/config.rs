@@ -9,6 +9,8 @@
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
+use crate::sabotage;
+
 /// Where the configuration is in the container.
 pub const PATH: &str = "/usr/local/etc/haproxy/haproxy.cfg";
 
@@ -54,7 +56,11 @@ backend kube-apiservers
 "
     );
     for server in &servers {
-        let weight = if server.draining && !all_drain { 0 } else { WEIGHT };
+        let weight = if server.draining && !all_drain && !sabotage::active(sabotage::SERVE_DRAINING) {
+            0
+        } else {
+            WEIGHT
+        };
         let _ = writeln!(
             text,
             "    server {} {}:6443 weight {weight}",

@@ -138,6 +138,23 @@ fn a_second_controller_finds_the_outcome_and_runs_nothing() {
 }
 
 #[test]
+fn a_script_that_is_started_twice_runs_once() {
+    let node = Node::new();
+    std::fs::create_dir(node.path("state")).unwrap();
+    let yaml = format!("runcmd:\n- echo once >> {}\n", node.path("out"));
+    let script = node.script(&parse(&yaml, "h").unwrap(), 30);
+    for _ in 0..2 {
+        std::fs::write(node.path("run"), &script).unwrap();
+        let started = Process::new("setsid")
+            .args(["--wait", "sh", &node.path("run")])
+            .status()
+            .unwrap();
+        assert!(started.success());
+    }
+    assert_eq!(read(node.path("out")), "once\n");
+}
+
+#[test]
 fn a_node_that_was_never_bootstrapped_says_so() {
     assert_eq!(Node::new().drive(""), "absent\n");
 }

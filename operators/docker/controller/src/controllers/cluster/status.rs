@@ -1,5 +1,7 @@
 //! The status of a DockerCluster: a function of what was observed.
 
+use std::collections::BTreeSet;
+
 use docker_api::{ConditionType, DockerCluster, DockerClusterStatus, FailureDomain, Initialization, Reason};
 use jiff::Timestamp;
 use reconcile::error::ReconcileError as _;
@@ -51,10 +53,29 @@ pub(super) fn observed(
     status
 }
 
-/// While it is being removed.
-pub(super) fn deleting(object: &DockerCluster, now: Timestamp) -> DockerClusterStatus {
+/// How many machines a message names.
+const NAMED: usize = 3;
+
+/// While it is being removed; `staying` are the machines that go first.
+pub(super) fn deleting(
+    object: &DockerCluster,
+    staying: &BTreeSet<String>,
+    now: Timestamp,
+) -> DockerClusterStatus {
     let mut status = object.status.clone().unwrap_or_default();
-    let message = "the load balancer is being removed";
+    let message = if staying.is_empty() {
+        "the load balancer is being removed".to_owned()
+    } else {
+        let mut named: Vec<_> = staying.iter().take(NAMED).map(String::as_str).collect();
+        if staying.len() > NAMED {
+            named.push("…");
+        }
+        format!(
+            "{} DockerMachines must go first ({}); delete their Machines, or the Cluster",
+            staying.len(),
+            named.join(", ")
+        )
+    };
     let part = controllers::condition(
         ConditionType::LoadBalancerAvailable,
         false,
@@ -149,6 +170,23 @@ mod tests {
             (ready.status.as_str(), ready.reason.as_str()),
             ("False", "NotAvailable")
         );
+    }
+
+    #[test]
+    fn a_deletion_names_the_machines_that_it_waits_for() {
+        let message = |machines: &[&str]| {
+            let staying = machines.iter().map(|name| (*name).to_owned()).collect();
+            let status = deleting(&object(&[]), &staying, Timestamp::UNIX_EPOCH);
+            let ready = conditions::find(&status.conditions, READY).unwrap();
+            assert_eq!(
+                (ready.status.as_str(), ready.reason.as_str()),
+                ("False", "Deleting")
+            );
+            ready.message.clone()
+        };
+        assert!(message(&[]).contains("load balancer"));
+        assert!(message(&["b", "a"]).contains("2 DockerMachines must go first (a, b)"));
+        assert!(message(&["d", "c", "b", "a"]).contains("(a, b, c, …)"));
     }
 
     #[test]

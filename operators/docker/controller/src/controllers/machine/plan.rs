@@ -2,7 +2,7 @@
 
 use docker_api::Reason;
 
-use crate::engine::ContainerState;
+use crate::{engine::ContainerState, sabotage};
 
 /// What was observed.
 #[expect(
@@ -48,7 +48,9 @@ pub(super) fn next(observed: Observed) -> Step {
         Some(ContainerState::Running) => return Step::Proceed,
         Some(ContainerState::Restarting) => return Step::Restarting,
         Some(ContainerState::Stopped) => return Step::Stopped,
-        None if observed.is_provisioned => return Step::Lost,
+        None if observed.is_provisioned && !sabotage::active(sabotage::RECREATE_LOST_MACHINE) => {
+            return Step::Lost;
+        }
         // One that was made and never started holds nothing yet: made anew, under the same conditions as the first time.
         Some(ContainerState::Created) | None => {}
     }

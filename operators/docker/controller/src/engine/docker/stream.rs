@@ -18,6 +18,9 @@ use crate::engine::{Command, ContainerEvent, EngineError, Failure};
 /// How long to wait before listening again after the daemon went away.
 const RECONNECT: Duration = Duration::from_secs(1);
 
+/// How many events are being settled at a time.
+const SETTLING: usize = 64;
+
 type Attached = (
     std::pin::Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
     std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
@@ -145,36 +148,47 @@ pub(super) fn lines_of(part: &[u8]) -> Vec<String> {
 /// been missed.
 pub(super) fn events(engine: DockerEngine) -> impl Stream<Item = ContainerEvent> {
     stream::unfold(engine, |engine| async move {
-        let connected = engine.client().await.map(|client| {
-            let options = EventsOptionsBuilder::default().filters(&event_filters()).build();
-            client.events(Some(options)).boxed()
-        });
-        let batch = match connected {
-            Ok(events) => {
-                let first = stream::once(async {
-                    ContainerEvent {
-                        labels: std::collections::BTreeMap::new(),
-                    }
-                });
-                let rest = events
-                    .take_while(|event| std::future::ready(event.is_ok()))
-                    .filter_map(|event| async {
-                        let attributes = event.ok()?.actor?.attributes?;
-                        Some(ContainerEvent {
-                            labels: attributes.into_iter().collect(),
-                        })
-                    });
-                let pause = stream::once(tokio::time::sleep(RECONNECT)).filter_map(|()| async { None });
-                first.chain(rest).chain(pause).boxed()
+        let pause = stream::once(tokio::time::sleep(RECONNECT)).filter_map(|()| async { None });
+        let batch = match engine.client().await.cloned() {
+            Ok(client) => {
+                let announcement = stream::iter([ContainerEvent::default()]);
+                announcement.chain(connection(client)).chain(pause).boxed()
             }
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "Cannot listen to Docker's events");
-                stream::once(tokio::time::sleep(RECONNECT))
-                    .filter_map(|()| async { None })
-                    .boxed()
+                pause.boxed()
             }
         };
         Some((batch, engine))
     })
     .flatten()
+}
+
+/// Events until the connection breaks.
+fn connection(client: Docker) -> impl Stream<Item = ContainerEvent> {
+    let options = EventsOptionsBuilder::default().filters(&event_filters()).build();
+    let events = client.events(Some(options)).boxed();
+    events
+        .take_while(|event| std::future::ready(event.is_ok()))
+        .map(move |event| {
+            let client = client.clone();
+            async move {
+                let event = event.ok()?;
+                let actor = event.actor?;
+                if event.action.as_deref() == Some("die") {
+                    settle(&client, actor.id.as_deref().unwrap_or_default()).await;
+                }
+                let labels = actor.attributes?.into_iter().collect();
+                Some(ContainerEvent { labels })
+            }
+        })
+        .buffer_unordered(SETTLING)
+        .filter_map(std::future::ready)
+}
+
+/// The daemon tells of a container's end before its own list shows it. An inspection, unlike the list, waits for the
+/// container's lock, which is held until the list is right; what it says is of no interest.
+async fn settle(client: &Docker, container: &str) {
+    let options = None::<bollard::query_parameters::InspectContainerOptions>;
+    let _ = client.inspect_container(container, options).await;
 }

@@ -1,0 +1,116 @@
+//! Images of the host.
+
+use bollard::{auth::DockerCredentials, query_parameters::CreateImageOptionsBuilder};
+use docker_api::ImagePullPolicy;
+use futures::TryStreamExt as _;
+
+use super::{DockerEngine, TRANSFER_LIMIT, failure::explain};
+use crate::engine::{Engine as _, EngineError, Failure, RegistryCredentials};
+
+impl DockerEngine {
+    /// Sees to it that an image is there, as `policy` says.
+    pub(super) async fn provide_image(
+        &self,
+        image: &str,
+        policy: ImagePullPolicy,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<(), EngineError> {
+        let present = self.has_image(image).await?;
+        match policy {
+            ImagePullPolicy::Always => self.pull(image, credentials).await,
+            ImagePullPolicy::IfNotPresent if !present => {
+                self.pull(image, credentials).await?;
+                self.has_image(image).await.map(|_| ())
+            }
+            ImagePullPolicy::Never if !present => Err(EngineError {
+                kind: Failure::Image,
+                action: format!("use image {image}"),
+                message: "it is not on the Docker host, and imagePullPolicy is Never".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn pull(&self, image: &str, credentials: Option<&RegistryCredentials>) -> Result<(), EngineError> {
+        let action = format!("pull image {image}");
+        let client = self.acting(&action).await?;
+        let (name, tag) = split_reference(image);
+        let mut options = CreateImageOptionsBuilder::default().from_image(name);
+        if let Some(tag) = tag {
+            options = options.tag(tag);
+        }
+        let credentials = credentials.map(|credentials| DockerCredentials {
+            username: Some(credentials.username.clone()),
+            password: Some(credentials.password.clone()),
+            ..DockerCredentials::default()
+        });
+        let pull = client
+            .create_image(Some(options.build()), None, credentials)
+            .try_for_each(|_| async { Ok(()) });
+        let failed = |message: String| EngineError {
+            kind: Failure::Image,
+            action: action.clone(),
+            message,
+        };
+        match tokio::time::timeout(TRANSFER_LIMIT, pull).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failed(explain(&action, &error).message)),
+            Err(_) => Err(failed(format!(
+                "it took longer than {} s",
+                TRANSFER_LIMIT.as_secs()
+            ))),
+        }
+    }
+
+    /// Whether the image is on the host, and fits it.
+    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        let action = format!("look at image {image}");
+        let found = match self.client().await?.inspect_image(image).await {
+            Ok(found) => found,
+            Err(error) => {
+                let error = explain(&action, &error);
+                return if matches!(error.kind, Failure::NotFound | Failure::Image) {
+                    Ok(false)
+                } else {
+                    Err(error)
+                };
+            }
+        };
+        let (ours, its) = (
+            self.host().await?.architecture,
+            found.architecture.unwrap_or_default(),
+        );
+        if its.is_empty() || its == ours {
+            return Ok(true);
+        }
+        let message = format!("it is made for {its}, and the host is {ours}; name an image for {ours}");
+        Err(EngineError {
+            kind: Failure::Image,
+            action: format!("use image {image}"),
+            message,
+        })
+    }
+}
+
+/// Name and tag (or digest) of an image.
+fn split_reference(image: &str) -> (&str, Option<&str>) {
+    if image.contains('@') {
+        return (image, None);
+    }
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (image, Some("latest")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_split_at_the_tag_and_nowhere_else() {
+        assert_eq!(split_reference("a/b:1"), ("a/b", Some("1")));
+        assert_eq!(split_reference("host:5000/b"), ("host:5000/b", Some("latest")));
+        assert_eq!(split_reference("a@sha256:00"), ("a@sha256:00", None));
+    }
+}

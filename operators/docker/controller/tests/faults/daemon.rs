@@ -1,0 +1,203 @@
+//! A model of a Docker daemon: what it promises, and what must never be asked of it.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use docker_controller::{
+    engine::{Command, Container, ContainerEvent, ContainerPlan, ContainerState, EngineError, Failure},
+    identity::{MACHINE_LABEL, ROLE_LABEL},
+    load_balancer::config::PATH,
+};
+use tokio::sync::broadcast;
+
+/// What outlives an operator.
+#[derive(Debug)]
+pub struct Daemon {
+    pub containers: BTreeMap<String, Model>,
+    pub networks: BTreeMap<String, (Ipv4Addr, u8)>,
+    /// How often a container of each machine was started for the first time.
+    pub started: BTreeMap<String, u32>,
+    /// How often a bootstrap ran on each machine.
+    pub bootstrapped: BTreeMap<String, u32>,
+    /// What must never happen and did.
+    pub misdeeds: Vec<String>,
+    next: u32,
+    pub events: broadcast::Sender<ContainerEvent>,
+}
+
+/// A container.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub id: String,
+    pub plan: ContainerPlan,
+    pub state: ContainerState,
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// The configuration that the process has loaded.
+    pub loaded: Vec<u8>,
+    pub log: Vec<String>,
+    bootstrap_began: bool,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            containers: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            started: BTreeMap::new(),
+            bootstrapped: BTreeMap::new(),
+            misdeeds: Vec::new(),
+            next: 0,
+            events: broadcast::channel(1024).0,
+        }
+    }
+}
+
+pub fn failure(kind: Failure, message: &str) -> EngineError {
+    EngineError {
+        kind,
+        action: "answer".into(),
+        message: message.into(),
+    }
+}
+
+impl Daemon {
+    fn tell(&self, model: &Model) {
+        let _ = self.events.send(ContainerEvent {
+            labels: model.plan.labels.clone(),
+        });
+    }
+
+    pub fn find(&mut self, name: &str) -> Result<&mut Model, EngineError> {
+        let found = self
+            .containers
+            .values_mut()
+            .find(|model| model.plan.name == name || model.id == name);
+        found.ok_or_else(|| failure(Failure::NotFound, "no such container"))
+    }
+
+    pub fn list(&self, labels: &BTreeMap<String, String>) -> Vec<Container> {
+        let matches = |model: &&Model| {
+            labels.iter().all(|(key, value)| {
+                model
+                    .plan
+                    .labels
+                    .get(key)
+                    .is_some_and(|found| value.is_empty() || found == value)
+            })
+        };
+        self.containers
+            .values()
+            .filter(matches)
+            .map(Model::seen)
+            .collect()
+    }
+
+    pub fn create(&mut self, plan: &ContainerPlan) -> Result<(), EngineError> {
+        if self.containers.contains_key(&plan.name) {
+            return Err(failure(Failure::NameTaken, "the name is already in use"));
+        }
+        if !self.networks.contains_key(&plan.network) {
+            return Err(failure(Failure::NotFound, "no such network"));
+        }
+        self.next += 1;
+        let model = Model {
+            id: format!("id-{}", self.next),
+            plan: plan.clone(),
+            state: ContainerState::Created,
+            files: BTreeMap::new(),
+            loaded: Vec::new(),
+            log: Vec::new(),
+            bootstrap_began: false,
+        };
+        self.containers.insert(plan.name.clone(), model);
+        Ok(())
+    }
+
+    pub fn start(&mut self, name: &str) -> Result<(), EngineError> {
+        let model = self.find(name)?.clone();
+        let conflict = self.containers.values().any(|other| {
+            other.id != model.id
+                && other.state == ContainerState::Running
+                && other.plan.address == model.plan.address
+        });
+        if conflict && model.plan.address.is_some() {
+            return Err(failure(Failure::AddressTaken, "Address already in use"));
+        }
+        if let (Some(machine), ContainerState::Created) = (model.plan.labels.get(MACHINE_LABEL), model.state)
+        {
+            *self.started.entry(machine.clone()).or_default() += 1;
+        }
+        let model = self.find(name)?;
+        model.state = ContainerState::Running;
+        model.load();
+        let model = model.clone();
+        self.tell(&model);
+        Ok(())
+    }
+
+    pub fn remove(&mut self, id: &str) -> Result<(), EngineError> {
+        let model = self.find(id)?.clone();
+        let serves = |other: &&Model| {
+            other
+                .plan
+                .labels
+                .get(ROLE_LABEL)
+                .is_some_and(|role| role == "load-balancer")
+                && String::from_utf8_lossy(&other.loaded).contains(&format!("server {} ", model.plan.name))
+        };
+        if model.state == ContainerState::Running && self.containers.values().any(|other| serves(&other)) {
+            self.misdeeds.push(format!(
+                "{} was removed while the load balancer still sent to it",
+                model.plan.name
+            ));
+        }
+        self.containers.remove(&model.plan.name);
+        self.tell(&model);
+        Ok(())
+    }
+
+    pub fn run(&mut self, container: &str, command: &Command) -> Result<Vec<String>, EngineError> {
+        let length: usize = command.argv[5].parse().unwrap();
+        let model = self.find(container)?;
+        if model.state != ContainerState::Running {
+            return Err(failure(Failure::Unavailable, "the container is not running"));
+        }
+        if length > 0 {
+            assert_eq!(command.stdin.len(), length, "the script is handed over in whole");
+            if !model.bootstrap_began {
+                model.bootstrap_began = true;
+                let machine = model.plan.labels[MACHINE_LABEL].clone();
+                *self.bootstrapped.entry(machine).or_default() += 1;
+            }
+        }
+        let began = self.find(container)?.bootstrap_began;
+        Ok(vec![if began { "exit 0" } else { "absent" }.to_owned()])
+    }
+}
+
+impl Model {
+    pub fn load(&mut self) {
+        self.loaded = self.files.get(PATH).cloned().unwrap_or_default();
+        self.log
+            .push(format!("{:09} [NOTICE] New worker forked", self.log.len()));
+    }
+
+    pub fn seen(&self) -> Container {
+        let address = self
+            .plan
+            .address
+            .map(|address| (self.plan.network.clone(), address));
+        let ports = self
+            .plan
+            .ports
+            .iter()
+            .filter_map(|port| Some((port.container_port, port.host_port?)));
+        Container {
+            id: self.id.clone(),
+            name: self.plan.name.clone(),
+            labels: self.plan.labels.clone(),
+            state: self.state,
+            addresses: address.into_iter().collect(),
+            ports: ports.collect(),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Cluster API's manifests, out of its Go module and fitted to processes on loopback.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::output;
+
+/// The module's path.
+const MODULE: &str = "sigs.k8s.io/cluster-api";
+/// What needs pods, or is replaced by certificates of our own.
+const LEFT_OUT: [&str; 4] = ["Deployment", "Service", "Certificate", "Issuer"];
+
+/// Where the module's source is; downloads it if need be.
+pub(super) async fn module() -> anyhow::Result<PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/cluster-api");
+    let mut download = Command::new("go");
+    download.args(["mod", "download", MODULE]).current_dir(folder);
+    output(download).await?;
+    let mut list = Command::new("go");
+    list.args(["list", "-m", "-f", "{{.Dir}}", MODULE])
+        .current_dir(folder);
+    let path = String::from_utf8(output(list).await?).context("go printed something else than a path")?;
+    Ok(PathBuf::from(path.trim()))
+}
+
+/// Writes `tls.crt` and `tls.key` for webhooks on loopback; returns the certificate.
+pub(super) fn write_certificate(folder: &Path) -> anyhow::Result<String> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    std::fs::write(folder.join("tls.crt"), made.cert.pem())?;
+    std::fs::write(folder.join("tls.key"), made.signing_key.serialize_pem())?;
+    Ok(made.cert.pem())
+}
+
+/// The manifests of one manager.
+pub(super) struct Source<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) kubectl: &'a Path,
+    pub(super) scratch: &'a Path,
+}
+
+impl Source<'_> {
+    /// Renders them for a manager whose webhooks listen on `port`; returns the file.
+    pub(super) async fn render(&self, name: &str, port: u16, certificate: &str) -> anyhow::Result<PathBuf> {
+        let copy = self.scratch.join(format!("{name}-config"));
+        // Module caches are read-only, and kustomize wants everything below one root.
+        let mut duplicate = Command::new("cp");
+        duplicate
+            .arg("-r")
+            .arg("--no-preserve=mode")
+            .arg(self.folder)
+            .arg(&copy);
+        output(duplicate).await?;
+        let mut kustomize = Command::new(self.kubectl);
+        kustomize.arg("kustomize").arg(copy.join("default"));
+        let text = String::from_utf8(output(kustomize).await?).context("kustomize printed no text")?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&fill_in(&text)).context("Cluster API's manifests cannot be read")?;
+        let items: Vec<_> = documents
+            .into_iter()
+            .filter_map(|document| on_loopback(document, port, certificate))
+            .collect();
+        let file = self.scratch.join(format!("{name}.json"));
+        std::fs::write(
+            &file,
+            json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(),
+        )?;
+        Ok(file)
+    }
+}
+
+/// Applies a file.
+pub(super) async fn apply(kubectl: &Path, kubeconfig: &Path, file: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(kubectl);
+    command.arg("--kubeconfig").arg(kubeconfig);
+    command
+        .args(["apply", "--server-side", "--force-conflicts", "-f"])
+        .arg(file);
+    output(command).await.map(|_| ())
+}
+
+/// Puts the defaults in place of `${NAME:=default}`.
+fn fill_in(text: &str) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let Some(end) = rest[start..].find('}').map(|end| start + end) else {
+            break;
+        };
+        filled.push_str(&rest[..start]);
+        let variable = &rest[start + 2..end];
+        filled.push_str(variable.split_once(":=").map_or("", |(_, default)| default));
+        rest = &rest[end + 1..];
+    }
+    filled.push_str(rest);
+    filled
+}
+
+/// The document with its webhooks on loopback; nothing if it is left out.
+fn on_loopback(mut document: Value, port: u16, certificate: &str) -> Option<Value> {
+    let kind = document.get("kind")?.as_str()?.to_owned();
+    if LEFT_OUT.contains(&kind.as_str()) {
+        return None;
+    }
+    let mut configs: Vec<&mut Value> = Vec::new();
+    if kind == "CustomResourceDefinition" {
+        configs.extend(document.pointer_mut("/spec/conversion/webhook/clientConfig"));
+    } else if kind.ends_with("WebhookConfiguration") {
+        let webhooks = document.get_mut("webhooks").and_then(Value::as_array_mut);
+        configs.extend(
+            webhooks
+                .into_iter()
+                .flatten()
+                .filter_map(|webhook| webhook.get_mut("clientConfig")),
+        );
+    }
+    for config in configs {
+        let path = config
+            .pointer("/service/path")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        *config = json!({
+            "url": format!("https://127.0.0.1:{port}{path}"),
+            "caBundle": STANDARD.encode(certificate),
+        });
+    }
+    Some(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_take_their_defaults() {
+        assert_eq!(fill_in("a=${X:=1},b=${Y:=p=q} ${Z}!"), "a=1,b=p=q !");
+        assert_eq!(fill_in("no end ${X"), "no end ${X");
+    }
+
+    #[test]
+    fn webhooks_are_reached_on_loopback_and_pods_are_left_out() {
+        assert_eq!(on_loopback(json!({"kind": "Deployment"}), 1, "c"), None);
+        let webhook = json!({"kind": "ValidatingWebhookConfiguration",
+            "webhooks": [{"clientConfig": {"service": {"name": "s", "path": "/validate"}}}]});
+        let moved = on_loopback(webhook, 7, "c").unwrap();
+        assert_eq!(
+            moved["webhooks"][0]["clientConfig"],
+            json!({"url": "https://127.0.0.1:7/validate", "caBundle": "Yw=="})
+        );
+    }
+}
