@@ -29,12 +29,14 @@
 mod error;
 mod kubeadm;
 mod layout;
+mod limit;
 mod node;
 mod setup;
 pub mod sweep;
 
 use std::{
     fs::{self, File},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -252,6 +254,12 @@ impl Cluster {
     /// prints; `input` is its standard input, for `--filename -`.
     pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, ClusterError> {
         self.setup.kubectl(arguments, input).await
+    }
+
+    /// The address of this machine as pods see it: a server that listens on it can be asked from a pod. Only where
+    /// Docker runs on this very machine and not, for instance, in a virtual one.
+    pub async fn host_address(&self) -> Result<IpAddr, ClusterError> {
+        self.setup.gateway().await
     }
 
     /// Copies an image of the local Docker into every node.

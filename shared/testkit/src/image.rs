@@ -13,6 +13,7 @@ mod catalogue;
 mod context;
 mod debian;
 mod node;
+mod program;
 
 use std::{fs::File, io, path::PathBuf};
 
@@ -20,6 +21,7 @@ use futures::future::{BoxFuture, try_join_all};
 
 pub use catalogue::Image;
 use context::Context;
+use debian::Base;
 pub(crate) use node::POD_NETWORK_NAME;
 
 use crate::{
@@ -59,6 +61,17 @@ pub enum ImageError {
         image: &'static str,
         /// The end of its log.
         output: String,
+    },
+    /// The choice of a base is none.
+    #[error("TESTKIT_DEBIAN_BASE is {0:?}: set it to `mmdebstrap` or `registry`, or unset it")]
+    Base(String),
+    /// An image of a program of this machine could not be made.
+    #[error("image of {}: {why}", .program.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// The reason.
+        why: String,
     },
     /// kubeadm wants an image that the test bed does not make.
     #[error("image node: kubeadm wants {0}, for which the test bed has no image; add it to image/node.rs")]
@@ -161,7 +174,7 @@ impl Images {
     }
 
     async fn build(&self, image: Image, tag: &str) -> Result<(), ImageError> {
-        if image.suite().is_some() && debian::uses_mmdebstrap(&self.docker, image).await? {
+        if image.suite().is_some() && debian::base(&self.docker, image).await? == Base::Mmdebstrap {
             return debian::import(&self.docker, image, tag).await;
         }
         if image == Image::Node {

@@ -24,21 +24,30 @@ enum Command {
     Up(commands::up::Arguments),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let result = runtime.block_on(run(command));
+    // A compiler that still runs for somebody who is gone is not waited for: it ends with this process.
+    runtime.shutdown_background();
+    result.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Cluster(arguments) => commands::cluster::run(arguments).await,
         Command::ControlPlane(arguments) => commands::control_plane::run(arguments).await,
         Command::Images(arguments) => commands::images::run_images(arguments).await,
         Command::Tools(arguments) => commands::images::run_tools(arguments).await,
         #[cfg(feature = "dynamodb")]
         Command::Up(arguments) => commands::up::run(arguments).await,
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            testkit::progress::line(&format!("testkit: {error:#}"));
-            ExitCode::FAILURE
-        }
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    testkit::progress::line(&format!("testkit: {error:#}"));
+    ExitCode::FAILURE
 }

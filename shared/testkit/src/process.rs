@@ -10,6 +10,8 @@
 //! `PR_SET_PDEATHSIG` is bound to the *thread* that forked, which in a test ends long before the process does, and
 //! setting it needs code between fork and exec. A pipe has neither flaw and works on every Unix.
 
+mod scratch;
+
 use std::{
     ffi::OsStr,
     fs::File,
@@ -24,16 +26,13 @@ use std::{
 
 use rand::RngExt;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+pub use scratch::ScratchFolder;
 
 /// The watchdog: a subshell that waits for end of file on the inherited pipe, then kills its own group. The shell
 /// itself becomes the program, so that the child's id is the program's.
 const WATCHDOG: &str = r#"exec 3<&0
 ( read -r _ <&3; kill -KILL 0 ) </dev/null >/dev/null 2>&1 &
 exec "$@" 3<&- </dev/null"#;
-
-/// Removes a folder once the other watchdogs have done their work.
-const REMOVE_FOLDER: &str =
-    r#"for _ in 1 2 3 4 5; do sleep 0.2; rm -rf -- "$1" && [ ! -e "$1" ] && break; done"#;
 
 /// Why a process could not be started or did not become ready.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +61,29 @@ pub enum ProcessError {
     },
 }
 
+/// `command` (its program, arguments, environment and folder) in a process group of its own that dies when the pipe
+/// that is the child's standard input closes: with the `Child`, or with this process.
+pub(crate) fn leashed(name: &str, command: &Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .arg("-c")
+        .arg(WATCHDOG)
+        .arg(name)
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(key, value),
+            None => shell.env_remove(key),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    shell.stdin(Stdio::piped()).process_group(0);
+    shell
+}
+
 /// A running child whose group dies with this value and with this process.
 #[derive(Debug)]
 pub struct Supervised {
@@ -86,27 +108,8 @@ impl Supervised {
             .open(log)
             .map_err(failed)?;
         let errors = output.try_clone().map_err(failed)?;
-        let mut shell = Command::new("/bin/sh");
-        shell
-            .arg("-c")
-            .arg(WATCHDOG)
-            .arg(name)
-            .arg(command.get_program())
-            .args(command.get_args());
-        for (key, value) in command.get_envs() {
-            match value {
-                Some(value) => shell.env(key, value),
-                None => shell.env_remove(key),
-            };
-        }
-        if let Some(folder) = command.get_current_dir() {
-            shell.current_dir(folder);
-        }
-        shell
-            .stdin(Stdio::piped())
-            .stdout(output)
-            .stderr(errors)
-            .process_group(0);
+        let mut shell = leashed(name, command);
+        shell.stdout(output).stderr(errors);
         let mut child = shell.spawn().map_err(failed)?;
         let leash = child.stdin.take();
         Ok(Self {
@@ -201,84 +204,6 @@ impl Drop for Janitor {
     }
 }
 
-/// A folder that is removed when this value is dropped, and also soon after this process ends in any other way.
-#[derive(Debug)]
-pub struct ScratchFolder {
-    path: PathBuf,
-    janitor: Option<Janitor>,
-    /// Locked for as long as the folder is in use; what [`sweep`] goes by.
-    _held: File,
-}
-
-/// The file in a scratch folder that is locked while the folder is in use.
-const HELD: &str = ".held";
-
-impl ScratchFolder {
-    /// Makes a new folder whose name starts with `prefix` below the system's temporary folder. Folders of that
-    /// prefix that nobody holds any more (the machine went down, say) are removed on the way.
-    pub fn create(prefix: &str) -> io::Result<Self> {
-        sweep(&std::env::temp_dir(), prefix);
-        let path = std::env::temp_dir().join(format!("{prefix}-{}", uuid::Uuid::new_v4().simple()));
-        Self::adopt(path)
-    }
-
-    /// Makes the folder `path`, which must not exist, and owns it from here on.
-    pub fn adopt(path: PathBuf) -> io::Result<Self> {
-        std::fs::create_dir(&path)?;
-        let held = File::create(path.join(HELD))?;
-        held.lock()?;
-        let janitor = Janitor::engage(REMOVE_FOLDER, &[path.as_os_str()])?;
-        Ok(Self {
-            path,
-            janitor: Some(janitor),
-            _held: held,
-        })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for ScratchFolder {
-    fn drop(&mut self) {
-        if std::fs::remove_dir_all(&self.path).is_ok()
-            && let Some(janitor) = self.janitor.take()
-        {
-            janitor.dismiss();
-        }
-    }
-}
-
-/// Removes the folders in `parent` whose name starts with `prefix-` and that no process holds. A folder without
-/// its lock file yet is left alone for a minute.
-fn sweep(parent: &Path, prefix: &str) {
-    let Ok(entries) = std::fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let ours = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.strip_prefix(prefix)?.strip_prefix('-'))
-            .is_some();
-        if ours && is_abandoned(&entry.path()) {
-            drop(std::fs::remove_dir_all(entry.path()));
-        }
-    }
-}
-
-fn is_abandoned(folder: &Path) -> bool {
-    match File::open(folder.join(HELD)) {
-        Ok(held) => held.try_lock().is_ok(),
-        Err(_) => folder
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_mins(1))),
-    }
-}
-
 /// The last `lines` lines of a log file, or nothing when it cannot be read.
 pub fn tail(log: &Path, lines: usize) -> String {
     let text = std::fs::read(log).unwrap_or_default();
@@ -352,32 +277,6 @@ mod tests {
         assert!(
             error.contains("short ended") && error.contains("the reason"),
             "{error}"
-        );
-    }
-
-    #[test]
-    fn a_dropped_scratch_folder_is_removed_with_its_content() {
-        let kept = ScratchFolder::create("testkit-scratch").unwrap();
-        let path = kept.path().to_owned();
-        std::fs::write(path.join("file"), "x").unwrap();
-        drop(kept);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_sweep_removes_abandoned_folders_and_no_other() {
-        let parent = tempfile::tempdir().unwrap();
-        let [held, abandoned, fresh, foreign] =
-            ["bed-held", "bed-abandoned", "bed-fresh", "other"].map(|name| parent.path().join(name));
-        let _held = ScratchFolder::adopt(held.clone()).unwrap();
-        for folder in [&abandoned, &fresh, &foreign] {
-            std::fs::create_dir(folder).unwrap();
-        }
-        File::create(abandoned.join(HELD)).unwrap();
-        sweep(parent.path(), "bed");
-        assert_eq!(
-            [held, abandoned, fresh, foreign].map(|path| path.exists()),
-            [true, false, true, true]
         );
     }
 }

@@ -12,10 +12,12 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use rand::{RngExt, SeedableRng};
 use testkit::{
     cluster::{Cluster, ClusterError, Spec},
     docker::{Docker, LABEL},
     image::{Image, Images},
+    process::Janitor,
 };
 use tokio::{sync::Mutex, time::Instant};
 
@@ -167,6 +169,12 @@ async fn smoke_a_cluster_whose_making_was_killed_is_whole_after_the_next_try() {
     .await;
     let file = kubeconfig(&name.0);
     kill_when(&name, "kubeadm was done", async || file.exists()).await;
+    for delay in delays() {
+        let mut making = name.create();
+        tokio::time::sleep(delay).await;
+        making.kill().unwrap();
+        making.wait().unwrap();
+    }
     let absent = Cluster::find(&name.0).await.unwrap_err();
     assert!(matches!(absent, ClusterError::Absent(_)), "{absent}");
 
@@ -183,6 +191,21 @@ async fn smoke_a_cluster_whose_making_was_killed_is_whole_after_the_next_try() {
         "one that is whole is used as it is"
     );
     assert!(again.elapsed() < Duration::from_secs(10));
+}
+
+/// After how long the making is killed, again and again: twelve random times in a full run, else none. The longest is
+/// shorter than a cluster ever takes. `REPLAY` repeats a run.
+fn delays() -> Vec<Duration> {
+    if std::env::var_os("TESTKIT_FULL").is_none() {
+        return Vec::new();
+    }
+    let seed = std::env::var("REPLAY").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| rand::rng().random());
+    testkit::progress::line(&format!("REPLAY='{seed}'"));
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    (0..12)
+        .map(|_| Duration::from_millis(random.random_range(200..15_000)))
+        .collect()
 }
 
 /// Starts to make the cluster and kills that process as soon as `reached` holds.
@@ -230,4 +253,50 @@ async fn held_cluster(docker: &Docker) -> String {
         .find(|name| name.starts_with("held-"))
         .unwrap_or_default()
         .to_owned()
+}
+
+#[tokio::test]
+async fn smoke_a_sweep_removes_what_an_old_run_has_left_and_nothing_else() {
+    let docker = Docker::connect().await.unwrap();
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let [left, fresh, person] = ["left", "fresh", "person"].map(|what| format!("{what}-{}", &id[..8]));
+    let now = jiff::Timestamp::now().as_second();
+    let labels = |name: &str, age: i64| {
+        [
+            format!("{LABEL}.cluster={name}"),
+            format!("{LABEL}.created={}", now - age),
+            format!("{LABEL}.ephemeral=true"),
+        ]
+    };
+    let make = async |kind: &str, name: &str, labels: &[String]| {
+        let labels: Vec<&str> = labels.iter().flat_map(|label| ["--label", label]).collect();
+        docker
+            .run(&[&[kind, "create"], &labels[..], &[name]].concat())
+            .await
+            .unwrap();
+    };
+    let program = docker.program().to_string_lossy().into_owned();
+    let script = r#"docker=$1; shift; "$docker" volume rm "$@"; "$docker" network rm "$@""#;
+    let objects = [program, left.clone(), fresh.clone(), person.clone()];
+    let _janitor = Janitor::engage(script, &objects).unwrap();
+    for kind in ["volume", "network"] {
+        make(kind, &left, &labels(&left, 3600)).await;
+        make(kind, &fresh, &labels(&fresh, 0)).await;
+        make(kind, &person, &["somebody.else=true".to_owned()]).await;
+    }
+    let swept = Command::new(env!("CARGO_BIN_EXE_testkit"))
+        .args(["cluster", "sweep"])
+        .output()
+        .unwrap();
+    let mut present = Vec::new();
+    for name in [&left, &fresh, &person] {
+        let volume = docker.exists("volume", name).await.unwrap();
+        present.push((volume, docker.exists("network", name).await.unwrap()));
+    }
+    assert!(
+        String::from_utf8_lossy(&swept.stdout)
+            .lines()
+            .any(|line| line == left)
+    );
+    assert_eq!(present, [(false, false), (true, true), (true, true)]);
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// `testkit up` with 2,000 items, keeping its temporary files in `scratch`.
 fn up(scratch: &Path, arguments: &[&str]) -> Result<Child> {
@@ -38,10 +39,11 @@ fn up(scratch: &Path, arguments: &[&str]) -> Result<Child> {
         .context("cannot start testkit")
 }
 
-/// Reads what `up` prints until a line contains `words`; returns all of it.
+/// Reads what `up` prints until a line contains `words`; returns all of it. The rest can be read too.
 fn read_until(child: &mut Child, words: &str) -> Result<String> {
     let mut seen = String::new();
-    for line in BufReader::new(child.stderr.take().context("no output")?).lines() {
+    let output = child.stderr.as_mut().context("no output")?;
+    for line in BufReader::with_capacity(1, output).lines() {
         let line = line?;
         seen.push_str(&line);
         seen.push('\n');
@@ -115,5 +117,79 @@ fn a_killed_up_takes_its_servers_and_files_with_it() -> Result<()> {
         shown.contains("export KUBECONFIG="),
         "it ended by itself:\n{shown}"
     );
+    assert_nothing_left(scratch.path())
+}
+
+/// Interrupts `up` when it has printed `words`; returns whether it then ended well, and how long it took.
+fn interrupted_at(words: &str, arguments: &[&str]) -> Result<(bool, Duration)> {
+    let scratch = tempfile::tempdir()?;
+    let mut child = up(scratch.path(), arguments)?;
+    let shown = read_until(&mut child, words)?;
+    ensure!(shown.contains(words), "{words} was never printed:\n{shown}");
+    let interrupted = Instant::now();
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.context("no process id")?, Signal::INT)?;
+    let rest = child.wait_with_output()?;
+    let took = interrupted.elapsed();
+    let told = String::from_utf8_lossy(&rest.stderr).into_owned();
+    ensure!(
+        told.contains("everything that was started has ended"),
+        "not told:\n{told}"
+    );
+    assert_nothing_left(scratch.path())?;
+    Ok((rest.status.success(), took))
+}
+
+#[test]
+fn ctrl_c_ends_up_at_any_moment_and_leaves_nothing_behind() -> Result<()> {
+    for words in ["writing 2000 items", "applying", "It keeps running until Ctrl-C"] {
+        let (well, took) = interrupted_at(words, &[])?;
+        ensure!(well, "interrupted at {words:?}, it failed");
+        // The operator alone may take 15 s to end in good order.
+        ensure!(
+            took < Duration::from_secs(25),
+            "interrupted at {words:?}: {took:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_up_does_not_claim_that_the_job_is_done() -> Result<()> {
+    let (well, _) = interrupted_at("applying", &["--once"])?;
+    ensure!(!well, "`--once` ended well although the job had not");
+    Ok(())
+}
+
+#[test]
+fn two_ups_do_not_disturb_each_other() -> Result<()> {
+    let (one, another) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let running = [up(one.path(), &["--once"])?, up(another.path(), &["--once"])?];
+    for child in running {
+        let output = child.wait_with_output()?;
+        let shown = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}:\n{shown}", output.status);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_up_cannot_do_is_refused_with_what_it_can() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    for (wrong, advice) in [
+        (["nosuch"].as_slice(), "there are: dynamodb"),
+        (&["--project", "/"], "no CRDs in /crds"),
+        (&["--programs", "/"], "`cargo xtask up` builds it"),
+        (&["--items", "many"], "invalid value 'many'"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_testkit"));
+        command.arg("up").args(wrong).env("TMPDIR", scratch.path());
+        let output = command
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .output()?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success(), "{wrong:?} was accepted");
+        ensure!(told.contains(advice), "{wrong:?}: {told}");
+    }
     assert_nothing_left(scratch.path())
 }

@@ -57,6 +57,11 @@ pub enum ClusterError {
         /// The last answer.
         last: String,
     },
+    /// The network has no address for this machine.
+    #[error(
+        "docker network {0}: it has no gateway, so pods cannot reach this machine; is Docker's default driver in use?"
+    )]
+    NoGateway(String),
     /// An image is missing.
     #[error(transparent)]
     Image(#[from] ImageError),

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -15,6 +16,7 @@ use super::{
     ClusterError, Spec,
     kubeadm::{self, Facts},
     layout::Layout,
+    limit,
 };
 use crate::{
     docker::{Docker, DockerError, LABEL},
@@ -68,6 +70,7 @@ impl Setup {
             "making cluster {} ({} nodes)",
             self.layout.name, spec.nodes
         ));
+        limit::raise_inotify_instances(spec.nodes);
         self.create_network().await?;
         self.create_volume(&self.layout.shared_volume()).await?;
         let nodes = self.layout.nodes(spec.nodes);
@@ -108,6 +111,22 @@ impl Setup {
         let name = self.layout.network();
         arguments.push(&name);
         self.docker("create its network", &arguments).await.map(drop)
+    }
+
+    /// The address that the machine has in the cluster's network.
+    pub(super) async fn gateway(&self) -> Result<IpAddr, ClusterError> {
+        let name = self.layout.network();
+        let format = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
+        let printed = self
+            .docker(
+                "look at its network",
+                &["network", "inspect", "--format", format, &name],
+            )
+            .await?;
+        let gateway = printed
+            .split_whitespace()
+            .find_map(|address| address.parse().ok());
+        gateway.ok_or(ClusterError::NoGateway(name))
     }
 
     pub(super) async fn create_volume(&self, name: &str) -> Result<(), ClusterError> {

@@ -7,6 +7,8 @@ use anyhow::Context;
 use testkit::{
     cluster::{CLUSTER_VARIABLE, Cluster, DEFAULT_NAME, Spec, sweep},
     docker::{Docker, LABEL},
+    image::{Image, Images},
+    progress::line,
 };
 
 /// Makes a Kubernetes cluster in Docker containers and prints the variable under which kubectl finds it. What is
@@ -39,6 +41,9 @@ enum Command {
         /// An image of the local Docker to copy into every node; may be given several times.
         #[arg(long, value_name = "IMAGE", num_args = 1..)]
         load: Vec<String>,
+        /// Once the cluster is ready, build the other images of the test bed too.
+        #[arg(long)]
+        all_images: bool,
     },
     /// Prints the names of all clusters of the test bed.
     List,
@@ -67,13 +72,13 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command.unwrap_or(Command::Create(arguments.create)) {
         Command::Create(arguments) => create(arguments).await,
         Command::Delete { name } => Ok(Cluster::delete(&name).await?),
-        Command::Hold { nodes, load } => {
-            hold(Spec {
-                name: "held".to_owned(),
-                nodes,
-                load,
-            })
-            .await
+        Command::Hold {
+            nodes,
+            load,
+            all_images,
+        } => {
+            let name = "held".to_owned();
+            hold(Spec { name, nodes, load }, all_images).await
         }
         Command::List => list().await,
         Command::Sweep => {
@@ -98,13 +103,21 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
     print_lines([format!("export KUBECONFIG={}", path.display())])
 }
 
-async fn hold(spec: Spec) -> anyhow::Result<()> {
+async fn hold(spec: Spec, all_images: bool) -> anyhow::Result<()> {
     let mut caller = Caller::new()?;
     let cluster = tokio::select! {
         cluster = Cluster::ephemeral(spec) => cluster?,
         () = caller.gone() => return Ok(()),
     };
     print_lines([format!("{CLUSTER_VARIABLE}={}", cluster.name())])?;
+    if all_images {
+        let images = Images::new(cluster.docker());
+        tokio::select! {
+            // The cluster is there all the same; a test that needs the image will say what is wrong with it.
+            built = images.ensure_all(&Image::ALL) => if let Err(error) = built { line(&error.to_string()) },
+            () = caller.gone() => return Ok(()),
+        }
+    }
     caller.gone().await;
     Ok(())
 }

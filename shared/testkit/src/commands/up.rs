@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use testkit::{
     control_plane::{ControlPlane, Options},
     process::{ScratchFolder, Supervised, tail},
@@ -50,22 +50,31 @@ pub(crate) struct Arguments {
 /// How long the operator may take to stop on request.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Runs the subcommand. Ends early and in order on SIGINT and SIGTERM.
+/// Runs the subcommand. Ends early and in order on SIGINT and SIGTERM, which is a failure only for somebody who waits
+/// for the job's end.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let result = tokio::select! {
-        result = show(&arguments) => result,
-        _ = interrupted.recv() => Ok(()),
-        _ = terminated.recv() => Ok(()),
+        result = show(&arguments) => Some(result),
+        _ = interrupted.recv() => None,
+        _ = terminated.recv() => None,
     };
     line("everything that was started has ended");
-    result
+    match result {
+        Some(result) => result,
+        None if arguments.once => bail!("interrupted before the job had ended"),
+        None => Ok(()),
+    }
 }
 
 async fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let operator = Operator::called(&arguments.operator)?;
+    // What cannot work is refused before anything is started.
+    let program = operator.program(&arguments.programs)?;
+    let crds = operator.crds(&arguments.project)?;
+    let objects = operator.example(&arguments.project)?;
     let (plane, world) = tokio::try_join!(
         async {
             ControlPlane::start(Options::default())
@@ -74,7 +83,6 @@ async fn show(arguments: &Arguments) -> anyhow::Result<()> {
         },
         World::start(arguments.items),
     )?;
-    let crds = operator.crds(&arguments.project)?;
     plane
         .apply_crds(&crds)
         .await
@@ -82,14 +90,10 @@ async fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let servers = started.elapsed();
     let logs = ScratchFolder::create("testkit-up").context("cannot make a folder for logs")?;
     let log = logs.path().join(format!("{}.log", operator.program));
-    let command = operator.command(
-        &arguments.programs,
-        plane.kubeconfig_path(),
-        &world.operator_arguments(),
-    )?;
+    let command = operator::command(&program, plane.kubeconfig_path(), &world.operator_arguments());
     let mut running = Running(Supervised::spawn(operator.program, &command, &log)?);
     let client = plane.client();
-    let objects = operator.example(&arguments.project, |job| world.retarget(job))?;
+    let objects = operator::adapted(objects, |job| world.retarget(job))?;
     line(&format!(
         "\napplying {} (endpoint: {})\n",
         operator.example,

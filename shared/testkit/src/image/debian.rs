@@ -27,20 +27,34 @@ pub(super) const LEFT_OUT: [&str; 7] = [
     "/usr/lib/udev/hwdb.*",
 ];
 
-/// Whether the root file system of `image` is made by mmdebstrap: when Debian's image is not here already, and we
-/// are root on a machine that has mmdebstrap or can install it. Everybody else has a registry that answers.
-pub(super) async fn uses_mmdebstrap(docker: &Docker, image: Image) -> Result<bool, ImageError> {
-    match std::env::var(BASE_VARIABLE).as_deref() {
-        Ok("mmdebstrap") => return Ok(true),
-        Ok("registry") => return Ok(false),
-        _ => {}
-    }
+/// Where the root file system of an image comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    /// From Debian packages, by mmdebstrap.
+    Mmdebstrap,
+    /// From Docker's own Debian image, which is here or is pulled.
+    Registry,
+}
+
+/// Where the root file system of `image` comes from.
+pub(super) async fn base(docker: &Docker, image: Image) -> Result<Base, ImageError> {
+    let wanted = std::env::var(BASE_VARIABLE).ok();
     let official = format!("debian:{}", image.suite().unwrap_or("stable"));
-    if docker.exists("image", &official).await.map_err(on(image))? {
-        return Ok(false);
-    }
+    let is_here = docker.exists("image", &official).await.map_err(on(image))?;
     let can_install = on_path("apt-get").is_some() && rustix::process::geteuid().is_root();
-    Ok(can_install)
+    choose(wanted.as_deref(), is_here, can_install)
+}
+
+/// What is wanted; else Debian's image where it is here already; else mmdebstrap where we are root on a machine that
+/// has it or can install it, which needs no registry. Everybody else needs one.
+fn choose(wanted: Option<&str>, is_here: bool, can_install: bool) -> Result<Base, ImageError> {
+    match wanted {
+        Some("mmdebstrap") => Ok(Base::Mmdebstrap),
+        Some("registry") => Ok(Base::Registry),
+        Some(other) if !other.is_empty() => Err(ImageError::Base(other.to_owned())),
+        _ if is_here || !can_install => Ok(Base::Registry),
+        _ => Ok(Base::Mmdebstrap),
+    }
 }
 
 /// Makes the root file system and imports it as `tag`.
@@ -128,4 +142,29 @@ async fn install(image: Image) -> Result<(), ImageError> {
     }
     step.done();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_is_what_is_wanted_then_what_is_here_then_what_needs_no_registry() {
+        for (wanted, is_here, can_install, expected) in [
+            (None, true, true, Base::Registry),
+            (None, false, true, Base::Mmdebstrap),
+            (None, false, false, Base::Registry),
+            (Some(""), false, true, Base::Mmdebstrap),
+            (Some("registry"), false, true, Base::Registry),
+            (Some("mmdebstrap"), true, false, Base::Mmdebstrap),
+        ] {
+            let chosen = choose(wanted, is_here, can_install).unwrap();
+            assert_eq!(chosen, expected, "{wanted:?} {is_here} {can_install}");
+        }
+        let error = choose(Some("registy"), true, true).unwrap_err().to_string();
+        assert!(
+            error.contains("\"registy\"") && error.contains("`registry`"),
+            "{error}"
+        );
+    }
 }

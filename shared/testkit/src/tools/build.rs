@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Write,
     fs::{self, File},
-    io::{BufRead, BufReader, ErrorKind},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -15,8 +15,10 @@ use super::{
     ToolError,
     catalogue::{Module, Tool},
 };
-use crate::progress::Step;
+use crate::{process::leashed, progress::Step, tools::on_path};
 
+/// What the names of folders start with in which something is being built.
+const UNFINISHED: &str = ".building-";
 /// How many lines of the compiler's output an error quotes.
 const QUOTED_LINES: usize = 20;
 
@@ -95,8 +97,9 @@ impl Pinned {
     fn compile(&self, folder: &Path, tools: &[Tool]) -> Result<(), ToolError> {
         let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
         let names = names.join(", ");
+        remove_unfinished(folder)?;
         let output = tempfile::Builder::new()
-            .prefix(".building-")
+            .prefix(UNFINISHED)
             .tempdir_in(folder)
             .map_err(cache_error("create a folder in", folder))?;
         let step = Step::start(format!("building {names} {}", self.version));
@@ -110,7 +113,7 @@ impl Pinned {
             .arg("-o")
             .arg(format!("{}/", output.path().display()))
             .args(tools.iter().map(|tool| tool.package()));
-        run(command, &step).map_err(|failure| failure.into_error(self.module, tools))?;
+        run(&command, &step).map_err(|failure| failure.into_error(self.module, tools))?;
         for &tool in tools {
             let built = output.path().join(go_name(tool.package()));
             let place = folder.join(tool.name());
@@ -124,10 +127,7 @@ impl Pinned {
 
     fn go(&self) -> Command {
         let mut command = Command::new("go");
-        command
-            .current_dir(self.module.folder())
-            .env("CGO_ENABLED", "0")
-            .stdin(Stdio::null());
+        command.current_dir(self.module.folder()).env("CGO_ENABLED", "0");
         command
     }
 
@@ -137,6 +137,7 @@ impl Pinned {
             .go()
             .args(["list", "-deps"])
             .args(tools.iter().map(|tool| tool.package()))
+            .stdin(Stdio::null())
             .stderr(Stdio::null())
             .output()
             .ok()?;
@@ -179,19 +180,30 @@ impl Failure {
     }
 }
 
-/// Runs the compiler; each line that it writes is a package that it has gone on to.
-fn run(mut command: Command, step: &Step) -> Result<(), Failure> {
-    let mut child = command
+/// Removes what a build that was killed has left. Nobody else builds: the caller holds the lock.
+fn remove_unfinished(folder: &Path) -> Result<(), ToolError> {
+    let entries = fs::read_dir(folder).map_err(cache_error("list", folder))?;
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            let path = entry.path();
+            fs::remove_dir_all(&path).map_err(cache_error("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the compiler, which ends with this process; each line that it writes is a package that it has gone on to.
+fn run(command: &Command, step: &Step) -> Result<(), Failure> {
+    if on_path("go").is_none() {
+        return Err(Failure::NoGo);
+    }
+    let mut child = leashed("go", command)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| {
-            if error.kind() == ErrorKind::NotFound {
-                Failure::NoGo
-            } else {
-                Failure::Start(error)
-            }
-        })?;
+        .map_err(Failure::Start)?;
+    // To wait for a child closes its input, which would end this one.
+    let leash = child.stdin.take();
     let mut quoted = VecDeque::new();
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
@@ -203,6 +215,7 @@ fn run(mut command: Command, step: &Step) -> Result<(), Failure> {
         }
     }
     let status = child.wait().map_err(Failure::Start)?;
+    drop(leash);
     if status.success() {
         return Ok(());
     }
@@ -337,6 +350,17 @@ mod tests {
         assert!(pinned.has(folder.path(), Tool::Etcd));
         pinned.inputs.push('0');
         assert!(!pinned.has(folder.path(), Tool::Etcd));
+    }
+
+    #[test]
+    fn what_a_killed_build_has_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let [left, tool] = [".building-abc", "etcd"].map(|name| folder.path().join(name));
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("half"), "").unwrap();
+        fs::write(&tool, "").unwrap();
+        remove_unfinished(folder.path()).unwrap();
+        assert_eq!([left.exists(), tool.exists()], [false, true]);
     }
 
     #[test]

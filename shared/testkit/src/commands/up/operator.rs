@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
@@ -80,42 +80,46 @@ impl Operator {
         Ok(crds)
     }
 
-    /// The objects of its example, the job adapted by `adapt`.
-    pub(super) fn example(
-        &self,
-        project: &Path,
-        adapt: impl Fn(&mut Value),
-    ) -> anyhow::Result<Vec<DynamicObject>> {
+    /// The objects of its example.
+    pub(super) fn example(&self, project: &Path) -> anyhow::Result<Vec<Value>> {
         let path = project.join(self.example);
-        let mut objects: Vec<Value> =
-            serde_saphyr::from_multiple(&read(&path)?).with_context(|| path.display().to_string())?;
-        if let Some(job) = objects.last_mut() {
-            adapt(job);
-        }
-        objects
-            .into_iter()
-            .map(|object| serde_json::from_value(object).with_context(|| path.display().to_string()))
-            .collect()
+        serde_saphyr::from_multiple(&read(&path)?).with_context(|| path.display().to_string())
     }
 
-    /// The command that runs it, with probes and metrics off: nobody asks for them here, and ports may be taken.
-    pub(super) fn command(
-        &self,
-        programs: &Path,
-        kubeconfig: &Path,
-        arguments: &[String],
-    ) -> anyhow::Result<Command> {
-        let program: PathBuf = programs.join(self.program);
-        if !program.is_file() {
-            bail!("{} is not built: `cargo xtask up` builds it", program.display());
-        }
-        let mut command = Command::new(program);
-        command.arg("manager").arg("--kubeconfig").arg(kubeconfig);
-        command
-            .args(["--metrics-bind-address", "0", "--health-probe-bind-address", "0"])
-            .args(arguments);
-        Ok(command)
+    /// Where its program is.
+    pub(super) fn program(&self, programs: &Path) -> anyhow::Result<PathBuf> {
+        let program = programs.join(self.program);
+        ensure!(
+            program.is_file(),
+            "{} is not built: `cargo xtask up` builds it",
+            program.display()
+        );
+        Ok(program)
     }
+}
+
+/// The command that runs an operator, with probes and metrics off: nobody asks for them here, and ports may be taken.
+pub(super) fn command(program: &Path, kubeconfig: &Path, arguments: &[String]) -> Command {
+    let mut command = Command::new(program);
+    command.arg("manager").arg("--kubeconfig").arg(kubeconfig);
+    command
+        .args(["--metrics-bind-address", "0", "--health-probe-bind-address", "0"])
+        .args(arguments);
+    command
+}
+
+/// The objects of an example, the last of which, the job, is changed by `adapt`.
+pub(super) fn adapted(
+    mut objects: Vec<Value>,
+    adapt: impl Fn(&mut Value),
+) -> anyhow::Result<Vec<DynamicObject>> {
+    if let Some(job) = objects.last_mut() {
+        adapt(job);
+    }
+    let objects = objects.into_iter().map(serde_json::from_value);
+    objects
+        .collect::<Result<_, _>>()
+        .context("an object of the example")
 }
 
 /// Applies the objects in their order; returns where the last one is.
