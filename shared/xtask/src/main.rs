@@ -9,6 +9,7 @@
 
 mod bench;
 mod build;
+mod charts;
 mod cluster;
 mod crds;
 mod prerequisites;
@@ -35,6 +36,8 @@ struct Cli {
 enum Task {
     /// Write the CRDs under crds/ from the types
     Crds(crds::Args),
+    /// Write the Helm charts under charts/ from their sources, the types and the operators' rules
+    Charts(charts::Args),
     /// Run an operator on a real control plane and let it do its main job
     Up(up::Args),
     /// Run the tests: levels 0 to 2 and a smoke of level 3
@@ -49,6 +52,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Task::Crds(args) => crds::run(&args),
+        Task::Charts(args) => charts::run(&args),
         Task::Up(args) => up::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),

@@ -72,10 +72,13 @@ impl Shared {
 
 impl Cluster {
     /// Begins to make a cluster of one node, behind the tests that run meanwhile: whatever has to be built for it
-    /// first is built at a lower priority.
-    pub(crate) fn begin(testkit: &Path) -> Self {
+    /// first is built at a lower priority, and after it, if `everything` is wanted, the other images of the test bed.
+    pub(crate) fn begin(testkit: &Path, everything: bool) -> Self {
         let mut command = in_background(testkit);
         command.args(["cluster", "hold"]);
+        if everything {
+            command.arg("--all-images");
+        }
         let (sender, receiver) = mpsc::channel();
         // Not joined: should this process end first, the cluster ends with it.
         thread::spawn(move || drop(sender.send(Shared::from_command(&mut command, &CLUSTER))));

@@ -97,7 +97,7 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
     } else {
         Smokes::default()
     };
-    let cluster = smokes.begin_cluster(&artifacts)?;
+    let cluster = smokes.begin_cluster(&artifacts, args.filter.is_none())?;
     if args.level > 0 {
         let run = Run {
             at_once: LEVEL_1_AT_ONCE,

@@ -32,12 +32,13 @@ impl Smokes {
         Ok(Self(found))
     }
 
-    /// Begins to make the cluster that they share; nothing if there are none.
-    pub(super) fn begin_cluster(&self, artifacts: &Artifacts) -> Result<Option<Cluster>> {
+    /// Begins to make the cluster that they share; nothing if there are none. With all of them, everything that they
+    /// will ask for is built.
+    pub(super) fn begin_cluster(&self, artifacts: &Artifacts, all: bool) -> Result<Option<Cluster>> {
         if self.0.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Cluster::begin(artifacts.program("testkit")?)))
+        Ok(Some(Cluster::begin(artifacts.program("testkit")?, all)))
     }
 
     /// Runs them one binary after the other: each takes the whole machine. By their exact names, since the harness
