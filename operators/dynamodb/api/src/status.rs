@@ -176,6 +176,11 @@ pub struct DeletionProgress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub remaining_seconds: Option<i64>,
+    /// Rounds in a row without a single deletion, which `backoffLimit` bounds. Absent if the last round deleted
+    /// something. A restart of the operator keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub idle_rounds: Option<i64>,
 }
 
 /// Capacity consumed so far.

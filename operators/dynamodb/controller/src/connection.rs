@@ -19,7 +19,7 @@ use aws_smithy_http_client::{
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::OnceCell;
 
-use crate::endpoint::{CheckedResolver, Endpoint};
+use crate::endpoint::{CheckedResolver, Endpoint, EndpointError, Names};
 
 /// How long one request may take before it counts as lost. Deleting is idempotent: a lost batch is sent again.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -30,6 +30,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct Connector {
     http: SharedHttpClient,
+    names: Names,
     identity: std::sync::Arc<OnceCell<Option<SharedCredentialsProvider>>>,
 }
 
@@ -40,15 +41,30 @@ impl Default for Connector {
 }
 
 impl Connector {
-    /// A connector with an empty pool. Nothing is connected to yet.
+    /// A connector with an empty pool, which resolves names as the system does. Nothing is connected to yet.
     pub fn new() -> Self {
+        Self::resolving(Names::default())
+    }
+
+    /// A connector that resolves names by `names`.
+    pub fn resolving(names: Names) -> Self {
         let http = Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .build_with_resolver(CheckedResolver);
+            .build_with_resolver(CheckedResolver(names.clone()));
         Self {
             http,
+            names,
             identity: std::sync::Arc::default(),
         }
+    }
+
+    /// Refuses an endpoint whose name leads nowhere but to forbidden addresses. Connections would fail all the same;
+    /// this tells why.
+    ///
+    /// # Errors
+    /// [`EndpointError::ForbiddenAddress`].
+    pub async fn check(&self, endpoint: &Endpoint) -> Result<(), EndpointError> {
+        self.names.check(endpoint).await
     }
 
     /// A client for `endpoint` in `region`, signing with `credentials`.

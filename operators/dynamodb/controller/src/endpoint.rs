@@ -9,7 +9,8 @@
 //! - Anything but AWS itself must match an entry of [`AllowedEndpoints`], which only the administrator sets.
 //! - Link-local, metadata, multicast and unspecified addresses are refused always, whatever name leads to them: names
 //!   are resolved by [`CheckedResolver`], and the connection goes to the addresses that were checked, so that a name
-//!   cannot change its meaning between check and connection.
+//!   cannot change its meaning between check and connection. [`Names::check`] tells such a name from one that nobody
+//!   answers at, so that a job is told what is wrong.
 //! - AWS is spoken to over https only.
 //!
 //! # Caveats
@@ -21,7 +22,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use url::{Host, Url};
 
-pub use address::CheckedResolver;
+pub use address::{CheckedResolver, Names};
 
 /// The flag that names allowed endpoints.
 pub const FLAG: &str = "--allowed-endpoints";
@@ -122,6 +123,14 @@ impl Endpoint {
         match self {
             Self::Aws => true,
             Self::Url(url) => url.is_aws_host(),
+        }
+    }
+
+    /// The name that has to be resolved to reach it; none for AWS, whose names the SDK makes, and for an address.
+    fn domain(&self) -> Option<&str> {
+        match self {
+            Self::Aws => None,
+            Self::Url(url) => url.0.domain(),
         }
     }
 

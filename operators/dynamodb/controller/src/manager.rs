@@ -11,6 +11,7 @@ use reconcile::{
 };
 
 use crate::{
+    connection::Connector,
     controllers::ddbctldpjob::{Jobs, PROGRESS_INTERVAL, Runner},
     credentials::IdentityNamespaces,
     endpoint::AllowedEndpoints,
@@ -74,6 +75,7 @@ impl ManagerArgs {
             endpoints: self.allowed_endpoints.clone(),
             identity: self.aws_identity_namespaces.clone(),
             tables: self.allowed_tables.clone(),
+            ..Policy::default()
         }
     }
 }
@@ -96,7 +98,11 @@ pub fn assemble(mut options: Options, config: kube::Config, policy: Policy, conc
     let clock: Clock = options.clock.clone();
     let manager = Manager::new(options, config);
     let tasks = Tasks::new(clock.clone(), PROGRESS_INTERVAL);
-    let runner = Runner::new(clock, manager.metrics());
+    let runner = Runner::new(
+        Connector::resolving(policy.names.clone()),
+        clock,
+        manager.metrics(),
+    );
     let jobs = Jobs::new(policy, runner, tasks.clone());
     manager.register(Controller::new(jobs).concurrency(concurrency).supervise(&tasks))
 }

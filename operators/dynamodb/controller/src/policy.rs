@@ -8,7 +8,7 @@ use reconcile::ObjectKey;
 use crate::{
     controllers::ddbctldpjob::Job,
     credentials::{IdentityNamespaces, Source, source},
-    endpoint::AllowedEndpoints,
+    endpoint::{AllowedEndpoints, Names},
     partition::Failure,
 };
 
@@ -24,6 +24,8 @@ pub struct Policy {
     pub identity: IdentityNamespaces,
     /// Tables that the operator's own identity touches.
     pub tables: TablePatterns,
+    /// How the names of hosts are resolved; as the system does, outside of tests.
+    pub names: Names,
 }
 
 impl Policy {

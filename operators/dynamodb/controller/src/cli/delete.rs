@@ -137,6 +137,7 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
 async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
     let endpoint = Endpoint::parse(&args.endpoint_url)?;
     let connector = Connector::new();
+    connector.check(&endpoint).await?;
     // A person at a terminal may send credentials of the environment wherever it wants; the operator may not.
     let given = std::env::var_os("AWS_ACCESS_KEY_ID").is_some();
     let credentials = if endpoint.is_aws() || given {

@@ -10,11 +10,12 @@
 //! # Guarantees
 //! - `Succeeded=True` means that the partition was seen empty after the last deletion (or, for a dry run, that the plan
 //!   is complete); it never turns back.
-//! - Nothing is deleted from a table with another id than the recorded one.
+//! - No round begins on a table with another id than the recorded one; one that takes its place is noticed in seconds.
 //! - A crash at any point costs at most what was read since: deleted items are not read again, totals lag by the
 //!   seconds since the last status write.
 //! - Deleting the object, suspending and cancelling await the requests in flight.
 
+mod idle;
 mod job;
 mod notice;
 mod report;
@@ -41,12 +42,13 @@ use self::{
 };
 use crate::{
     credentials::{self, Source},
-    partition::{self, Failure},
+    partition::Failure,
     policy::Policy,
     sabotage,
 };
 
 pub use self::{
+    idle::Told,
     job::{Job, invalid as refused},
     run::Runner,
 };
@@ -55,7 +57,7 @@ pub use self::{
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The tasks of the jobs.
-pub type JobTasks = Tasks<partition::Progress, Output>;
+pub type JobTasks = Tasks<Told, Output>;
 
 /// Reconciles `DdbctlDpJob`s.
 pub struct Jobs {
@@ -297,7 +299,7 @@ impl Jobs {
         pass: &Pass<DdbctlDpJob>,
     ) -> Result<Progress, JobError> {
         match self.tasks.state(&pass.uid()) {
-            Some(TaskState::Running(progress)) => self.show(&News::Working(&progress), pass).await?,
+            Some(TaskState::Running(told)) => self.show(&News::Working(&told.run), pass).await?,
             Some(TaskState::Stopping(_)) => self.show(&News::Stopping, pass).await?,
             // It ended meanwhile; its end has woken the job.
             Some(TaskState::Finished(..)) | None => {}
@@ -335,18 +337,16 @@ impl Jobs {
     async fn show(&self, news: &News<'_>, pass: &Pass<DdbctlDpJob>) -> Result<(), ApiError> {
         let object = pass.current();
         let before = object.status.clone().unwrap_or_default();
-        let progress = match self.tasks.state(&pass.uid()) {
-            Some(
-                TaskState::Running(progress)
-                | TaskState::Stopping(progress)
-                | TaskState::Finished(progress, _),
-            ) => Some(progress),
+        let told = match self.tasks.state(&pass.uid()) {
+            Some(TaskState::Running(told) | TaskState::Stopping(told) | TaskState::Finished(told, _)) => {
+                Some(told)
+            }
             None => None,
         };
         let target = Job::parse(&object).ok().map(|job| job.target);
         let mut after = report::status(
             &before,
-            progress.as_ref(),
+            told.as_ref(),
             news,
             object.metadata.generation,
             pass.clock().now(),
@@ -388,7 +388,7 @@ impl Reconciler for Jobs {
             {
                 return Ok(Progress::waiting(PROGRESS_INTERVAL));
             }
-            Some(TaskState::Finished(progress, _)) => pass.event(notice::deleted_in_mid_run(&progress)).await,
+            Some(TaskState::Finished(told, _)) => pass.event(notice::deleted_in_mid_run(&told.run)).await,
             _ => {}
         }
         Ok(self.leave(pass))

@@ -1,11 +1,15 @@
 //! Addresses that are never connected to, and the resolver that filters them out of every name's answer.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+use futures::future::BoxFuture;
+
+use super::{Endpoint, EndpointError};
 
 /// Whether `address` is one that no endpoint may lead to: link-local (the metadata services of clouds among them),
 /// multicast, broadcast, unspecified, and the same in IPv6's disguises.
@@ -39,21 +43,75 @@ fn is_forbidden_v6(address: Ipv6Addr) -> bool {
         || address == EC2_METADATA
 }
 
-/// Resolves names as the system does, and drops forbidden addresses; a name that has no other fails.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CheckedResolver;
+/// How the names of endpoints become addresses: as the system resolves them, or as a test says. Clones are the same.
+#[derive(Clone)]
+pub struct Names(Arc<Lookup>);
+
+type Lookup = dyn Fn(&str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+impl Default for Names {
+    /// The system's resolver.
+    fn default() -> Self {
+        Self::new(|name| {
+            let name = name.to_owned();
+            Box::pin(async move {
+                // The port is the connector's business; the system's resolver wants one.
+                let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+                Ok(found.map(|address| address.ip()).collect())
+            })
+        })
+    }
+}
+
+impl Names {
+    /// Resolves names by `lookup`.
+    pub fn new(
+        lookup: impl Fn(&str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(lookup))
+    }
+
+    async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        (self.0)(name).await
+    }
+
+    /// Refuses an endpoint whose name leads to forbidden addresses alone. That a name cannot be resolved is no
+    /// refusal: it may be resolved later.
+    ///
+    /// # Errors
+    /// [`EndpointError::ForbiddenAddress`].
+    pub async fn check(&self, endpoint: &Endpoint) -> Result<(), EndpointError> {
+        let Some(name) = endpoint.domain() else {
+            return Ok(());
+        };
+        let found = self.addresses(name).await.unwrap_or_default();
+        match found.first() {
+            Some(address) if found.iter().all(|ip| is_forbidden(*ip)) => {
+                Err(EndpointError::ForbiddenAddress {
+                    url: endpoint.url().unwrap_or_default(),
+                    address: *address,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Resolves names and drops forbidden addresses; a name that has no other fails.
+#[derive(Clone, Debug, Default)]
+pub struct CheckedResolver(pub Names);
 
 impl ResolveDns for CheckedResolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         DnsFuture::new(async move {
-            // The port is the connector's business; the system's resolver wants one.
-            let found = tokio::net::lookup_host((name, 0))
-                .await
-                .map_err(ResolveDnsError::new)?;
-            let allowed: Vec<_> = found
-                .map(|address| address.ip())
-                .filter(|ip| !is_forbidden(*ip))
-                .collect();
+            let found = self.0.addresses(name).await.map_err(ResolveDnsError::new)?;
+            let allowed: Vec<_> = found.into_iter().filter(|ip| !is_forbidden(*ip)).collect();
             if allowed.is_empty() {
                 let reason = format!("{name} resolves to no address that may be connected to");
                 return Err(ResolveDnsError::new(io::Error::new(
@@ -90,8 +148,41 @@ mod tests {
 
     #[tokio::test]
     async fn the_resolver_answers_with_checked_addresses_only() {
-        let found = CheckedResolver.resolve_dns("localhost").await.unwrap();
+        let system = CheckedResolver::default();
+        let found = system.resolve_dns("localhost").await.unwrap();
         assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty());
-        assert!(CheckedResolver.resolve_dns("169.254.169.254").await.is_err());
+        assert!(system.resolve_dns("169.254.169.254").await.is_err());
+        let mixed = CheckedResolver(names(&["169.254.169.254", "10.0.0.1"]));
+        assert_eq!(
+            mixed.resolve_dns("db.example").await.unwrap(),
+            ["10.0.0.1".parse::<IpAddr>().unwrap()]
+        );
+    }
+
+    /// Every name leads to these addresses.
+    fn names(addresses: &[&str]) -> Names {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        Names::new(move |_| Box::pin(std::future::ready(Ok(addresses.clone()))))
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_forbidden_addresses_alone_is_refused_and_an_unknown_one_is_not() {
+        let endpoint = Endpoint::parse("http://db.example:8000").unwrap();
+        let refusal = names(&["169.254.169.254", "fe80::1"])
+            .check(&endpoint)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.contains("http://db.example:8000") && refusal.contains("169.254.169.254"),
+            "{refusal}"
+        );
+        for other in [&["169.254.169.254", "10.0.0.1"][..], &[]] {
+            names(other).check(&endpoint).await.unwrap();
+        }
+        let unknown = Names::new(|_| Box::pin(std::future::ready(Err(io::ErrorKind::NotFound.into()))));
+        unknown.check(&endpoint).await.unwrap();
+        // What is no name is not asked for.
+        names(&["169.254.169.254"]).check(&Endpoint::Aws).await.unwrap();
     }
 }

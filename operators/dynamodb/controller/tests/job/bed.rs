@@ -51,6 +51,16 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
+/// The control plane of this run, which knows the kind.
+pub async fn plane() -> &'static ControlPlane {
+    static APPLIED: OnceCell<()> = OnceCell::const_new();
+    let plane = ControlPlane::shared().await.unwrap();
+    APPLIED
+        .get_or_init(async || plane.apply_crds(&[crd()]).await.unwrap())
+        .await;
+    plane
+}
+
 /// The implementations on which a promise has to hold. They are shared by the tests: each test has a table of its own.
 pub async fn servers() -> Vec<Server> {
     static ALL: OnceCell<Vec<Server>> = OnceCell::const_new();
@@ -104,8 +114,7 @@ impl Bed {
         (key_type, adjust): (KeyType, impl FnOnce(Table) -> Table),
     ) -> Self {
         reconcile::cli::install_crypto_provider();
-        let plane = ControlPlane::shared().await.unwrap();
-        plane.apply_crds(&[crd()]).await.unwrap();
+        let plane = plane().await;
         let namespace = plane.namespace().await.unwrap();
         // A table of its own: servers are shared.
         let table = adjust(Table::new(namespace.name(), "pk", key_type).sorted_by("sk", KeyType::N));
@@ -201,6 +210,8 @@ impl Bed {
         self.until_condition(name, "Succeeded", status, reason).await
     }
 
+    /// Waits until a condition of the job has this status and reason, and returns the job's status. How a job ended
+    /// never changes: if it ended otherwise, there is nothing to wait for.
     pub async fn until_condition(
         &self,
         name: &str,
@@ -209,17 +220,22 @@ impl Bed {
         reason: &str,
     ) -> DdbctlDpJobStatus {
         let what = format!("{name} is not {type_}={status}/{reason}");
+        let of = |current: &DdbctlDpJobStatus, type_| {
+            let found = conditions::find(&current.conditions, type_);
+            found.map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()))
+        };
         eventually(&what, async || {
             let current = self.status(name).await;
-            let found = conditions::find(&current.conditions, type_).cloned();
-            let matches = found
+            let found = of(&current, type_);
+            if found
                 .as_ref()
-                .is_some_and(|c| (c.status.as_str(), c.reason.as_str()) == (status, reason));
-            if matches {
-                Ok(current)
-            } else {
-                Err(format!("{found:?}"))
+                .is_some_and(|(s, r, _)| (s, r) == (&status.to_owned(), &reason.to_owned()))
+            {
+                return Ok(current);
             }
+            let ending = of(&current, "Succeeded").filter(|(status, ..)| status != "Unknown");
+            assert!(ending.is_none(), "{what}: it ended as {ending:?}");
+            Err(format!("{found:?}"))
         })
         .await
     }

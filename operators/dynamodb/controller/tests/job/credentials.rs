@@ -100,11 +100,20 @@ async fn expired_credentials_are_reported_and_read_again_and_nothing_is_lost() {
     let (left, bystanders) = bed.counts().await;
     assert!(left > 0 && bystanders == BYSTANDERS);
 
-    bed.faults.set(|settings| settings.expire_after = None);
     put_secret(&bed, "aws", keys("NEW")).await;
+    // The old ones stay expired until the new ones are in use.
+    crate::bed::eventually("the new credentials are used", async || {
+        let signers = bed.proxy.audit().signers();
+        if signers.contains_key("NEW") {
+            Ok(())
+        } else {
+            Err(format!("{signers:?}"))
+        }
+    })
+    .await;
+    bed.faults.set(|settings| settings.expire_after = None);
     let status = bed.until("x", "True", "PartitionEmpty").await;
     assert!(conditions::find(&status.conditions, "Stalled").is_some_and(|c| c.status == "False"));
-    assert!(bed.proxy.audit().signers().contains_key("NEW"));
     assert_eq!(bed.counts().await, (0, BYSTANDERS));
     operator.stop().await;
 }

@@ -175,18 +175,3 @@ async fn a_name_of_the_greatest_length_works_down_to_its_events_and_its_record()
     bed.until(&name, "False", "AlreadyRan").await;
     operator.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_does_not_answer_is_reported_and_used_as_soon_as_it_does() {
-    let bed = Bed::new(server().await, 50).await;
-    let silent = testkit::fault::proxy::free_address().unwrap();
-    let endpoint = format!("http://{silent}");
-    let operator = bed.operator_with(|_, policy| policy.endpoints = endpoint.parse().unwrap());
-    let mut spec = bed.spec();
-    spec.endpoint_url = Some(endpoint.clone());
-    bed.create("x", spec).await;
-    let status = bed.until("x", "Unknown", "EndpointUnreachable").await;
-    assert!(message(&status).contains("endpointURL"), "{}", message(&status));
-    bed.until_event("x", "EndpointUnreachable").await;
-    operator.stop().await;
-}

@@ -89,6 +89,9 @@ async fn a_deleted_job_keeps_its_finalizer_until_nothing_is_in_flight_and_leaves
         bed.delete("x").await;
         // Passes of the clean-up come and go, and wait.
         eventually("the clean-up waits", async || {
+            let job = bed.jobs.get_opt("x").await.unwrap();
+            let job = job.expect("released although requests are in flight");
+            assert!(job.metadata.deletion_timestamp.is_some());
             if passes() > seen + 1.0 {
                 Ok(())
             } else {
@@ -96,12 +99,6 @@ async fn a_deleted_job_keeps_its_finalizer_until_nothing_is_in_flight_and_leaves
             }
         })
         .await;
-        let job = bed
-            .jobs
-            .get("x")
-            .await
-            .expect("released although requests are in flight");
-        assert!(job.metadata.deletion_timestamp.is_some());
         gate.open();
         bed.until_gone("x").await;
 

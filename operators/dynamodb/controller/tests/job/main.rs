@@ -16,11 +16,16 @@ mod lifecycle;
 mod manifests;
 mod operator;
 mod quiet;
+mod reach;
+mod recovery;
 mod rerun;
+mod rights;
+mod rounds;
 mod schema;
 mod scope;
 mod surprises;
 mod tenants;
+mod tuning;
 
 use bed::{BYSTANDERS, Bed, acknowledged, servers};
 

@@ -23,7 +23,7 @@ fn example(path: &str) -> Vec<Value> {
 }
 
 /// Applies an example, its job changed by `adapt`, and returns the job's name.
-async fn apply(bed: &Bed, path: &str, adapt: impl Fn(&mut Value)) -> String {
+pub async fn apply(bed: &Bed, path: &str, adapt: impl Fn(&mut Value)) -> String {
     let mut name = String::new();
     for mut object in example(path) {
         if object["kind"] == "Secret" {
@@ -43,12 +43,13 @@ async fn apply(bed: &Bed, path: &str, adapt: impl Fn(&mut Value)) -> String {
 }
 
 /// The table that a job names, with sort keys as text, and 5 items in the job's partition.
-async fn table_for(server: &Server, name: &str, partition: &str) {
+pub async fn table_for(server: &Server, name: &str, partition: &str) -> Table {
     let table = Table::new(name, "pk", KeyType::S).sorted_by("sk", KeyType::S);
     server.create_table(&table).await.unwrap();
     let value = aws_sdk_dynamodb::types::AttributeValue::S(partition.to_owned());
     let fill = testkit::dynamodb::Fill::new(value, 0..5);
     server.fill(&table, &fill).await.unwrap();
+    table
 }
 
 #[tokio::test(flavor = "multi_thread")]

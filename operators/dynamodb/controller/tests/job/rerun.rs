@@ -7,6 +7,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::json;
+use testkit::audit::{Filter, Position};
 
 use crate::bed::{BYSTANDERS, Bed, VICTIM, message, server};
 
@@ -81,4 +82,26 @@ async fn removing_the_record_allows_a_run_and_another_name_or_target_was_never_f
     bed.until("x", "True", "PartitionEmpty").await;
     assert_eq!(bed.counts().await, (0, BYSTANDERS));
     operator.stop().await;
+}
+
+/// Whoever sees that a job succeeded, and deletes it, must be able to rely on the record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_recorded_before_its_success_is_told() {
+    let bed = Bed::new(server().await, 50).await;
+    let operator = bed.operator();
+    bed.create("x", bed.spec()).await;
+    bed.until("x", "True", "PartitionEmpty").await;
+    operator.stop().await;
+    let ours = Filter::writes().namespace(bed.namespace.name()).successes();
+    let (client, audit) = (bed.plane.client(), bed.plane.audit());
+    let writes = audit.query(&client, Position::default(), &ours).await.unwrap();
+    let last = |resource: &str, subresource: &str| {
+        let about = writes.iter().filter(|event| {
+            let object = event.object_ref.as_ref();
+            object
+                .is_some_and(|of| (of.resource.as_str(), of.subresource.as_str()) == (resource, subresource))
+        });
+        about.map(|event| event.received).max().unwrap()
+    };
+    assert!(last("configmaps", "") < last("ddbctldpjobs", "status"));
 }

@@ -6,9 +6,9 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use testkit::control_plane::{ControlPlane, TestNamespace};
+use testkit::control_plane::TestNamespace;
 
-use crate::bed::crd;
+use crate::bed::plane;
 
 struct Schema {
     jobs: Api<DdbctlDpJob>,
@@ -18,8 +18,7 @@ struct Schema {
 impl Schema {
     async fn new() -> Self {
         reconcile::cli::install_crypto_provider();
-        let plane = ControlPlane::shared().await.unwrap();
-        plane.apply_crds(&[crd()]).await.unwrap();
+        let plane = plane().await;
         let namespace = plane.namespace().await.unwrap();
         Self {
             jobs: Api::namespaced(plane.client(), namespace.name()),

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
-use testkit::dynamodb::faults::Hook;
+use testkit::dynamodb::{KeyType, faults::Hook};
 
-use crate::bed::{BYSTANDERS, Bed, VICTIM, eventually, server, servers};
+use crate::bed::{BYSTANDERS, Bed, VICTIM, eventually, server, servers, written};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_condition_on_the_sort_key_deletes_its_range_and_nothing_beside_it() {
@@ -34,6 +35,57 @@ async fn a_condition_on_the_sort_key_deletes_its_range_and_nothing_beside_it() {
             assert_eq!(bed.counts().await, (left, BYSTANDERS), "{name}");
         }
         operator.stop().await;
+    }
+}
+
+/// Text and bytes have prefixes. The test bed's keys: numbers as twelve digits, or as eight bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_on_a_sort_key_of_text_or_bytes_deletes_its_range_and_nothing_beside_it() {
+    let text = |n: u64| written(KeyType::S, n);
+    let bytes = |n: u64| written(KeyType::B, n);
+    let (fifty, sixty) = (bytes(50), bytes(60));
+    // The first seven bytes of eight, in base64: all numbers from 256 to 511.
+    let second_page = STANDARD.encode(&256_u64.to_be_bytes()[..7]);
+    let conditions = [
+        (KeyType::S, "prefix", json!({ "beginsWith": "00000000004" }), 10),
+        (KeyType::S, "eq", json!({ "eq": text(99) }), 1),
+        (KeyType::S, "lt", json!({ "lt": text(10) }), 10),
+        (
+            KeyType::S,
+            "between",
+            json!({ "between": { "from": text(50), "to": text(59) } }),
+            10,
+        ),
+        (KeyType::S, "ge", json!({ "ge": text(290) }), 10),
+        (KeyType::B, "prefix", json!({ "beginsWith": second_page }), 44),
+        (KeyType::B, "le", json!({ "le": fifty }), 51),
+        (
+            KeyType::B,
+            "between",
+            json!({ "between": { "from": fifty, "to": sixty } }),
+            10,
+        ),
+        (KeyType::B, "gt", json!({ "gt": bytes(250) }), 5),
+    ];
+    for server in servers().await {
+        for key_type in [KeyType::S, KeyType::B] {
+            let bed = Bed::with(server.clone(), 300, KeyType::S, |table| {
+                table.sorted_by("sk", key_type)
+            })
+            .await;
+            let operator = bed.operator();
+            let mut left = 300;
+            for (_, name, condition, items) in conditions.iter().filter(|(of, ..)| *of == key_type) {
+                let mut spec = bed.spec();
+                spec.sort_key = serde_json::from_value(condition.clone()).unwrap();
+                bed.create(name, spec).await;
+                let status = bed.until(name, "True", "PartitionEmpty").await;
+                assert_eq!(status.plan.unwrap().items, *items, "{key_type:?} {name}");
+                left -= u64::try_from(*items).unwrap();
+                assert_eq!(bed.counts().await, (left, BYSTANDERS), "{key_type:?} {name}");
+            }
+            operator.stop().await;
+        }
     }
 }
 

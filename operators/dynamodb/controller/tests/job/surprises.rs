@@ -22,7 +22,7 @@ fn aside<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'static) -> B
 }
 
 /// Writes these items of the victim.
-fn writer(bed: &Bed, items: std::ops::Range<u64>) -> Hook {
+pub fn writer(bed: &Bed, items: std::ops::Range<u64>) -> Hook {
     let (server, table) = (bed.server.clone(), bed.table.clone());
     let fill = Fill::new(bed.key_type.value(VICTIM), items);
     Arc::new(move || {

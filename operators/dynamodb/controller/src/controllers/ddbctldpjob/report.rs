@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
-use super::step::Ending;
+use super::{idle::Told, step::Ending};
 use crate::partition::{Failure, Progress, Stage, Totals};
 
 /// What is to be told about the job now.
@@ -32,15 +32,17 @@ pub(super) enum News<'a> {
 /// The status of `generation` with `news`, at `now`, following `before`.
 pub(super) fn status(
     before: &DdbctlDpJobStatus,
-    progress: Option<&Progress>,
+    told: Option<&Told>,
     news: &News<'_>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> DdbctlDpJobStatus {
     let mut status = before.clone();
     status.observed_generation = generation;
-    if let Some(progress) = progress.filter(|progress| progress.totals != Totals::default()) {
-        record(&mut status, progress);
+    // A run that has not come to its first request knows nothing of those before it.
+    let knows = |told: &&Told| told.run.totals != Totals::default() || told.idle_rounds > 0;
+    if let Some(told) = told.filter(knows) {
+        record(&mut status, told);
     }
     status.rate = match news {
         News::Working(progress) if progress.stage == Stage::Deleting => Some(DeletionRate {
@@ -59,8 +61,8 @@ pub(super) fn status(
 }
 
 /// The totals as the status shows them; the status keeps them over restarts.
-fn record(status: &mut DdbctlDpJobStatus, progress: &Progress) {
-    let totals = &progress.totals;
+fn record(status: &mut DdbctlDpJobStatus, told: &Told) {
+    let (progress, totals) = (&told.run, &told.run.totals);
     status.progress = Some(DeletionProgress {
         keys_read: int(totals.keys_read),
         keys_acknowledged: int(totals.keys_acknowledged),
@@ -68,6 +70,7 @@ fn record(status: &mut DdbctlDpJobStatus, progress: &Progress) {
         throttles: int(totals.throttles),
         percent: progress.percent().map(|percent| format!("{percent}%")),
         remaining_seconds: remaining_seconds(progress),
+        idle_rounds: (told.idle_rounds > 0).then(|| told.idle_rounds.into()),
     });
     status.consumed = Some(ConsumedCapacity {
         rcu_milli: int(totals.rcu_milli),
@@ -95,6 +98,12 @@ pub(super) fn totals(status: &DdbctlDpJobStatus) -> Totals {
         rcu_milli: uint(consumed.rcu_milli),
         wcu_milli: uint(consumed.wcu_milli),
     }
+}
+
+/// Rounds in a row without a deletion, as earlier runs left them.
+pub(super) fn idle_rounds(status: &DdbctlDpJobStatus) -> u32 {
+    let count = status.progress.as_ref().and_then(|progress| progress.idle_rounds);
+    count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
 }
 
 fn int(value: u64) -> i64 {

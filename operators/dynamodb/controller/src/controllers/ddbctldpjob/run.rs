@@ -12,10 +12,12 @@ use reconcile::{
     task::{TaskContext, TaskId},
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     JobTasks,
-    job::Job,
+    idle::{self, IdleRounds, Told},
+    job::{self, Job},
     report,
     step::{Measured, Output, TaskOutput},
 };
@@ -23,13 +25,13 @@ use crate::{
     connection::Connector,
     metrics::JobMetrics,
     partition::{
-        Control, Engine, Failure, Plan, Prepared, Progress, Request, Totals, budget::TableKey,
+        Control, End, Engine, Failure, Plan, Prepared, Progress, Request, Totals, budget::TableKey,
         table::KeyAttribute,
     },
     sabotage,
 };
 
-/// Credentials, and a name for them that reveals nothing: jobs with equal names share a table's capacity.
+/// Credentials, and a name for them that reveals nothing.
 pub(super) struct Signer {
     name: String,
     provider: SharedCredentialsProvider,
@@ -52,14 +54,14 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A runner whose metrics are registered in `metrics`.
-    pub fn new(clock: Clock, metrics: &reconcile::metrics::Metrics) -> Self {
+    /// A runner that reaches DynamoDB by `connector`; its metrics are registered in `metrics`.
+    pub fn new(connector: Connector, clock: Clock, metrics: &reconcile::metrics::Metrics) -> Self {
         let registered = JobMetrics::new(metrics.registry());
         if let Err(error) = &registered {
             tracing::warn!(%error, "The metrics of the deletions are not available");
         }
         Self {
-            connector: Connector::new(),
+            connector,
             engine: Engine::default(),
             clock,
             metrics: registered.ok(),
@@ -118,12 +120,7 @@ impl Runner {
             },
             table_id: status.table_id.clone(),
             plan: status.plan.as_ref().map(Plan::from_status),
-            shared_with: TableKey {
-                endpoint: job.target.endpoint.clone().unwrap_or_default(),
-                region: job.target.region.clone(),
-                credentials: signer.name,
-                table: job.target.table_name.clone(),
-            },
+            shared_with: shared_with(job, status, signer.name),
             ..job.request.clone()
         };
         let client = self
@@ -135,20 +132,39 @@ impl Runner {
             .get(&id.uid)
             .map_or_else(|| watch::channel(job.max_wcu).1, watch::Sender::subscribe);
         let (engine, clock, fence) = (self.engine.clone(), self.clock.clone(), pass.fence().clone());
-        let metrics = self.metrics.clone();
+        let (metrics, connector, endpoint) =
+            (self.metrics.clone(), self.connector.clone(), job.endpoint.clone());
+        let idle = IdleRounds::new(report::idle_rounds(status), request.earlier.keys_acknowledged);
         tasks.start(&id, move |context| async move {
             let _counted = metrics.as_ref().map(JobMetrics::task);
-            let earlier = request.earlier;
+            // Connections to forbidden addresses fail in any case: this is for the job to be told why.
+            connector
+                .check(&endpoint)
+                .await
+                .map_err(|error| job::invalid(&error))?;
             let (progress, seen) = watch::channel(Progress::default());
             let control = Control {
-                cancel: context.cancel.clone(),
+                cancel: context.cancel.child_token(),
                 max_wcu: limit,
                 progress,
                 clock,
                 fence: open(fence),
             };
-            let run = execute(&engine, &client, request, control);
-            follow(run, seen, &context, metrics.as_ref(), earlier).await
+            let follower = Follower {
+                context: &context,
+                metrics: metrics.as_ref(),
+                idle,
+                limit: request.backoff_limit,
+                table: request.table.clone(),
+                cancel: control.cancel.clone(),
+                last: Progress {
+                    totals: request.earlier,
+                    ..Progress::default()
+                },
+            };
+            follower
+                .follow(execute(&engine, &client, request, control), seen)
+                .await
         });
     }
 }
@@ -160,6 +176,17 @@ pub(super) fn hash(job: &Job, status: &DdbctlDpJobStatus) -> u64 {
     } else {
         "delete"
     })
+}
+
+/// Jobs with equal keys share a table's capacity.
+fn shared_with(job: &Job, status: &DdbctlDpJobStatus, signer: String) -> TableKey {
+    TableKey {
+        endpoint: job.target.endpoint.clone().unwrap_or_default(),
+        region: job.target.region.clone(),
+        // A table of this id is this table, whoever asks. Before it is known nothing is written.
+        credentials: status.table_id.clone().unwrap_or(signer),
+        table: job.target.table_name.clone(),
+    }
 }
 
 fn open(fence: Fence) -> Arc<dyn Fn() -> bool + Send + Sync> {
@@ -203,41 +230,93 @@ fn measured(prepared: &Prepared) -> Option<Measured> {
     })
 }
 
-/// Drives `run` and passes its progress on to the job: at once when the stage changes, else at the tasks' pace.
-async fn follow(
-    run: impl Future<Output = Output>,
-    mut seen: watch::Receiver<Progress>,
-    context: &TaskContext<Progress>,
-    metrics: Option<&JobMetrics>,
-    earlier: Totals,
-) -> Output {
-    tokio::pin!(run);
-    let mut last = Progress {
-        totals: earlier,
-        ..Progress::default()
-    };
-    let mut pass_on = |progress: Progress| {
-        if let Some(metrics) = metrics.filter(|_| progress.totals != Totals::default()) {
-            metrics.advance(&last.totals, &progress.totals);
+/// Drives a run and passes its progress on to the job: at once when the stage changes, else at the tasks' pace.
+struct Follower<'a> {
+    context: &'a TaskContext<Told>,
+    metrics: Option<&'a JobMetrics>,
+    idle: IdleRounds,
+    /// `backoffLimit`.
+    limit: u32,
+    table: String,
+    /// Ends the run.
+    cancel: CancellationToken,
+    last: Progress,
+}
+
+impl Follower<'_> {
+    async fn follow(
+        mut self,
+        run: impl Future<Output = Output>,
+        mut seen: watch::Receiver<Progress>,
+    ) -> Output {
+        tokio::pin!(run);
+        let mut failure = None;
+        loop {
+            tokio::select! {
+                output = &mut run => {
+                    let progress = seen.borrow().clone();
+                    self.pass_on(progress);
+                    return match (output, failure) {
+                        // What it had in flight is accounted for; it ended because it was told to.
+                        (Ok(TaskOutput::Deleted(End::Interrupted)), Some(failure)) => Err(failure),
+                        (output, _) => output,
+                    };
+                }
+                Ok(()) = seen.changed() => {
+                    let progress = seen.borrow_and_update().clone();
+                    if let Some(exceeded) = self.pass_on(progress) {
+                        self.cancel.cancel();
+                        failure.get_or_insert(exceeded);
+                    }
+                }
+            }
         }
-        if progress.stage == last.stage {
-            context.report(progress.clone());
+    }
+
+    /// Tells the job. Returns why the run must end if rounds without a deletion are too many by now.
+    fn pass_on(&mut self, progress: Progress) -> Option<Failure> {
+        if let Some(metrics) = self.metrics.filter(|_| progress.totals != Totals::default()) {
+            metrics.advance(&self.last.totals, &progress.totals);
+        }
+        let idle_rounds = self.idle.see(&progress);
+        let told = Told {
+            run: progress.clone(),
+            idle_rounds,
+        };
+        if progress.stage == self.last.stage {
+            self.context.report(told);
         } else {
-            context.report_now(progress.clone());
+            self.context.report_now(told);
         }
-        last = progress;
-    };
-    loop {
-        tokio::select! {
-            output = &mut run => {
-                let progress = seen.borrow().clone();
-                pass_on(progress);
-                return output;
-            }
-            Ok(()) = seen.changed() => {
-                let progress = seen.borrow_and_update().clone();
-                pass_on(progress);
-            }
-        }
+        self.last = progress;
+        idle::exceeded(idle_rounds, self.limit, &self.table, self.last.trouble.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dynamodb_api::DdbctlDpJobSpec;
+
+    use super::*;
+
+    #[test]
+    fn jobs_on_one_table_share_its_capacity_whatever_credentials_they_have() {
+        let job = |table: &str| {
+            let spec = DdbctlDpJobSpec {
+                table_name: Some(table.into()),
+                partition_value: Some("tenant".into()),
+                ..DdbctlDpJobSpec::default()
+            };
+            Job::parse(&DdbctlDpJob::new("x", spec)).unwrap()
+        };
+        let of = |id: &str| DdbctlDpJobStatus {
+            table_id: Some(id.into()),
+            ..DdbctlDpJobStatus::default()
+        };
+        let key = |table: &str, id: &str, signer: &str| shared_with(&job(table), &of(id), signer.into());
+        assert_eq!(key("Orders", "1", "team-a/aws"), key("Orders", "1", "team-b/aws"));
+        // Another account's table of the same name has another id.
+        assert_ne!(key("Orders", "1", "team-a/aws"), key("Orders", "2", "team-a/aws"));
+        assert_ne!(key("Orders", "1", "operator"), key("Items", "1", "operator"));
     }
 }

@@ -10,8 +10,8 @@ use reconcile::{
     task::{Ended, TaskState},
 };
 
-use super::job::Job;
-use crate::partition::{End, Failure, Progress};
+use super::{idle::Told, job::Job};
+use crate::partition::{End, Failure};
 
 /// What a task of a job returns.
 pub type Output = Result<TaskOutput, Failure>;
@@ -123,7 +123,7 @@ fn started(status: &DdbctlDpJobStatus) -> Option<Timestamp> {
 pub fn next(
     job: &Job,
     status: &DdbctlDpJobStatus,
-    task: Option<&TaskState<Progress, Output>>,
+    task: Option<&TaskState<Told, Output>>,
     now: Timestamp,
     respecified: bool,
 ) -> Step {

@@ -20,8 +20,15 @@ fn deleting(acknowledged: u64) -> Progress {
     }
 }
 
+fn told(progress: &Progress) -> Told {
+    Told {
+        run: progress.clone(),
+        idle_rounds: 0,
+    }
+}
+
 fn show(before: &DdbctlDpJobStatus, progress: &Progress, news: &News<'_>) -> DdbctlDpJobStatus {
-    status(before, Some(progress), news, Some(1), at(100))
+    status(before, Some(&told(progress)), news, Some(1), at(100))
 }
 
 fn reason(status: &DdbctlDpJobStatus, type_: ConditionType) -> (String, String) {
@@ -43,7 +50,7 @@ fn the_same_facts_give_the_same_status() {
     );
     let twice = status(
         &once,
-        Some(&progress),
+        Some(&told(&progress)),
         &News::Working(&progress),
         Some(1),
         at(900),

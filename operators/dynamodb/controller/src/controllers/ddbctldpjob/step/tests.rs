@@ -7,7 +7,7 @@ use rstest::rstest;
 
 use super::*;
 
-type Task = TaskState<Progress, Output>;
+type Task = TaskState<Told, Output>;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -43,11 +43,11 @@ fn with(mut status: DdbctlDpJobStatus, type_: ConditionType, value: ConditionSta
 }
 
 fn running() -> Task {
-    TaskState::Running(Progress::default())
+    TaskState::Running(Told::default())
 }
 
 fn finished(output: Output) -> Task {
-    TaskState::Finished(Progress::default(), Ended::Returned(Arc::new(output)))
+    TaskState::Finished(Told::default(), Ended::Returned(Arc::new(output)))
 }
 
 fn failure(class: Class) -> Failure {
@@ -200,7 +200,7 @@ fn failures_end_the_job_only_if_the_spec_must_change() {
             Step::Retry(failure(class))
         );
     }
-    let panicked = TaskState::Finished(Progress::default(), Ended::Panicked("boom".into()));
+    let panicked = TaskState::Finished(Told::default(), Ended::Panicked("boom".into()));
     assert!(matches!(decide(&plain, &begun(), panicked), Step::Retry(f) if f.class == Class::Transient));
 }
 

@@ -1,0 +1,128 @@
+//! Rounds in a row that deleted nothing, counted over the operator's restarts.
+//!
+//! The engine counts those of one run, and a run lasts as long as the process at most. An operator that is restarted
+//! now and then would try for ever, so the count is kept in the status (`progress.idleRounds`), and each run goes on
+//! from there. A crash can cost one round that was not written down.
+
+use std::fmt;
+
+use dynamodb_api::Reason;
+
+use crate::partition::{Failure, Progress, Stage};
+
+/// What a task tells its job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How far the run is.
+    pub run: Progress,
+    /// Rounds in a row without a deletion, earlier runs included.
+    pub idle_rounds: u32,
+}
+
+/// Counts rounds without a deletion.
+#[derive(Debug)]
+pub(super) struct IdleRounds {
+    count: u32,
+    /// Keys acknowledged so far; more of them end the row.
+    acknowledged: u64,
+    /// The round under way deleted something.
+    busy: bool,
+    /// The first round whose end was not seen yet.
+    next: u32,
+}
+
+impl IdleRounds {
+    /// Goes on from what the status says of earlier runs.
+    pub(super) fn new(earlier: u32, acknowledged: u64) -> Self {
+        Self {
+            count: earlier,
+            acknowledged,
+            busy: false,
+            next: 1,
+        }
+    }
+
+    /// Takes in how far the run is, and returns the count. Steps that were not seen do no harm.
+    pub(super) fn see(&mut self, progress: &Progress) -> u32 {
+        if progress.totals.keys_acknowledged > self.acknowledged {
+            self.acknowledged = progress.totals.keys_acknowledged;
+            (self.busy, self.count) = (true, 0);
+        }
+        let ended = match progress.stage {
+            Stage::Retrying => progress.round,
+            _ => progress.round.saturating_sub(1),
+        };
+        if ended >= self.next {
+            if !self.busy {
+                self.count += ended + 1 - self.next;
+            }
+            (self.busy, self.next) = (false, ended + 1);
+        }
+        self.count
+    }
+}
+
+/// Why a run ends whose count is above `limit`; `None` below.
+pub(super) fn exceeded(
+    count: u32,
+    limit: u32,
+    table: &str,
+    trouble: Option<impl fmt::Display>,
+) -> Option<Failure> {
+    let trouble = trouble
+        .map(|text| format!("; the last one: {text}"))
+        .unwrap_or_default();
+    (count > limit).then(|| {
+        Failure::terminal(
+            Reason::BackoffLimitExceeded,
+            format!(
+                "{count} rounds in a row deleted nothing from table '{table}', `backoffLimit` is {limit}{trouble}"
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::Totals;
+
+    fn at(round: u32, stage: Stage, keys_acknowledged: u64) -> Progress {
+        let totals = Totals {
+            keys_acknowledged,
+            ..Totals::default()
+        };
+        Progress {
+            stage,
+            round,
+            totals,
+            ..Progress::default()
+        }
+    }
+
+    #[test]
+    fn a_round_without_a_deletion_counts_once_and_adds_to_those_before_the_restart() {
+        let mut idle = IdleRounds::new(2, 100);
+        assert_eq!(idle.see(&Progress::default()), 2, "nothing is known yet");
+        assert_eq!(idle.see(&at(1, Stage::Deleting, 100)), 2);
+        assert_eq!(idle.see(&at(1, Stage::Retrying, 100)), 3);
+        assert_eq!(idle.see(&at(1, Stage::Retrying, 100)), 3);
+        assert_eq!(idle.see(&at(2, Stage::Deleting, 100)), 3);
+        assert_eq!(idle.see(&at(4, Stage::Deleting, 100)), 5, "two ended unseen");
+    }
+
+    #[test]
+    fn a_deletion_ends_the_row_and_its_round_is_not_idle() {
+        let mut idle = IdleRounds::new(5, 100);
+        assert_eq!(idle.see(&at(1, Stage::Deleting, 101)), 0);
+        assert_eq!(idle.see(&at(1, Stage::Retrying, 101)), 0);
+        assert_eq!(idle.see(&at(2, Stage::Retrying, 101)), 1);
+    }
+
+    #[test]
+    fn the_limit_itself_is_allowed() {
+        assert_eq!(exceeded(6, 6, "Orders", None::<&str>), None);
+        let failure = exceeded(7, 6, "Orders", Some("503")).unwrap();
+        assert!(failure.message.contains("7 rounds") && failure.message.contains("503"));
+    }
+}
