@@ -13,6 +13,7 @@ mod charts;
 mod cluster;
 mod crds;
 mod prerequisites;
+mod release;
 mod sabotage;
 mod servers;
 mod stage;
@@ -44,6 +45,8 @@ enum Task {
     Test(test::Args),
     /// Run benchmarks; raw samples go to target/bench
     Bench(bench::Args),
+    /// Write the Cluster API provider as the local repository from which clusterctl installs it
+    Release(release::Args),
     /// Create, list and delete real clusters in containers (see `cargo xtask cluster --help`)
     #[command(disable_help_flag = true)]
     Cluster(cluster::Args),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Up(args) => up::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Release(args) => release::run(&args),
         Task::Cluster(args) => cluster::run(&args),
     };
     match result {

@@ -41,7 +41,8 @@ fn complete(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
         strategy: "None".into(),
         ..Default::default()
     });
-    let Some(stored) = crd.spec.versions.pop().map(tidy) else {
+    let is_template = crd.spec.names.kind.ends_with("Template");
+    let Some(stored) = crd.spec.versions.pop().map(|version| tidy(version, is_template)) else {
         return crd;
     };
     let older = CustomResourceDefinitionVersion {
@@ -62,11 +63,18 @@ fn complete(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 
 /// The version with a schema in which an optional field is absent or present, never null: the API server then drops
 /// a null, and `has(self.x)` in a rule means what it says.
-fn tidy(version: CustomResourceDefinitionVersion) -> CustomResourceDefinitionVersion {
+///
+/// A template has no rules about changes: what it is made into must not change, but Cluster API tries changes of
+/// templates as dry runs to see whether it must make a new one. An admission policy, which can tell those apart, keeps
+/// templates as they are.
+fn tidy(version: CustomResourceDefinitionVersion, is_template: bool) -> CustomResourceDefinitionVersion {
     let Ok(mut value) = serde_json::to_value(&version) else {
         return version;
     };
     visit(&mut value);
+    if is_template {
+        forget_changes(&mut value);
+    }
     serde_json::from_value(value).unwrap_or(version)
 }
 
@@ -81,6 +89,20 @@ fn visit(value: &mut Value) {
             fields.values_mut().for_each(visit);
         }
         Value::Array(items) => items.iter_mut().for_each(visit),
+        _ => {}
+    }
+}
+
+/// Drops the rules that compare with what was before.
+fn forget_changes(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::Array(rules)) = fields.get_mut("x-kubernetes-validations") {
+                rules.retain(|rule| !rule["rule"].as_str().is_some_and(|rule| rule.contains("oldSelf")));
+            }
+            fields.values_mut().for_each(forget_changes);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_changes),
         _ => {}
     }
 }

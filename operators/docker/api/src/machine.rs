@@ -87,7 +87,9 @@ use crate::shared::Initialization;
     validation = Rule::new("(has(self.customImage) ? self.customImage : '') == (has(oldSelf.customImage) ? oldSelf.customImage : '')")
         .message("`customImage` must not change: replace the machine"),
     validation = Rule::new("!has(oldSelf.providerID) || (has(self.providerID) && self.providerID == oldSelf.providerID)")
-        .message("`providerID` must not change once it is set: the Node carries the same")
+        .message("`providerID` must not change once it is set: the Node carries the same"),
+    validation = Rule::new("(has(self.extraMounts) ? self.extraMounts : []) == (has(oldSelf.extraMounts) ? oldSelf.extraMounts : []) && (has(self.mounts) ? self.mounts : []) == (has(oldSelf.mounts) ? oldSelf.mounts : [])")
+        .message("mounts must not change: replace the machine")
 )]
 pub struct DockerMachineSpec {
     /// The id that this machine and its Node share: `docker:////` and the container's name. Set by the controller.
@@ -117,8 +119,7 @@ pub struct DockerMachineSpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
     pub pre_load_images: Vec<String>,
 
-    /// Paths of the Docker host to mount into the container. The operator's policy must allow them. Looked at when
-    /// the container is created.
+    /// Paths of the Docker host to mount into the container. The operator's policy must allow them. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub extra_mounts: Vec<Mount>,

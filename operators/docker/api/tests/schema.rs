@@ -206,6 +206,21 @@ fn what_names_the_machine_to_others_cannot_change() {
         Some(&json!({"customImage": "a"})),
         "replace the machine",
     );
+    let mounting = |field: &str, path: &str| json!({field: [{"hostPath": path, "containerPath": "/x"}]});
+    for field in ["extraMounts", "mounts"] {
+        refused(
+            "DockerMachine",
+            &mounting(field, "/b"),
+            Some(&mounting(field, "/a")),
+            "mounts must not change",
+        );
+        check(
+            "DockerMachine",
+            &mounting(field, "/a"),
+            Some(&mounting(field, "/a")),
+        )
+        .unwrap();
+    }
     let endpoint = |host: &str| json!({"controlPlaneEndpoint": {"host": host, "port": 6443}});
     check("DockerCluster", &endpoint("a"), Some(&json!({}))).unwrap();
     check(
