@@ -30,7 +30,8 @@ pub(crate) struct Args {
     /// The release, as clusterctl names it
     #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
     version: String,
-    /// The image of the manager; `capdkc:<version>` without, to be renamed by `images` in clusterctl's configuration
+    /// The image of the manager, with its registry; `localhost/capdkc:<version>` without, to be renamed by `images` in
+    /// clusterctl's configuration
     #[arg(long)]
     image: Option<String>,
 }
@@ -51,7 +52,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let image = args
         .image
         .clone()
-        .unwrap_or_else(|| format!("capdkc:{}", args.version));
+        .unwrap_or_else(|| format!("localhost/capdkc:{}", args.version));
+    ensure_canonical(&image)?;
     let folder = output.join(PROVIDER).join(&args.version);
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -85,6 +87,16 @@ fn ensure_version(version: &str) -> Result<()> {
     ensure!(
         parts.len() == 3 && parts.iter().all(|part| is_number(part)),
         "{version:?} is no release that clusterctl would find; write it as v1.2.3"
+    );
+    Ok(())
+}
+
+/// clusterctl refuses a name that Docker would complete.
+fn ensure_canonical(image: &str) -> Result<()> {
+    let registry = image.split_once('/').map(|(registry, _)| registry);
+    ensure!(
+        registry.is_some_and(|name| name == "localhost" || name.contains(['.', ':'])),
+        "the image {image:?} does not name its registry; write it as registry.example.com/capdkc:v1.2.3"
     );
     Ok(())
 }
@@ -255,6 +267,23 @@ mod tests {
                 .iter()
                 .any(|of| of["major"] == major && of["minor"] == minor && of["contract"] == "v1beta2")
         );
+    }
+
+    #[test]
+    fn only_images_with_a_registry_are_taken() {
+        for good in [
+            "localhost/capdkc:v1",
+            "registry.example.com/a/capdkc:v1",
+            "r:5000/capdkc",
+        ] {
+            ensure_canonical(good).unwrap();
+        }
+        for bad in ["capdkc:v1", "team/capdkc"] {
+            assert!(
+                ensure_canonical(bad).unwrap_err().to_string().contains(bad),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) struct Args {
 
 /// How many binaries of level 1 run at the same time. Their tests wait for servers most of the time, and each binary
 /// runs as many of its own at once as the machine has cores.
-const LEVEL_1_AT_ONCE: usize = 3;
+const LEVEL_1_AT_ONCE: usize = 2;
 
 /// Runs what the arguments select. Fails if a test fails, after all of them have run.
 pub(crate) fn run(args: &Args) -> Result<()> {
