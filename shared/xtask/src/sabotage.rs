@@ -24,11 +24,13 @@ const VARIABLE: &str = "TESTKIT_SABOTAGE";
 /// How long is searched for a test that notices one mistake.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// Searches for each sabotage a test that notices it. Fails if one has none, or if there are no sabotages at all.
-pub(crate) fn run(binaries: &[&TestBinary], run: &Run) -> Result<()> {
-    let mistakes = source::mistakes(&Metadata::read()?)?;
+/// Searches for each sabotage whose name contains `wanted` a test that notices it. Fails if one has none, or if there
+/// are no such sabotages at all.
+pub(crate) fn run(wanted: &str, binaries: &[&TestBinary], run: &Run) -> Result<()> {
+    let mut mistakes = source::mistakes(&Metadata::read()?)?;
+    mistakes.retain(|name, _| name.contains(wanted));
     if mistakes.is_empty() {
-        bail!("no package with the feature `sabotage` asks for one by `sabotage::active(…)`");
+        bail!("no package with the feature `sabotage` asks by `sabotage::active(…)` for one like `{wanted}`");
     }
     let width = mistakes.keys().map(String::len).max().unwrap_or_default();
     let mut unnoticed = Vec::new();

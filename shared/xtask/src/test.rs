@@ -33,9 +33,10 @@ pub(crate) struct Args {
     /// Longer loops: more seeds, more schedules, bigger clusters
     #[arg(long)]
     full: bool,
-    /// Afterwards make each of the product's named mistakes and fail unless a test notices it
-    #[arg(long)]
-    sabotage: bool,
+    /// Afterwards make each of the product's named mistakes (or those whose name contains NAME), and fail unless a
+    /// test notices it
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    sabotage: Option<String>,
 }
 
 /// How many binaries of level 1 run at the same time. Their tests wait for servers most of the time, and each binary
@@ -112,20 +113,20 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
         let cluster = stages.step("cluster", || cluster.ready())?;
         stages.tests("level 3: smoke", || smokes.run(&run, &cluster))?;
     }
-    if args.sabotage {
-        sabotages(args, &artifacts, &run, stages)?;
+    if let Some(name) = &args.sabotage {
+        sabotages(args, name, &artifacts, &run, stages)?;
     }
     Ok(())
 }
 
-fn sabotages(args: &Args, artifacts: &Artifacts, run: &Run, stages: &mut Stages) -> Result<()> {
+fn sabotages(args: &Args, name: &str, artifacts: &Artifacts, run: &Run, stages: &mut Stages) -> Result<()> {
     if !stages.failures().is_empty() {
         bail!("the sabotages were not tried: tests fail without them");
     }
     let binaries: Vec<_> = (0..=args.level.min(2))
         .flat_map(|level| at_level(artifacts, level))
         .collect();
-    stages.step("sabotages", || sabotage::run(&binaries, run))
+    stages.step("sabotages", || sabotage::run(name, &binaries, run))
 }
 
 /// What every test finds in its environment.
