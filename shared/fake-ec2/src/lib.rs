@@ -27,6 +27,8 @@
 //! DescribeVolumes, DeleteVolume, DescribeNetworkInterfaces, DeleteNetworkInterface, DescribeSubnets,
 //! DescribeImages, DescribeSecurityGroups, DescribeAvailabilityZones.
 //!
+//! With Docker [`Machines`] boots what is launched: a container for each instance, with its address and user data.
+//!
 //! # Caveats
 //! - Signatures are not verified; the access key and the region are read from the `Authorization` header.
 //! - Spot instances, launch templates, fleets, snapshots and secondary interfaces are not implemented.
@@ -48,6 +50,7 @@ mod filter;
 mod history;
 mod instance;
 mod launch;
+mod machines;
 mod page;
 mod query;
 mod server;
@@ -63,5 +66,6 @@ pub use error::ApiError;
 pub use faults::{Effect, Faults, ParseError};
 pub use history::Moment;
 pub use instance::{InstanceView, State, StateReason};
+pub use machines::{LABEL, MachineError, MachineOptions, Machines};
 pub use server::{FakeEc2, Options, StartError};
 pub use world::{Limits, Timings, World};

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use fake_ec2::{FakeEc2, Faults, Limits, Options, Timings};
+use fake_ec2::{FakeEc2, Faults, Limits, MachineOptions, Machines, Options, Timings};
 use reconcile::clock::Clock;
 
 /// Serves EC2's Query protocol with EC2's semantics, until it is interrupted
@@ -32,6 +32,12 @@ struct Args {
     /// What goes wrong: `RunInstances#3=lose; *#7=RequestLimitExceeded`
     #[arg(long, default_value = "")]
     faults: String,
+    /// Boot what is launched: a container of this image for each instance (systemd, cloud-init), on this Docker network
+    #[arg(long, requires = "machine_network")]
+    machine_image: Option<String>,
+    /// Name of the Docker network to make for machines; it has the range 10.0.0.0/14 of the account's subnets
+    #[arg(long)]
+    machine_network: Option<String>,
     /// Ids and lags follow from it
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -57,6 +63,18 @@ fn main() -> anyhow::Result<()> {
         ..Options::default()
     };
     let server = FakeEc2::start(&options)?;
+    let machines = args
+        .machine_image
+        .zip(args.machine_network)
+        .map(|(image, network)| MachineOptions {
+            docker: "docker".into(),
+            image,
+            network,
+            range: "10.0.0.0/14".to_owned(),
+        });
+    let _machines = machines
+        .map(|options| Machines::start(server.world(), options))
+        .transpose()?;
     // The line that whoever started this waits for.
     #[expect(clippy::print_stdout, reason = "a program's output")]
     {

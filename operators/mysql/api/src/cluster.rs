@@ -8,7 +8,9 @@ pub use aws::{Aws, HttpTokens, MetadataOptions, Tag};
 pub use spec::{
     Backup, CloudConfig, DeletionPolicy, Durability, LOCKED_OPTIONS, MySQLCluster, MySQLClusterSpec, Storage,
 };
-pub use status::{Binding, Endpoints, Launch, LaunchPhase, Member, MySQLClusterStatus, Phase, Role};
+pub use status::{
+    Binding, Endpoints, Launch, LaunchPhase, Member, MySQLClusterStatus, Phase, Role, Topology,
+};
 
 /// The group of the kind.
 pub const GROUP: &str = "mysql.alx.ke";

@@ -98,6 +98,14 @@ closed_set! {
         Forming,
         /// Writer and replicas work.
         Replicating,
+        /// The server that takes writes does not answer; nobody else is promoted by itself.
+        PrimaryUnavailable,
+        /// The server that took writes is gone with its data; the replicas hold what it acknowledged.
+        PrimaryLost,
+        /// A replica has stopped with an error of MySQL's.
+        ReplicationBroken,
+        /// A member's data cannot be brought together with the primary's; it is left alone.
+        Diverged,
         /// One or more members were launched with an older spec; they keep it until they are replaced.
         MembersOutdated,
         /// Every member was launched with this spec.

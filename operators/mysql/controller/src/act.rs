@@ -74,6 +74,8 @@ pub struct Outcome {
 /// Something that happened to a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// So many instances are about to be launched.
+    Provisioning(usize),
     /// Its instance is known.
     Launched(i32, String),
     /// Its instance was asked to go.
@@ -221,6 +223,13 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         };
         let mut calls = Vec::new();
         let before = outcome.ledger.clone();
+        let new = steps
+            .iter()
+            .filter(|step| matches!(step, Step::Launch { .. }))
+            .count();
+        if new > 0 {
+            outcome.events.push(Event::Provisioning(new));
+        }
         for step in steps {
             match step {
                 Step::Launch {
@@ -243,6 +252,8 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 Step::Replay { ordinal } => calls.push((ordinal, None)),
                 Step::Search { ordinal } => self.search(ordinal, &mut outcome).await,
                 Step::Record { ordinal, instance_id } => {
+                    // Whatever an attempt failed with, the launch was made.
+                    self.evidence.lock().release(ordinal);
                     outcome.ledger.record(ordinal, &instance_id);
                     outcome.events.push(Event::Launched(ordinal, instance_id));
                 }

@@ -1,4 +1,5 @@
-//! What a member finds on its disk when it boots first: my.cnf, by cloud-init's user data.
+//! What a member finds on its disk when it boots first, by cloud-init's user data: my.cnf, the operator's authority, and
+//! the script that makes a server of the machine. The image must have MySQL, openssl and cloud-init.
 //!
 //! # Guarantees
 //! - The same member of the same cluster gets the same bytes, always.
@@ -7,7 +8,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use crate::desired::Desired;
+use crate::{
+    authority::{OPERATOR, SUBJECT},
+    desired::Desired,
+    identity::member_name,
+};
 
 /// Where the options go; the distributions' my.cnf includes this folder.
 const PATH: &str = "/etc/mysql/mysql.conf.d/zz-cluster.cnf";
@@ -21,6 +26,13 @@ const OPTIONS: &[(&str, &str)] = &[
     ("enforce_gtid_consistency", "ON"),
     ("log_bin", "binlog"),
     ("log_replica_updates", "ON"),
+    ("bind_address", "*"),
+    ("datadir", "/var/lib/mysql"),
+    // Where the operator puts the certificates of peers.
+    ("secure_file_priv", "/var/lib/mysql-files"),
+    ("ssl_ca", "/etc/mysql-member/authority.pem"),
+    ("ssl_cert", "/var/lib/mysql/member-cert.pem"),
+    ("ssl_key", "/var/lib/mysql/member-key.pem"),
     ("super_read_only", "ON"),
     ("skip_replica_start", "ON"),
     // With lossless semi-synchronous replication, dropping the relay log would drop what was acknowledged.
@@ -45,14 +57,91 @@ const DEFAULTS: &[(&str, &str)] = &[
 /// The first server id; members count up from it, so that none has 0, which means none.
 const FIRST_SERVER_ID: i32 = 100;
 
+/// What turns the machine into a member.
+const SETUP: &str = include_str!("bootstrap/setup.sh");
+/// Prints the member's certificate at each boot.
+const UNIT: &str = "[Unit]
+Description=Certificate of this member on the console
+RequiresMountsFor=/var/lib/mysql
+ConditionPathExists=/var/lib/mysql/member-cert.pem
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/mysql-member-setup announce
+
+[Install]
+WantedBy=multi-user.target
+";
+
 /// The user data of a member.
 pub fn user_data(desired: &Desired, ordinal: i32) -> String {
     let mut text = String::from("#cloud-config\nwrite_files:\n");
-    let _ = writeln!(text, "  - path: {PATH}\n    permissions: '0644'\n    content: |");
-    for line in my_cnf(desired, ordinal).lines() {
-        let _ = writeln!(text, "      {line}");
+    let identity = format!(
+        "member={}\nnames={}\n",
+        member_name(&desired.name, ordinal),
+        names(desired, ordinal)
+    );
+    for (path, mode, content) in [
+        (PATH, "0644", my_cnf(desired, ordinal).as_str()),
+        ("/etc/mysql-member/identity", "0644", &identity),
+        ("/etc/mysql-member/authority.pem", "0644", &desired.authority),
+        ("/etc/mysql-member/accounts.sql", "0644", &accounts()),
+        ("/etc/systemd/system/mysql-member.service", "0644", UNIT),
+        ("/usr/local/sbin/mysql-member-setup", "0755", SETUP),
+    ] {
+        let _ = writeln!(
+            text,
+            "  - path: {path}\n    permissions: '{mode}'\n    content: |"
+        );
+        for line in content.lines() {
+            let _ = if line.is_empty() {
+                writeln!(text)
+            } else {
+                writeln!(text, "      {line}")
+            };
+        }
     }
+    text.push_str("runcmd:\n  - [/usr/local/sbin/mysql-member-setup]\n");
     text
+}
+
+/// The names in a member's certificate: its own, by which the operator knows it, and those of the Services, for any
+/// member may stand behind them one day. A name that DNS has no room for is left out.
+fn names(desired: &Desired, ordinal: i32) -> String {
+    let (name, namespace) = (&desired.name, &desired.namespace);
+    let mut all = vec![tls_name(desired, ordinal)];
+    for service in [name.clone(), format!("{name}-ro")] {
+        all.extend([
+            service.clone(),
+            format!("{service}.{namespace}"),
+            format!("{service}.{namespace}.svc"),
+            format!("{service}.{namespace}.svc.cluster.local"),
+        ]);
+    }
+    let all: Vec<_> = all
+        .into_iter()
+        .filter(|name| name.len() <= 253)
+        .map(|name| format!("DNS:{name}"))
+        .collect();
+    all.join(",")
+}
+
+/// The name by which the operator knows a member's certificate. No other cluster has it: not one of the same name in
+/// another namespace, nor one that was created again.
+pub fn tls_name(desired: &Desired, ordinal: i32) -> String {
+    format!("member-{ordinal}.{}.mysql.alx.ke", desired.uid)
+}
+
+/// What a new server runs before anybody can connect to it. Not logged, so that a new member has no transaction of
+/// its own: with one it could never follow another.
+fn accounts() -> String {
+    format!(
+        "SET SESSION sql_log_bin = 0;
+CREATE USER '{OPERATOR}'@'%' IDENTIFIED BY '' REQUIRE SUBJECT '{SUBJECT}';
+GRANT ALL ON *.* TO '{OPERATOR}'@'%' WITH GRANT OPTION;
+ALTER USER 'root'@'localhost' ACCOUNT LOCK;
+"
+    )
 }
 
 /// The `[mysqld]` section of a member.
@@ -83,6 +172,33 @@ mod tests {
         let (zero, one) = (my_cnf(&desired, 0), my_cnf(&desired, 1));
         assert_eq!(zero.replace("server_id=100", "server_id=101"), one);
         assert_eq!(zero, my_cnf(&desired, 0));
+    }
+
+    #[test]
+    fn it_fits_into_what_ec2_takes_and_is_yaml_that_holds_every_file_whole() {
+        let mut desired = desired(9);
+        desired.authority = crate::authority::Authority::generate().unwrap().certificate;
+        desired.name = "n".repeat(253);
+        desired.namespace = "s".repeat(63);
+        for option in 0..30 {
+            desired.options.insert(format!("{option:064}"), "v".repeat(64));
+        }
+        let text = user_data(&desired, 8);
+        assert!(text.len() <= 16 << 10, "{} bytes", text.len());
+        let setup = text
+            .split("mysql-member-setup\n    permissions: '0755'\n    content: |\n")
+            .nth(1)
+            .unwrap();
+        let setup: Vec<_> = setup
+            .lines()
+            .take(SETUP.lines().count())
+            .map(|line| line.trim_start_matches("      "))
+            .collect();
+        let expected: Vec<_> = SETUP
+            .lines()
+            .map(|line| line.trim_start_matches("      "))
+            .collect();
+        assert_eq!(setup, expected);
     }
 
     #[test]

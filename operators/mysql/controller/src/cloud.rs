@@ -172,6 +172,13 @@ pub trait Instances: Send + Sync + 'static {
     /// Takes our identity off an instance: its tags of ours are removed.
     fn release(&self, region: &str, id: &str) -> impl Future<Output = Result<(), CloudError>> + Send;
 
+    /// What a machine has printed on its console, as far as EC2 has it yet; nothing if it has none.
+    fn console(
+        &self,
+        region: &str,
+        id: &str,
+    ) -> impl Future<Output = Result<Option<String>, CloudError>> + Send;
+
     /// The zones of these subnets.
     fn subnets(
         &self,

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use mysql_api::{
     Reason,
-    cluster::{Aws, DeletionPolicy, HttpTokens, LOCKED_OPTIONS, MySQLClusterSpec, Storage},
+    cluster::{Aws, DeletionPolicy, Durability, HttpTokens, LOCKED_OPTIONS, MySQLClusterSpec, Storage},
 };
 use serde::{Deserialize, Serialize};
 
 /// EBS volume types that can hold a data volume.
 const VOLUME_TYPES: &[&str] = &["gp2", "gp3", "io1", "io2"];
+/// How many bytes of options user data has room for beside the rest, under EC2's limit of 16 KB.
+const MOST_OPTIONS: usize = 4096;
 /// The place of a cluster that names none.
 const DEFAULT_PLACE: &str = "nairobi";
 
@@ -105,6 +107,11 @@ pub struct Desired {
     pub options: BTreeMap<String, String>,
     /// What a deletion does with the instances.
     pub deletion_policy: DeletionPolicy,
+    /// What a commit waits for.
+    pub durability: Durability,
+    /// The certificate of the authority that the operator proves itself by, as PEM. Members get it in their user data;
+    /// empty until it is known.
+    pub authority: String,
 }
 
 /// The spec cannot be carried out as it is.
@@ -152,6 +159,9 @@ impl Desired {
                 message: "members inside the cluster are not available yet; create a MySQLCluster with spec.aws for members on EC2".into(),
             });
         };
+        if let Some(unfit) = crate::endpoints::unfit(owner.name) {
+            return Err(invalid(unfit));
+        }
         Ok(Self {
             namespace: owner.namespace.to_owned(),
             name: owner.name.to_owned(),
@@ -167,6 +177,8 @@ impl Desired {
                 .collect(),
             options: options(&spec.my_sql_options)?,
             deletion_policy: spec.deletion_policy,
+            durability: spec.durability,
+            authority: String::new(),
         })
     }
 }
@@ -275,6 +287,17 @@ fn gibibytes(text: &str) -> Option<i32> {
 /// The user's options in their canonical spelling. mysqld takes `-` for `_`, the prefixes `loose_` and `skip_`/`disable_`, and
 /// sets nothing that the operator sets.
 fn options(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, SpecError> {
+    let size: usize = given
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 2)
+        .sum();
+    if size > MOST_OPTIONS {
+        let message = format!("mySQLOptions take {size} bytes; user data has room for {MOST_OPTIONS}");
+        return Err(SpecError {
+            reason: Reason::OptionsInvalid,
+            message,
+        });
+    }
     let mut canonical = BTreeMap::new();
     for (name, value) in given {
         let refused = |why: &str| SpecError {

@@ -19,6 +19,8 @@ pub const PROPAGATION: SignedDuration = SignedDuration::from_mins(5);
 const BETWEEN_MISSES: SignedDuration = SignedDuration::from_secs(30);
 /// How long a subnet counts as without capacity for an instance type.
 const EXHAUSTION: SignedDuration = SignedDuration::from_mins(3);
+/// How long it is believed that nobody has changed what clients are told.
+const PUBLICATION: SignedDuration = SignedDuration::from_mins(10);
 /// The longest wait between two attempts whose outcome is unknown.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
@@ -73,6 +75,7 @@ pub struct Evidence {
     exhausted: BTreeMap<(String, String), Timestamp>,
     holds: BTreeMap<i32, Hold>,
     leaving_since: Option<Timestamp>,
+    published: Option<(u64, Timestamp)>,
 }
 
 impl Evidence {
@@ -80,6 +83,17 @@ impl Evidence {
     /// time of deletion is another clock's.
     pub fn leaving(&mut self, now: Timestamp) -> Timestamp {
         *self.leaving_since.get_or_insert(now)
+    }
+
+    /// What clients are told was brought to the state of this digest.
+    pub fn published(&mut self, digest: u64, now: Timestamp) {
+        self.published = Some((digest, now));
+    }
+
+    /// Whether it was lately, so that it need not be looked at again.
+    pub fn is_published(&self, digest: u64, now: Timestamp) -> bool {
+        self.published
+            .is_some_and(|(last, at)| last == digest && now.duration_since(at) < PUBLICATION)
     }
 
     /// An instance was shown.

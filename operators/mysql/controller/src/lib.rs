@@ -16,18 +16,26 @@
 //! - Instances that are not provably ours are never touched.
 
 pub mod act;
+pub mod authority;
 pub mod bootstrap;
+pub mod certificate;
 pub mod cloud;
 pub mod controllers;
 pub mod desired;
+pub mod endpoints;
 pub mod evidence;
+pub mod gtid;
 pub mod identity;
 pub mod ledger;
+pub mod limiter;
 pub mod outcome;
 pub mod parameters;
 pub mod plan;
 pub mod reader;
 pub mod records;
+pub mod replication;
 pub mod report;
 pub mod sabotage;
+pub mod server;
+pub mod sql;
 pub mod topology;

@@ -8,17 +8,20 @@ mod parts;
 use jiff::Timestamp;
 use mysql_api::{
     ConditionType, MySQLCluster, MySQLClusterStatus, Reason,
-    cluster::{Launch, LaunchPhase, Member, Phase},
+    cluster::{Binding, Endpoints, Launch, LaunchPhase, Member, Phase, Role},
 };
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
 use self::parts::{backup, credentials, fault_tolerant, provisioned, up_to_date};
 use crate::{
+    controllers::mysqlcluster::Formed,
     desired::Desired,
+    endpoints::{Side, binding_name},
     evidence::{Evidence, Sighting},
     identity::member_name,
     ledger::Ledger,
     plan::Seen,
+    replication::Standing,
 };
 
 /// Everything that a report speaks of.
@@ -45,8 +48,14 @@ fn condition(
 }
 
 /// The status of a cluster that is wanted.
-pub fn wanted(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> MySQLClusterStatus {
+pub fn wanted(
+    findings: Findings<'_>,
+    desired: &Desired,
+    formed: &Formed,
+    now: Timestamp,
+) -> MySQLClusterStatus {
     let mut status = members(findings, now);
+    serving(&mut status, desired, formed);
     let running = status
         .members
         .iter()
@@ -59,22 +68,10 @@ pub fn wanted(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> MySQ
         _ => Phase::ProvisioningFailed,
     });
     status.region = Some(desired.region.clone());
-    // No member serves before MySQL is formed on it, which is not done yet.
-    status.replicas_ready = Some(0);
-    status.ready = Some(format!("0/{}", desired.replicas));
-    let ready = if provisioned.status == ConditionStatus::True {
-        condition(
-            ConditionType::Ready,
-            false,
-            Reason::NotImplemented,
-            "all instances run; setting up replication on them is not implemented yet",
-        )
-    } else {
-        DesiredCondition {
-            type_: ConditionType::Ready.as_str(),
-            ..provisioned.clone()
-        }
-    };
+    let ready = ready(&provisioned, formed);
+    if ready.status == ConditionStatus::True {
+        status.phase = Some(Phase::Running);
+    }
     let parts = [
         ready,
         provisioned,
@@ -174,6 +171,61 @@ pub fn ending(findings: Findings<'_>, now: Timestamp) -> MySQLClusterStatus {
     status
 }
 
+/// What members do, and where clients find them.
+fn serving(status: &mut MySQLClusterStatus, desired: &Desired, formed: &Formed) {
+    for member in &mut status.members {
+        if let Some(certificate) = formed.certificates.get(&member.ordinal) {
+            member.certificate = Some(certificate.clone());
+        }
+        member.role = match formed.standings.get(&member.ordinal) {
+            Some(Standing::Leads) => Some(Role::Primary),
+            Some(Standing::Follows) => Some(Role::Replica),
+            Some(Standing::Idle) | None => None,
+        };
+    }
+    let leader = status
+        .members
+        .iter()
+        .find(|member| member.role == Some(Role::Primary));
+    status.primary = leader.map(|member| member.name.clone());
+    let serving = status
+        .members
+        .iter()
+        .filter(|member| member.role.is_some())
+        .count();
+    status.replicas_ready = i32::try_from(serving).ok();
+    status.ready = Some(format!("{serving}/{}", desired.replicas));
+    if formed.bound {
+        let (name, namespace) = (&desired.name, &desired.namespace);
+        status.endpoints = Some(Endpoints {
+            read_endpoint: Some(Side::Readers.endpoint(name, namespace)),
+            write_endpoint: Some(Side::Writer.endpoint(name, namespace)),
+        });
+        status.binding = Some(Binding {
+            name: binding_name(name),
+        });
+    }
+}
+
+/// The summary: instances first, then what runs on them.
+fn ready(provisioned: &DesiredCondition, formed: &Formed) -> DesiredCondition {
+    if provisioned.status != ConditionStatus::True {
+        return DesiredCondition {
+            type_: ConditionType::Ready.as_str(),
+            ..provisioned.clone()
+        };
+    }
+    match &formed.lacking {
+        Some((reason, message)) => condition(ConditionType::Ready, false, *reason, message),
+        None => condition(
+            ConditionType::Ready,
+            true,
+            Reason::Replicating,
+            "the primary takes writes and every replica follows it",
+        ),
+    }
+}
+
 fn put(
     status: &mut MySQLClusterStatus,
     parts: impl IntoIterator<Item = DesiredCondition>,
@@ -191,6 +243,7 @@ fn put(
 fn without_intent(cluster: &MySQLCluster) -> MySQLClusterStatus {
     let mut status = cluster.status.clone().unwrap_or_default();
     status.launches = Vec::new();
+    status.topology = None;
     status
 }
 
@@ -201,7 +254,14 @@ fn members(findings: Findings<'_>, _: Timestamp) -> MySQLClusterStatus {
         .entries()
         .iter()
         .filter(|entry| entry.phase != LaunchPhase::Over);
-    let members: Vec<Member> = existing.map(|entry| member(name, entry, findings.seen)).collect();
+    let last = findings
+        .cluster
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.members);
+    let members: Vec<Member> = existing
+        .map(|entry| member(name, entry, findings.seen, last))
+        .collect();
     let mut status = without_intent(findings.cluster);
     status.replicas = i32::try_from(members.len()).ok();
     status.aws_instance_ids = members
@@ -213,7 +273,8 @@ fn members(findings: Findings<'_>, _: Timestamp) -> MySQLClusterStatus {
     status
 }
 
-fn member(cluster: &str, entry: &Launch, seen: &Seen) -> Member {
+/// One member. What was pinned for its instance stays pinned.
+fn member(cluster: &str, entry: &Launch, seen: &Seen, last: &[Member]) -> Member {
     let id = entry.instance_id.as_deref();
     let shown = id.and_then(|id| seen.instances.iter().find(|instance| instance.id == id));
     let state = id.map(|id| match seen.sightings.get(id) {
@@ -232,5 +293,9 @@ fn member(cluster: &str, entry: &Launch, seen: &Seen) -> Member {
         state: state.map(str::to_owned),
         private_ip: shown.and_then(|instance| instance.private_ip.clone()),
         role: None,
+        certificate: last
+            .iter()
+            .find(|member| id.is_some() && member.instance_id.as_deref() == id)
+            .and_then(|member| member.certificate.clone()),
     }
 }

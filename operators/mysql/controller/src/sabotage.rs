@@ -7,6 +7,8 @@
 //! | `trust-empty-list` | an instance that a listing does not show counts as gone |
 //! | `thaw-parameters` | a repeated launch is made from the current spec, not from the frozen parameters |
 //! | `trust-request` | a termination that was accepted counts as a termination that happened |
+//! | `promote-empty` | whatever server stands in the primary's place leads |
+//! | `open-early` | writes are opened before replicas acknowledge |
 
 /// Whether the named mistake is to be made. Always false in what ships.
 pub(crate) fn active(name: &str) -> bool {

@@ -19,6 +19,7 @@ use aws_sdk_ec2::{
     config::{Region, retry::RetryConfig, timeout::TimeoutConfig},
     types::Filter,
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use mysql_controller::{
     cloud::{CloudError, Instance, Instances, Subnet},
     identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL, OWNER},
@@ -190,6 +191,16 @@ impl Instances for Ec2 {
             .resources(id)
             .set_tags(Some(tags.into()));
         request.send().await.map(drop).map_err(failed("DeleteTags"))
+    }
+
+    async fn console(&self, region: &str, id: &str) -> Result<Option<String>, CloudError> {
+        let request = self.client(region).get_console_output().instance_id(id);
+        let answer = request.send().await.map_err(failed("GetConsoleOutput"))?;
+        let decoded = answer.output().map(|text| BASE64_STANDARD.decode(text.trim()));
+        // What a machine prints need not be UTF-8.
+        Ok(decoded
+            .and_then(Result::ok)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use mysql_controller::{
-    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, reader::Reader,
+    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, limiter::Limited, reader::Reader,
+    sql::Sql,
 };
 use mysql_ec2::Ec2;
 use reconcile::{
@@ -52,15 +53,16 @@ async fn main() -> anyhow::Result<()> {
         region: args.aws_region,
         ..Settings::default()
     };
-    let cloud = Arc::new(Ec2::from_environment(args.aws_endpoint_url.as_deref()).await);
+    let ec2 = Ec2::from_environment(args.aws_endpoint_url.as_deref()).await;
+    let cloud = Arc::new(Limited::new(ec2, options.clock.clone()));
     let operator = Operator {
         reader: Reader::new(cloud.clone(), &settings.operator_id, options.clock.clone()),
         cloud,
         operator_id: settings.operator_id.clone(),
         clock: options.clock.clone(),
     };
-    let clusters =
-        Controller::new(Clusters::new(operator, settings)).concurrency(args.mysqlcluster_concurrency);
+    let clusters = Controller::new(Clusters::new(operator, Sql::default(), settings))
+        .concurrency(args.mysqlcluster_concurrency);
     Manager::new(options, config)
         .register(clusters)
         .run(manager::shutdown_signal()?)

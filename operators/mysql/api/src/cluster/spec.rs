@@ -35,6 +35,7 @@ pub const LOCKED_OPTIONS: &[&str] = &[
     "replica_preserve_commit_order",
     "report_host",
     "require_secure_transport",
+    "secure_file_priv",
     "server_id",
     "server_uuid",
     "skip_log_bin",
@@ -173,11 +174,11 @@ pub struct MySQLClusterSpec {
     #[serde(default)]
     pub durability: Durability,
 
-    /// Options for the `[mysqld]` section of my.cnf, by name. Options that replication, identity and safety depend on
+    /// Options for the `[mysqld]` section of my.cnf, by name; 4 KiB in all. Options that replication, identity and safety depend on
     /// are the operator's and refused here. A change applies to members that are launched after it.
     #[serde(default, rename = "mySQLOptions", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::schema::options")]
-    #[x_kube(validation = Rule::new("['admin_address', 'admin_port', 'bind_address', 'datadir', 'enforce_gtid_consistency', 'gtid_mode', 'init_file', 'innodb_flush_log_at_trx_commit', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'plugin_load', 'plugin_load_add', 'port', 'read_only', 'relay_log_recovery', 'replica_preserve_commit_order', 'report_host', 'require_secure_transport', 'server_id', 'server_uuid', 'skip_log_bin', 'skip_networking', 'skip_replica_start', 'socket', 'ssl_ca', 'ssl_cert', 'ssl_key', 'super_read_only', 'sync_binlog'].all(option, !(option in self))")
+    #[x_kube(validation = Rule::new("['admin_address', 'admin_port', 'bind_address', 'datadir', 'enforce_gtid_consistency', 'gtid_mode', 'init_file', 'innodb_flush_log_at_trx_commit', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'plugin_load', 'plugin_load_add', 'port', 'read_only', 'relay_log_recovery', 'replica_preserve_commit_order', 'report_host', 'require_secure_transport', 'secure_file_priv', 'server_id', 'server_uuid', 'skip_log_bin', 'skip_networking', 'skip_replica_start', 'socket', 'ssl_ca', 'ssl_cert', 'ssl_key', 'super_read_only', 'sync_binlog'].all(option, !(option in self))")
         .message("`mySQLOptions` must not contain options that the operator sets itself (server_id, gtid_mode, log_bin, read_only and others: see the documentation)"))]
     pub my_sql_options: BTreeMap<String, String>,
 

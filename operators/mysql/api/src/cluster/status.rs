@@ -71,6 +71,10 @@ pub struct MySQLClusterStatus {
     #[schemars(length(max = 253))]
     pub selector: Option<String>,
 
+    /// Which server leads. Written once, before it takes its first write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
+
     /// The last launch of each member: written before the launch is made, so that after a crash it is
     /// repeated with the same client token and never made twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -128,6 +132,23 @@ pub struct Member {
     /// What it does in the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// The certificate that its server made and printed on its console, as PEM: the only one that is trusted for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub certificate: Option<String>,
+}
+
+/// Which server leads.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Topology {
+    /// The number of the member that leads.
+    #[schemars(range(min = 0, max = 8))]
+    pub primary: i32,
+    /// The identity of its server, which is made with its data: another server in its place does not lead.
+    #[serde(rename = "serverUUID")]
+    #[schemars(length(max = 36))]
+    pub server_uuid: String,
 }
 
 /// What a member does in the cluster.

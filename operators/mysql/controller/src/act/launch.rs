@@ -139,6 +139,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             .into_iter()
             .find(|instance| instance.is_ours(&self.operator.operator_id));
         if let Some(instance) = ours {
+            self.evidence.lock().release(ordinal);
             outcome.ledger.record(ordinal, &instance.id);
             outcome.events.push(Event::Launched(ordinal, instance.id));
         }

@@ -8,7 +8,9 @@
 //!    the finalizer goes.
 
 mod error;
+mod forming;
 mod records;
+mod story;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -25,37 +27,58 @@ use reconcile::{
     finalizer,
 };
 
-use self::records::StatusRecords;
-pub use self::{error::ClusterError, records::RecordsError};
+pub use self::{error::ClusterError, forming::Formed, records::RecordsError};
+use self::{forming::Forming, records::StatusRecords};
 use crate::{
-    act::{Event, Operator, PassError, Work, is_over},
+    act::{Operator, PassError, Work, is_over},
+    authority::Authority,
     cloud::Instances,
     desired::{Desired, Owner, Settings},
     evidence::Evidence,
-    identity::member_name,
     ledger::Ledger,
     outcome::verdict,
     report::{self, Findings},
+    server::Servers,
 };
 
 /// How soon the listing that ends a deletion is made once more.
 const SWEEP_AGAIN: Duration = Duration::from_secs(5);
 
+/// How soon servers are looked at again after a change.
+const CHANGED_AGAIN: Duration = Duration::from_secs(2);
+/// How soon they are while something is lacking.
+const LACKING_AGAIN: Duration = Duration::from_secs(10);
+
 /// Reconciles `MySQLCluster`s.
-pub struct Clusters<I> {
+pub struct Clusters<I, S> {
     operator: Operator<I>,
+    servers: S,
     settings: Settings,
     evidence: Mutex<HashMap<String, Arc<Mutex<Evidence>>>>,
+    authorities: Mutex<HashMap<String, Arc<Authority>>>,
 }
 
-impl<I: Instances> Clusters<I> {
-    /// A reconciler on this cloud.
-    pub fn new(operator: Operator<I>, settings: Settings) -> Self {
+impl<I: Instances, S: Servers> Clusters<I, S> {
+    /// A reconciler on this cloud and these servers.
+    pub fn new(operator: Operator<I>, servers: S, settings: Settings) -> Self {
         Self {
             operator,
+            servers,
             settings,
             evidence: Mutex::default(),
+            authorities: Mutex::default(),
         }
+    }
+
+    /// A cluster's authority. It never changes, so it is read once.
+    async fn authority(&self, pass: &Pass<MySQLCluster>) -> Result<Arc<Authority>, ClusterError> {
+        let uid = pass.uid();
+        if let Some(known) = self.authorities.lock().get(&uid).cloned() {
+            return Ok(known);
+        }
+        let authority = Arc::new(forming::authority(pass).await?);
+        self.authorities.lock().insert(uid, authority.clone());
+        Ok(authority)
     }
 
     fn evidence(&self, uid: &str) -> Arc<Mutex<Evidence>> {
@@ -86,41 +109,6 @@ impl<I: Instances> Clusters<I> {
     ) -> Result<(), ApiError> {
         let status = report::prevented(&pass.current(), reason, message, pass.clock().now());
         pass.write_status(&status).await.map(drop)
-    }
-
-    async fn announce(&self, pass: &Pass<MySQLCluster>, events: Vec<Event>) {
-        let cluster = pass.key().name.clone();
-        for event in events {
-            let (reason, action, note) = match event {
-                Event::Launched(n, id) => (
-                    "Launched",
-                    "Launch",
-                    format!("launched {id} for {}", member_name(&cluster, n)),
-                ),
-                Event::Terminating(n, id) => (
-                    "Terminating",
-                    "Terminate",
-                    format!("terminating {id} of {}", member_name(&cluster, n)),
-                ),
-                Event::Started(n, id) => (
-                    "Started",
-                    "Start",
-                    format!("started {id} of {}, which was stopped", member_name(&cluster, n)),
-                ),
-                Event::Gone(n) => (
-                    "Gone",
-                    "Observe",
-                    format!("the last launch of {} is over", member_name(&cluster, n)),
-                ),
-            };
-            pass.event(Notice {
-                kind: EventKind::Normal,
-                reason,
-                action,
-                note,
-            })
-            .await;
-        }
     }
 
     /// Takes the operator's hands off the instances.
@@ -186,12 +174,12 @@ fn ledger(cluster: &MySQLCluster) -> Ledger {
     )
 }
 
-impl<I: Instances> Reconciler for Clusters<I> {
+impl<I: Instances, S: Servers> Reconciler for Clusters<I, S> {
     type Kind = MySQLCluster;
     type Error = ClusterError;
     const NAME: &'static str = "mysqlcluster";
     const FINALIZER: Option<&'static str> = Some(FINALIZER);
-    const INTENT_FIELDS: &'static [&'static str] = &["launches"];
+    const INTENT_FIELDS: &'static [&'static str] = &["launches", "topology"];
 
     fn gate(&self, cluster: &MySQLCluster) -> Gate {
         if cluster.spec.paused {
@@ -206,7 +194,7 @@ impl<I: Instances> Reconciler for Clusters<I> {
         cluster: Arc<MySQLCluster>,
         pass: &Pass<MySQLCluster>,
     ) -> Result<Progress, ClusterError> {
-        let desired = match self.desired(&cluster) {
+        let mut desired = match self.desired(&cluster) {
             Ok(desired) => desired,
             Err(error) => {
                 self.prevented(pass, error.reason, &error.message).await?;
@@ -226,6 +214,8 @@ impl<I: Instances> Reconciler for Clusters<I> {
             };
             pass.write_status(&fixed).await?;
         }
+        let authority = self.authority(pass).await?;
+        desired.authority.clone_from(&authority.certificate);
         let records = StatusRecords { pass };
         let work = Work {
             operator: &self.operator,
@@ -244,6 +234,15 @@ impl<I: Instances> Reconciler for Clusters<I> {
             }
             Err(error) => return Err(error.into()),
         };
+        let forming = Forming {
+            pass,
+            operator: &self.operator,
+            servers: &self.servers,
+            desired: &desired,
+            authority: &authority,
+            evidence: &evidence,
+        };
+        let formed = forming.run(&outcome.ledger, &outcome.seen).await?;
         let status = {
             let (cluster, evidence) = (pass.current(), evidence.lock());
             let findings = Findings {
@@ -252,11 +251,19 @@ impl<I: Instances> Reconciler for Clusters<I> {
                 seen: &outcome.seen,
                 evidence: &evidence,
             };
-            report::wanted(findings, &desired, pass.clock().now())
+            report::wanted(findings, &desired, &formed, pass.clock().now())
         };
+        let before = pass.current();
         pass.write_status(&status).await?;
-        self.announce(pass, outcome.events).await;
-        Ok(Progress::waiting(outcome.next))
+        let steps = story::steps(&desired.name, outcome.events);
+        let turns = story::turns(before.status.as_ref(), &status);
+        story::tell(pass, steps.into_iter().chain(turns)).await;
+        let soon = match &formed.lacking {
+            _ if formed.changed => CHANGED_AGAIN,
+            Some(_) => LACKING_AGAIN,
+            None => outcome.next,
+        };
+        Ok(Progress::waiting(soon.min(outcome.next)))
     }
 
     async fn cleanup(
@@ -332,7 +339,7 @@ impl<I: Instances> Reconciler for Clusters<I> {
             report::ending(findings, pass.clock().now())
         };
         pass.write_status(&status).await?;
-        self.announce(pass, outcome.events).await;
+        story::tell(pass, story::steps(&pass.key().name, outcome.events)).await;
         let next = if is_over(&outcome.ledger) {
             Duration::ZERO
         } else {
@@ -343,5 +350,6 @@ impl<I: Instances> Reconciler for Clusters<I> {
 
     fn forget(&self, uid: &str) {
         self.evidence.lock().remove(uid);
+        self.authorities.lock().remove(uid);
     }
 }

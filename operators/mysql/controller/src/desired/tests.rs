@@ -113,3 +113,11 @@ fn an_unknown_place_names_the_known_ones() {
     let error = Desired::resolve(OWNER, &spec, &Settings::default()).unwrap_err();
     assert!(error.message.contains("nairobi"), "{error}");
 }
+
+#[test]
+fn options_that_user_data_has_no_room_for_are_refused() {
+    let given = (0..40)
+        .map(|n| (format!("option_{n}"), "v".repeat(100)))
+        .collect();
+    assert_eq!(options(&given).unwrap_err().reason, Reason::OptionsInvalid);
+}

@@ -140,6 +140,10 @@ impl Instances for Cloud {
         self.ask("DeleteTags", region, &params).await.map(drop)
     }
 
+    async fn console(&self, _: &str, _: &str) -> Result<Option<String>, CloudError> {
+        Ok(None)
+    }
+
     async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {
         let ids = (1..)
             .zip(ids)

@@ -11,7 +11,8 @@ use kube::{
 };
 use mysql_api::{MySQLCluster, MySQLClusterSpec};
 use mysql_controller::{
-    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, reader::Reader,
+    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, limiter::Limited, reader::Reader,
+    server::Servers,
 };
 use mysql_ec2::Ec2;
 use reconcile::{
@@ -22,6 +23,8 @@ use reconcile::{
 use serde_json::{Value, json};
 use testkit::control_plane::{ControlPlane, TestNamespace};
 use tokio_util::sync::CancellationToken;
+
+use crate::fleet::Fleet;
 
 /// How many times faster than real time everything happens.
 pub(crate) const SPEED: u32 = 200;
@@ -51,16 +54,21 @@ pub(crate) fn sdk(endpoint: &str) -> SdkConfig {
 }
 
 /// The operator as its binary assembles it.
-pub(crate) fn manager(options: Options, plane: kube::Config, sdk: &SdkConfig) -> Manager {
+pub(crate) fn manager(
+    options: Options,
+    plane: kube::Config,
+    sdk: &SdkConfig,
+    servers: impl Servers,
+) -> Manager {
     let settings = Settings::default();
-    let cloud = Arc::new(Ec2::new(sdk.clone()));
+    let cloud = Arc::new(Limited::new(Ec2::new(sdk.clone()), options.clock.clone()));
     let operator = Operator {
         reader: Reader::new(cloud.clone(), &settings.operator_id, options.clock.clone()),
         cloud,
         operator_id: settings.operator_id.clone(),
         clock: options.clock.clone(),
     };
-    Manager::new(options, plane).register(Controller::new(Clusters::new(operator, settings)))
+    Manager::new(options, plane).register(Controller::new(Clusters::new(operator, servers, settings)))
 }
 
 pub(crate) struct Bed {
@@ -82,7 +90,12 @@ impl Bed {
         let mut options = Options::new("mysql-operator");
         options.namespaces = vec![namespace.name().to_owned()];
         options.clock = Clock::accelerated(SPEED);
-        let manager = manager(options, plane.config().clone(), &sdk(&ec2.endpoint()));
+        let manager = manager(
+            options,
+            plane.config().clone(),
+            &sdk(&ec2.endpoint()),
+            Fleet::new(ec2.world()),
+        );
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(manager.run(shutdown.clone()));
         Self {

@@ -132,8 +132,8 @@ async fn a_zone_without_capacity_is_left_for_another() {
 async fn a_settled_cluster_costs_no_writes_and_one_listing_a_minute() {
     let bed = Bed::new().await;
     bed.create("idle", sample(3)).await;
-    let provisioned = |cluster: Option<&_>| says(cluster, "Provisioned", "True", "InstancesRunning");
-    let before = bed.until("idle", "it runs", provisioned).await.unwrap();
+    let ready = |cluster: Option<&_>| says(cluster, "Ready", "True", "Replicating");
+    let before = bed.until("idle", "it is ready", ready).await.unwrap();
     let calls = bed.ec2.world().audit().len();
     let started = bed.ec2.world().clock().elapsed();
     // Ten minutes of the operator's time.

@@ -3,4 +3,8 @@
 
 mod bed;
 mod errors;
+mod faults;
+mod fleet;
+mod forming;
 mod lives;
+mod smoke;

@@ -20,6 +20,14 @@ pub enum ClusterError {
     /// A name is taken by somebody else's object.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// The Secret by which members know the operator is not usable.
+    #[error("{what} is not usable: {why}; members that were launched with it cannot be reached without it")]
+    Authority {
+        /// Kind, namespace and name.
+        what: String,
+        /// Why.
+        why: String,
+    },
     /// The cloud could not be asked.
     #[error(transparent)]
     Cloud(#[from] CloudError),
@@ -44,7 +52,7 @@ impl ReconcileError for ClusterError {
             Self::Api(error) => error.class(),
             Self::Records(error) => error.class(),
             Self::Cloud(error) if verdict(error) == Verdict::Denied => Class::Denied,
-            Self::Cloud(_) | Self::Lease(_) => Class::Transient,
+            Self::Cloud(_) | Self::Lease(_) | Self::Authority { .. } => Class::Transient,
         }
     }
 
@@ -53,6 +61,7 @@ impl ReconcileError for ClusterError {
             Self::Api(error) => error.reason(),
             Self::Records(error) => error.reason(),
             Self::Cloud(error) => verdict(error).reason().as_str(),
+            Self::Authority { .. } => "AuthorityUnusable",
             Self::Lease(_) => "LeaseLost",
         }
     }
@@ -61,7 +70,7 @@ impl ReconcileError for ClusterError {
         match self {
             Self::Api(error) => error.retry_after(),
             Self::Records(error) => error.retry_after(),
-            Self::Cloud(_) | Self::Lease(_) => None,
+            Self::Cloud(_) | Self::Lease(_) | Self::Authority { .. } => None,
         }
     }
 }

@@ -152,7 +152,17 @@ impl Records for StatusRecords<'_> {
     }
 
     async fn write(&self, ledger: &Ledger) -> Result<(), RecordsError> {
-        let intent = json!({ "launches": ledger.entries() });
+        let mut intent = json!({ "launches": ledger.entries() });
+        // The intent is written whole: what is not in it would be given up.
+        let topology = self
+            .pass
+            .current()
+            .status
+            .as_ref()
+            .and_then(|status| status.topology.clone());
+        if let Some(topology) = topology {
+            intent["topology"] = json!(topology);
+        }
         self.pass.write_intent(&intent).await.map_err(Into::into)
     }
 }

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Makes this machine a member of its cluster: a MySQL server on the data volume that comes up read-only and lets the
+# operator in by its client certificate alone. Run once, at the first boot; safe to run again.
+set -eu
+. /etc/mysql-member/identity
+data=/var/lib/mysql
+service=mysql
+! systemctl cat mysqld.service > /dev/null 2>&1 || service=mysqld
+
+say() { echo "mysql-member: $*" > /dev/console; }
+
+# One line, written at once, so that nothing else on the console gets into it.
+announce() {
+  body=$(grep -v -e ----- "$data/member-cert.pem" | tr -d '\n')
+  printf '\nMEMBER-CERTIFICATE-BEGIN %s %s MEMBER-CERTIFICATE-END\n' "$member" "$body" > /dev/console
+}
+
+# The data volume: the one disk of EBS that is not the root's. What has a file system keeps it.
+attach() {
+  root=$(lsblk -nrso NAME "$(findmnt -no SOURCE /)" | tail -n 1)
+  tries=0
+  while [ $tries -lt 150 ]; do
+    for device in /dev/sdf /dev/xvdf /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol*; do
+      [ -b "$device" ] || continue
+      case $(basename "$(readlink -f "$device")") in "$root"*) continue ;; esac
+      [ -n "$(blkid "$device")" ] || mkfs.ext4 -q "$device"
+      echo "UUID=$(blkid -s UUID -o value "$device") $data ext4 noatime,nofail 0 2" >> /etc/fstab
+      mount "$data"
+      return 0
+    done
+    tries=$((tries + 1))
+    sleep 2
+  done
+  say "the data volume has not appeared as /dev/sdf"
+  return 1
+}
+
+if [ "${1:-}" = announce ]; then
+  announce
+  exit
+fi
+trap 'status=$?; [ $status = 0 ] || say "the setup failed with status $status"' EXIT
+say "setting up $member"
+systemctl stop "$service" || true
+mkdir -p "$data" /var/lib/mysql-files
+mountpoint -q "$data" || attach
+chown mysql:mysql "$data" /var/lib/mysql-files
+chmod 750 "$data" /var/lib/mysql-files
+[ ! -d /etc/my.cnf.d ] || ln -sf /etc/mysql/mysql.conf.d/zz-cluster.cnf /etc/my.cnf.d/zz-cluster.cnf
+if [ ! -e "$data/.member-initialized" ]; then
+  find "$data" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
+  mysqld --initialize-insecure --user=mysql --init-file=/etc/mysql-member/accounts.sql
+  touch "$data/.member-initialized"
+fi
+if [ ! -e "$data/member-cert.pem" ]; then
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj "/CN=mysql-member" \
+    -addext "subjectAltName=$names" -addext basicConstraints=critical,CA:FALSE \
+    -keyout "$data/member-key.pem" -out "$data/member-cert.new"
+  chown mysql:mysql "$data/member-key.pem" "$data/member-cert.new"
+  mv "$data/member-cert.new" "$data/member-cert.pem"
+fi
+# A copied server ends itself to be started anew; whatever ends, comes back.
+mkdir -p "/etc/systemd/system/$service.service.d"
+cat > "/etc/systemd/system/$service.service.d/member.conf" << 'UNIT'
+[Service]
+Restart=always
+RestartForceExitStatus=16
+Environment=MYSQLD_PARENT_PID=1
+UNIT
+systemctl daemon-reload
+systemctl enable mysql-member.service "$service"
+systemctl restart "$service"
+announce

@@ -1,0 +1,303 @@
+//! Makes one replicated MySQL of instances that run: pins certificates, looks at servers, changes them, and tells
+//! clients where they are.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+use futures::future::join_all;
+use kube::ResourceExt as _;
+use mysql_api::{
+    MySQLCluster, Reason,
+    cluster::{LaunchPhase, Topology},
+};
+use parking_lot::Mutex;
+use reconcile::{
+    Pass, Reconciler as _,
+    apply::{Applier, ApplyError},
+};
+use serde_json::json;
+
+use super::{ClusterError, Clusters};
+use crate::{
+    act::Operator,
+    authority::Authority,
+    bootstrap::tls_name,
+    certificate,
+    cloud::{Instance, InstanceState, Instances},
+    desired::Desired,
+    endpoints::{self, Backend, Side},
+    evidence::Evidence,
+    identity::member_name,
+    ledger::Ledger,
+    plan::Seen,
+    replication::{self, Member, Standing},
+    server::{Address, Servers},
+};
+
+/// What came of it, for the report.
+#[derive(Clone, Debug, Default)]
+pub struct Formed {
+    /// Certificates that are known, by member.
+    pub certificates: BTreeMap<i32, String>,
+    /// What members do.
+    pub standings: BTreeMap<i32, Standing>,
+    /// Why the cluster does not serve in full.
+    pub lacking: Option<(Reason, String)>,
+    /// Whether clients can be told where to connect.
+    pub bound: bool,
+    /// Whether something was changed, so that another look is due.
+    pub changed: bool,
+}
+
+/// One pass over the servers of a cluster.
+pub(super) struct Forming<'a, I, S> {
+    pub(super) pass: &'a Pass<MySQLCluster>,
+    pub(super) operator: &'a Operator<I>,
+    pub(super) servers: &'a S,
+    pub(super) desired: &'a Desired,
+    pub(super) authority: &'a Authority,
+    pub(super) evidence: &'a Mutex<Evidence>,
+}
+
+impl<I: Instances, S: Servers> Forming<'_, I, S> {
+    pub(super) async fn run(&self, ledger: &Ledger, seen: &Seen) -> Result<Formed, ClusterError> {
+        let instances = self.instances(ledger, seen);
+        let members = join_all(
+            instances
+                .iter()
+                .map(|&(ordinal, instance)| self.look(ordinal, instance)),
+        )
+        .await;
+        let topology = self.topology();
+        let mut plan = replication::plan(
+            self.desired.replicas,
+            self.desired.durability,
+            topology.as_ref(),
+            &members,
+        );
+        if let Some(topology) = plan.elect.take() {
+            self.record(&topology).await?;
+            plan = replication::plan(
+                self.desired.replicas,
+                self.desired.durability,
+                Some(&topology),
+                &members,
+            );
+        }
+        let trouble = self.carry_out(&plan.changes, &members).await?;
+        let mut formed = Formed {
+            certificates: BTreeMap::new(),
+            standings: plan.standings.iter().copied().collect(),
+            lacking: trouble.map(|trouble| (Reason::Forming, trouble)).or(plan.lacking),
+            bound: false,
+            changed: !plan.changes.is_empty(),
+        };
+        for member in &members {
+            if let Some(address) = &member.address {
+                formed
+                    .certificates
+                    .insert(member.ordinal, address.certificate.clone());
+            }
+        }
+        match self.publish(&formed, &instances).await {
+            Ok(()) => formed.bound = true,
+            Err(error @ ApplyError::NameConflict { .. }) => {
+                formed.lacking = Some((Reason::NameConflict, error.to_string()));
+            }
+            Err(ApplyError::Api(error)) => return Err(error.into()),
+        }
+        Ok(formed)
+    }
+
+    /// The instances that run, by member.
+    fn instances<'b>(&self, ledger: &'b Ledger, seen: &'b Seen) -> Vec<(i32, &'b Instance)> {
+        let wanted = |ordinal: i32| (0..self.desired.replicas).contains(&ordinal);
+        let launched = ledger
+            .entries()
+            .iter()
+            .filter(|entry| entry.phase == LaunchPhase::Launched && wanted(entry.ordinal));
+        let running = launched.filter_map(|entry| {
+            let id = entry.instance_id.as_deref()?;
+            let instance = seen.instances.iter().find(|instance| instance.id == id)?;
+            (instance.state == InstanceState::Running).then_some((entry.ordinal, instance))
+        });
+        running.collect()
+    }
+
+    fn topology(&self) -> Option<Topology> {
+        self.pass.current().status.as_ref()?.topology.clone()
+    }
+
+    /// Looks at one member: its certificate, then its server.
+    async fn look(&self, ordinal: i32, instance: &Instance) -> Member {
+        let mut member = Member {
+            ordinal,
+            name: member_name(&self.desired.name, ordinal),
+            address: None,
+            survey: None,
+            trouble: None,
+        };
+        let Some(host) = instance.private_ip.clone() else {
+            member.trouble = Some("its instance has no address".into());
+            return member;
+        };
+        let certificate = match self.certificate(&member.name, instance).await {
+            Ok(certificate) => certificate,
+            Err(trouble) => {
+                member.trouble = Some(trouble);
+                return member;
+            }
+        };
+        let address = Address {
+            host,
+            name: tls_name(self.desired, ordinal),
+            certificate,
+        };
+        match self.servers.survey(self.authority, &address).await {
+            Ok(survey) => member.survey = Some(survey),
+            Err(error) => member.trouble = Some(error.message),
+        }
+        member.address = Some(address);
+        member
+    }
+
+    /// The certificate that is pinned for an instance, else the one that it has printed.
+    async fn certificate(&self, member: &str, instance: &Instance) -> Result<String, String> {
+        let current = self.pass.current();
+        let pinned = current.status.as_ref().and_then(|status| {
+            let of = status
+                .members
+                .iter()
+                .find(|member| member.instance_id.as_deref() == Some(&instance.id))?;
+            of.certificate.clone()
+        });
+        if let Some(pinned) = pinned {
+            return Ok(pinned);
+        }
+        let console = self
+            .operator
+            .cloud
+            .console(&self.desired.region, &instance.id)
+            .await;
+        let console = console.map_err(|error| error.to_string())?.unwrap_or_default();
+        certificate::on_console(&console, member)
+            .ok_or_else(|| "its console shows no certificate yet".to_owned())
+    }
+
+    /// Records who leads, before anything follows from it.
+    async fn record(&self, topology: &Topology) -> Result<(), ClusterError> {
+        let current = self.pass.current();
+        let launches = current
+            .status
+            .as_ref()
+            .map(|status| status.launches.clone())
+            .unwrap_or_default();
+        let intent = json!({ "launches": launches, "topology": topology });
+        self.pass.write_intent(&intent).await.map_err(Into::into)
+    }
+
+    /// Makes changes in order. The first trouble with a member ends its changes and is returned; others go on.
+    async fn carry_out(
+        &self,
+        changes: &[(i32, crate::server::Change)],
+        members: &[Member],
+    ) -> Result<Option<String>, ClusterError> {
+        let mut trouble: BTreeMap<i32, String> = BTreeMap::new();
+        for (ordinal, change) in changes {
+            let member = members.iter().find(|member| member.ordinal == *ordinal);
+            let Some(address) = member.and_then(|member| member.address.as_ref()) else {
+                continue;
+            };
+            if trouble.contains_key(ordinal) {
+                continue;
+            }
+            self.pass.fence().check()?;
+            if let Err(error) = self.servers.change(self.authority, address, change).await {
+                let name = member_name(&self.desired.name, *ordinal);
+                trouble.insert(*ordinal, format!("{name}: {}", error.message));
+            }
+        }
+        Ok(trouble.into_values().next())
+    }
+
+    /// Brings Services, slices and the binding to what was found. What was brought there lately is not looked at.
+    async fn publish(&self, formed: &Formed, instances: &[(i32, &Instance)]) -> Result<(), ApplyError> {
+        let name = &self.desired.name;
+        let backends: Vec<_> = instances
+            .iter()
+            .filter_map(|(ordinal, instance)| {
+                Some(Backend {
+                    address: instance.private_ip.clone()?,
+                    zone: instance.zone.clone(),
+                    standing: formed.standings.get(ordinal).copied()?,
+                })
+            })
+            .collect();
+        let certificates: String = formed.certificates.values().map(String::as_str).collect();
+        let now = self.pass.clock().now();
+        let digest = digest(&backends, &certificates);
+        if self.evidence.lock().is_published(digest, now) {
+            return Ok(());
+        }
+        let owner = self.pass.current();
+        let applier = Applier::new(self.pass.client(), Clusters::<I, S>::NAME, owner.as_ref());
+        for side in Side::ALL {
+            applier.apply(endpoints::service(name, side)).await?;
+            applier.apply(endpoints::slice(name, side, &backends)).await?;
+        }
+        let binding = endpoints::binding(name, &self.desired.namespace, self.authority, &certificates);
+        applier.apply(binding).await?;
+        self.evidence.lock().published(digest, now);
+        Ok(())
+    }
+}
+
+fn digest(backends: &[Backend], certificates: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for backend in backends {
+        (&backend.address, &backend.zone, backend.standing as u8).hash(&mut hasher);
+    }
+    certificates.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The authority of a cluster: as it stands in its Secret, else a new one.
+pub(super) async fn authority(pass: &Pass<MySQLCluster>) -> Result<Authority, ClusterError> {
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::{Api, Resource as _, api::PostParams};
+    use reconcile::error::ApiError;
+
+    let key = pass.key();
+    let name = format!("{}-operator", key.name);
+    let what = format!("Secret {}/{name}", key.namespace);
+    let secrets: Api<Secret> = Api::namespaced(pass.client().clone(), &key.namespace);
+    let found = secrets
+        .get_opt(&name)
+        .await
+        .map_err(|error| ApiError::new(format!("read {what}"), error))?;
+    let secret = match found {
+        Some(secret) => secret,
+        None => {
+            let made = Authority::generate().map_err(|error| ClusterError::Authority {
+                what: what.clone(),
+                why: error.to_string(),
+            })?;
+            let mut secret = made.secret(&name);
+            secret.metadata.namespace = Some(key.namespace.to_string());
+            secret.metadata.owner_references =
+                pass.current().controller_owner_ref(&()).map(|owner| vec![owner]);
+            let created = secrets.create(&PostParams::default(), &secret).await;
+            created.map_err(|error| ApiError::new(format!("create {what}"), error))?
+        }
+    };
+    let uid = pass.uid();
+    if !secret.owner_references().iter().any(|owner| owner.uid == uid) {
+        return Err(super::RecordsError::NameConflict(what).into());
+    }
+    Authority::read(&secret).map_err(|why| ClusterError::Authority {
+        what,
+        why: why.to_string(),
+    })
+}

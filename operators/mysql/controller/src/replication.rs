@@ -1,0 +1,299 @@
+//! Who leads, who follows, and what is still missing: a pure function of what was seen.
+//!
+//! # Guarantees
+//! - A leader is chosen once, when no member has any data; the choice is recorded before anything follows from it.
+//! - Only the server that was chosen leads: another one in its place, empty or not, is not promoted.
+//! - Writes are opened last: when as many replicas acknowledge as the promise of durability needs.
+//! - A member with transactions that the leader does not have is never made to follow it.
+//! - A formed cluster needs no change.
+
+use std::collections::BTreeSet;
+
+use mysql_api::{
+    Reason,
+    cluster::{Durability, Topology},
+};
+
+use crate::{
+    authority::{APPLICATION, REPLICATION},
+    sabotage,
+    server::{Acknowledgement, Address, Change, Survey},
+};
+
+/// A commit waits for acknowledgements for this long where nothing may be lost: a day, in milliseconds.
+const LOSSLESS: u64 = 86_400_000;
+/// And this long where writes must go on.
+const AVAILABLE: u64 = 10_000;
+
+/// A member as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub ordinal: i32,
+    /// Its name.
+    pub name: String,
+    /// Where it is, once that is known.
+    pub address: Option<Address>,
+    /// What it showed, if it answered.
+    pub survey: Option<Survey>,
+    /// Why it did not.
+    pub trouble: Option<String>,
+}
+
+/// What members do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes writes.
+    Leads,
+    /// It follows and applies.
+    Follows,
+    /// Neither, yet or any more.
+    Idle,
+}
+
+/// What is to be done, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The leader to record, before anything else.
+    pub elect: Option<Topology>,
+    /// Changes in order, by member.
+    pub changes: Vec<(i32, Change)>,
+    /// What each member does now, in the order given.
+    pub standings: Vec<(i32, Standing)>,
+    /// Why the cluster does not serve in full: reason and words.
+    pub lacking: Option<(Reason, String)>,
+}
+
+impl Plan {
+    fn waiting(members: &[Member], reason: Reason, message: String) -> Self {
+        Self {
+            elect: None,
+            changes: Vec::new(),
+            standings: members
+                .iter()
+                .map(|member| (member.ordinal, without_leader(member)))
+                .collect(),
+            lacking: Some((reason, message)),
+        }
+    }
+}
+
+/// What a member does while nobody leads: a replica still has what it applied, and can be read.
+fn without_leader(member: &Member) -> Standing {
+    let replication = member
+        .survey
+        .as_ref()
+        .and_then(|survey| survey.replication.as_ref());
+    match replication {
+        Some(replication) if replication.applies => Standing::Follows,
+        _ => Standing::Idle,
+    }
+}
+
+/// What to do about the members of a cluster of `replicas`.
+pub fn plan(replicas: i32, durability: Durability, chosen: Option<&Topology>, members: &[Member]) -> Plan {
+    let Some(chosen) = chosen else {
+        return first(replicas, members);
+    };
+    let leader = members.iter().find(|member| member.ordinal == chosen.primary);
+    let Some((leader, survey)) = leader.and_then(|leader| Some((leader, leader.survey.as_ref()?))) else {
+        let trouble = leader
+            .and_then(|leader| leader.trouble.clone())
+            .unwrap_or_else(|| "it has no running instance".into());
+        let message = format!(
+            "the primary, member {}, does not answer: {trouble}",
+            chosen.primary
+        );
+        return Plan::waiting(members, Reason::PrimaryUnavailable, message);
+    };
+    if survey.uuid != chosen.server_uuid && !sabotage::active("promote-empty") {
+        let message = format!(
+            "the server that led, {} on member {}, is gone, and another one stands in its place; none is promoted by itself. The replicas hold what it acknowledged",
+            chosen.server_uuid, leader.name
+        );
+        return Plan::waiting(members, Reason::PrimaryLost, message);
+    }
+    led(replicas, durability, (leader, survey), members)
+}
+
+/// The first leader: member 0, once every member is there and none has any data.
+fn first(replicas: i32, members: &[Member]) -> Plan {
+    let silent: Vec<_> = (0..replicas)
+        .filter_map(
+            |ordinal| match members.iter().find(|member| member.ordinal == ordinal) {
+                Some(member) if member.survey.is_some() => None,
+                Some(member) => Some(format!(
+                    "{} ({})",
+                    member.name,
+                    member.trouble.as_deref().unwrap_or("not asked yet")
+                )),
+                None => Some(format!("member {ordinal}")),
+            },
+        )
+        .collect();
+    if !silent.is_empty() {
+        let message = format!("waiting for MySQL on {}", silent.join(", "));
+        return Plan::waiting(members, Reason::Forming, message);
+    }
+    let full: Vec<_> = members
+        .iter()
+        .filter(|member| {
+            member
+                .survey
+                .as_ref()
+                .is_some_and(|survey| !survey.executed.is_empty())
+        })
+        .map(|member| member.name.as_str())
+        .collect();
+    if !full.is_empty() {
+        let message = format!(
+            "no primary is recorded, and these members have data: {}; delete and create the cluster anew, or record status.topology by hand",
+            full.join(", ")
+        );
+        return Plan::waiting(members, Reason::Ambiguous, message);
+    }
+    let mut plan = Plan::waiting(members, Reason::Forming, "the primary is being chosen".into());
+    let zero = members.iter().find(|member| member.ordinal == 0);
+    plan.elect = zero.and_then(|zero| zero.survey.as_ref()).map(|survey| Topology {
+        primary: 0,
+        server_uuid: survey.uuid.clone(),
+    });
+    plan
+}
+
+fn led(replicas: i32, durability: Durability, leader: (&Member, &Survey), members: &[Member]) -> Plan {
+    let (head, survey) = leader;
+    let mut plan = Plan {
+        elect: None,
+        changes: Vec::new(),
+        standings: Vec::new(),
+        lacking: None,
+    };
+    let wanted = acknowledgement(replicas, durability);
+    let needed: BTreeSet<String> = [REPLICATION, APPLICATION].map(str::to_owned).into();
+    let complete = needed.is_subset(&survey.accounts);
+    if !complete {
+        plan.changes.push((head.ordinal, Change::CreateAccounts));
+        plan.lack(Reason::Forming, || "accounts are being made".into());
+    } else if survey.acknowledgement != wanted {
+        // Before any replica connects: what it can do is agreed upon then.
+        plan.changes.push((head.ordinal, Change::Acknowledge(wanted)));
+    }
+    for member in members {
+        let standing = if member.ordinal == head.ordinal {
+            if survey.read_only {
+                Standing::Idle
+            } else {
+                Standing::Leads
+            }
+        } else {
+            plan.follower(leader, member, complete)
+        };
+        plan.standings.push((member.ordinal, standing));
+    }
+    let enough = survey.acknowledging >= wanted.replicas || !wanted.enabled || sabotage::active("open-early");
+    if survey.read_only && complete && survey.acknowledgement == wanted {
+        if enough {
+            plan.changes.push((head.ordinal, Change::Open));
+        }
+        let message = format!("writes are opened once {} replicas acknowledge", wanted.replicas);
+        plan.lack(Reason::Forming, || message);
+    }
+    if survey.read_only {
+        plan.lack(Reason::Forming, || "the primary takes no writes yet".into());
+    }
+    if !enough {
+        let message = format!(
+            "{} of {} replicas that a commit waits for acknowledge",
+            survey.acknowledging, wanted.replicas
+        );
+        plan.lack(Reason::Forming, || message);
+    }
+    for ordinal in 0..replicas {
+        if !members.iter().any(|member| member.ordinal == ordinal) {
+            plan.lack(Reason::Forming, || format!("member {ordinal} is missing"));
+        }
+    }
+    plan
+}
+
+/// How a cluster of so many members acknowledges: half of them, so that the loss of the leader loses nothing.
+fn acknowledgement(replicas: i32, durability: Durability) -> Acknowledgement {
+    Acknowledgement {
+        enabled: replicas > 1,
+        replicas: u32::try_from(replicas / 2).unwrap_or_default().max(1),
+        timeout: match durability {
+            Durability::Lossless => LOSSLESS,
+            Durability::Available => AVAILABLE,
+        },
+    }
+}
+
+impl Plan {
+    /// The first thing that is lacking is what is said.
+    fn lack(&mut self, reason: Reason, message: impl FnOnce() -> String) {
+        self.lacking.get_or_insert_with(|| (reason, message()));
+    }
+
+    fn follower(&mut self, leader: (&Member, &Survey), member: &Member, accounts: bool) -> Standing {
+        let (head, led) = leader;
+        let Some(survey) = &member.survey else {
+            let trouble = member.trouble.clone().unwrap_or_else(|| "not asked yet".into());
+            self.lack(Reason::Forming, || {
+                format!("replica {} does not answer: {trouble}", member.name)
+            });
+            return Standing::Idle;
+        };
+        if !survey.super_read_only {
+            self.changes.push((member.ordinal, Change::Close));
+        }
+        let Some(address) = &head.address else {
+            return Standing::Idle;
+        };
+        let follows = survey
+            .replication
+            .as_ref()
+            .filter(|replication| replication.source == address.host);
+        if let Some(replication) = follows {
+            if replication.receives && replication.applies && survey.acknowledges {
+                if replication.connected {
+                    return Standing::Follows;
+                }
+                self.lack(Reason::Forming, || {
+                    format!("replica {} is connecting to the primary", member.name)
+                });
+                return Standing::Idle;
+            }
+            if replication.error.is_empty() {
+                self.changes.push((member.ordinal, Change::Resume));
+            }
+            let error = replication.error.clone();
+            self.lack(Reason::ReplicationBroken, || {
+                format!("replica {} has stopped: {error}", member.name)
+            });
+            return Standing::Idle;
+        }
+        if !survey.executed.is_within(&led.executed) {
+            self.lack(Reason::Diverged, || {
+                format!(
+                    "{} has transactions that the primary does not have; it is left alone",
+                    member.name
+                )
+            });
+        } else if !led.purged.is_within(&survey.executed) {
+            self.lack(Reason::Diverged, || {
+                format!("{} lacks transactions that the primary has purged already; copying a whole member is not implemented", member.name)
+            });
+        } else if accounts {
+            self.changes
+                .push((member.ordinal, Change::Follow(address.clone())));
+            self.lack(Reason::Forming, || {
+                format!("replica {} begins to follow", member.name)
+            });
+        }
+        Standing::Idle
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! The only seam to the MySQL servers.
+
+use std::{collections::BTreeSet, future::Future};
+
+use crate::{authority::Authority, gtid::GtidSet};
+
+/// Where a member's server is, and how to know that it is the one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Its address inside the VPC.
+    pub host: String,
+    /// The name in its certificate.
+    pub name: String,
+    /// Its pinned certificate, as PEM.
+    pub certificate: String,
+}
+
+/// What a replica says of its replication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// Whom it follows.
+    pub source: String,
+    /// Whether it receives, or is connecting.
+    pub receives: bool,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Whether it applies.
+    pub applies: bool,
+    /// What stopped it; empty if nothing did.
+    pub error: String,
+}
+
+/// The settings of a source of semi-synchronous replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// Whether commits wait for replicas.
+    pub enabled: bool,
+    /// For how many.
+    pub replicas: u32,
+    /// For how long, in milliseconds.
+    pub timeout: u64,
+}
+
+/// What one look at a server showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// Its identity, made with its data folder.
+    pub uuid: String,
+    /// Its version.
+    pub version: String,
+    /// The transactions that it has.
+    pub executed: GtidSet,
+    /// Those of them that it cannot give to others any more.
+    pub purged: GtidSet,
+    /// Whether ordinary users cannot write.
+    pub read_only: bool,
+    /// Whether nobody can.
+    pub super_read_only: bool,
+    /// Accounts that exist, of those that the operator makes.
+    pub accounts: BTreeSet<String>,
+    /// How it acknowledges as a source.
+    pub acknowledgement: Acknowledgement,
+    /// Replicas that acknowledge to it at the moment.
+    pub acknowledging: u32,
+    /// Whether it acknowledges as a replica.
+    pub acknowledges: bool,
+    /// Its replication, if it follows anybody.
+    pub replication: Option<Replication>,
+}
+
+/// One change of a server. Each may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Make the accounts that are missing.
+    CreateAccounts,
+    /// Set how commits are acknowledged.
+    Acknowledge(Acknowledgement),
+    /// Take writes.
+    Open,
+    /// Take no more writes, from nobody.
+    Close,
+    /// Follow this member from now on.
+    Follow(Address),
+    /// Go on following.
+    Resume,
+}
+
+/// A server could not be asked, or refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{server}: {message}")]
+pub struct ServerError {
+    /// The member.
+    pub server: String,
+    /// What happened, without anything that differs from attempt to attempt.
+    pub message: String,
+}
+
+/// What the operator asks of MySQL servers.
+///
+/// # Assumptions about implementations
+/// - A server is spoken to only if it shows the certificate that is pinned for it.
+/// - A call ends within seconds. One that was given up may have taken effect.
+pub trait Servers: Send + Sync + 'static {
+    /// Looks at a server.
+    fn survey(
+        &self,
+        authority: &Authority,
+        at: &Address,
+    ) -> impl Future<Output = Result<Survey, ServerError>> + Send;
+
+    /// Changes a server.
+    fn change(
+        &self,
+        authority: &Authority,
+        at: &Address,
+        change: &Change,
+    ) -> impl Future<Output = Result<(), ServerError>> + Send;
+}

@@ -1,0 +1,239 @@
+//! MySQL servers over SQL and TLS.
+//!
+//! # Guarantees
+//! - The pinned certificate is the only root of trust, and the member's name must be in it.
+//! - The operator authenticates with its client certificate; it has no password that could be sent to a wrong server.
+//! - A call ends within [`PATIENCE`]. Statements and passwords appear in no error.
+
+mod statement;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, Row, SslOpts, prelude::Queryable as _};
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+
+use self::statement::{literal, statements};
+use crate::{
+    authority::{APPLICATION, Authority, OPERATOR, REPLICATION},
+    gtid::GtidSet,
+    server::{Acknowledgement, Address, Change, Replication, ServerError, Servers, Survey},
+};
+
+/// How long one call may take, in real time.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+/// MySQL's port.
+pub const PORT: u16 = 3306;
+/// The server's word for a file that exists already.
+const FILE_EXISTS: u16 = 1086;
+
+/// Servers reached over the network.
+#[derive(Debug, Default)]
+pub struct Sql {
+    /// Which servers were told which certificate of which peer, so that it is not sent again at each look.
+    told: Mutex<BTreeSet<(String, String)>>,
+}
+
+/// What a call failed with, before it is known of which server.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Said(String),
+    #[error("it shows a value that cannot be read: {0}")]
+    Unreadable(&'static str),
+}
+
+impl From<mysql_async::Error> for Failure {
+    fn from(error: mysql_async::Error) -> Self {
+        Self::Said(match error {
+            // The server's message may repeat a part of the statement, which may hold a password.
+            mysql_async::Error::Server(error) => format!("MySQL error {} ({})", error.code, error.state),
+            mysql_async::Error::Io(error) => format!("connection failed: {}", source(&error)),
+            mysql_async::Error::Driver(error) => format!("no MySQL protocol: {error}"),
+            mysql_async::Error::Url(_) | mysql_async::Error::Other(_) => "the client failed".into(),
+        })
+    }
+}
+
+/// The innermost cause: the outer ones say nothing that the name of the call does not.
+fn source(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(inner) = error.source() {
+        error = inner;
+    }
+    error.to_string()
+}
+
+impl Sql {
+    async fn call<T, F>(&self, at: &Address, call: F) -> Result<T, ServerError>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let failed = |message: String| ServerError {
+            server: at.name.clone(),
+            message,
+        };
+        match tokio::time::timeout(PATIENCE, call).await {
+            Ok(result) => result.map_err(|failure| failed(failure.to_string())),
+            Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+        }
+    }
+
+    async fn apply(&self, authority: &Authority, at: &Address, change: &Change) -> Result<(), Failure> {
+        let mut connection = connect(authority, at).await?;
+        if let Change::Follow(source) = change {
+            self.tell(&mut connection, at, source).await?;
+        }
+        for statement in statements(change, authority) {
+            connection.query_drop(statement).await?;
+        }
+        connection.disconnect().await?;
+        Ok(())
+    }
+
+    /// Puts the certificate of a peer into a file of the server's. A file is never overwritten: its name follows from
+    /// its content.
+    async fn tell(&self, connection: &mut Conn, at: &Address, peer: &Address) -> Result<(), Failure> {
+        let path = peer_file(&peer.certificate);
+        let key = (at.certificate.clone(), path.clone());
+        if self.told.lock().contains(&key) {
+            return Ok(());
+        }
+        let (text, file) = (literal(&peer.certificate), literal(&path));
+        match connection
+            .query_drop(format!("SELECT {text} INTO DUMPFILE {file}"))
+            .await
+        {
+            Err(mysql_async::Error::Server(error)) if error.code == FILE_EXISTS => {}
+            result => result?,
+        }
+        let there: Option<Option<Vec<u8>>> = connection
+            .query_first(format!("SELECT LOAD_FILE({file})"))
+            .await?;
+        if there
+            .flatten()
+            .is_none_or(|there| there != peer.certificate.as_bytes())
+        {
+            return Err(Failure::Said(format!(
+                "{path} holds something else than a peer's certificate; remove it"
+            )));
+        }
+        self.told.lock().insert(key);
+        Ok(())
+    }
+}
+
+/// The file on a member that holds the certificate of a peer.
+fn peer_file(certificate: &str) -> String {
+    use std::fmt::Write as _;
+    let digest = Sha256::digest(certificate);
+    let name = digest.iter().take(12).fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    format!("/var/lib/mysql-files/peer-{name}.pem")
+}
+
+fn options(authority: &Authority, at: &Address) -> Opts {
+    let pem = |text: &str| text.as_bytes().to_vec().into();
+    let identity = ClientIdentity::new(pem(&authority.client_certificate), pem(&authority.client_key));
+    let tls = SslOpts::default()
+        .with_root_certs(vec![pem(&at.certificate)])
+        .with_disable_built_in_roots(true)
+        .with_client_identity(Some(identity))
+        .with_danger_tls_hostname_override(Some(at.name.clone()));
+    OptsBuilder::default()
+        .ip_or_hostname(at.host.clone())
+        .tcp_port(PORT)
+        .user(Some(OPERATOR))
+        .ssl_opts(Some(tls))
+        .prefer_socket(false)
+        // Known beforehand, so that they are not asked for on each connection.
+        .max_allowed_packet(Some(16 << 20))
+        .wait_timeout(Some(60))
+        .stmt_cache_size(Some(0))
+        .into()
+}
+
+async fn connect(authority: &Authority, at: &Address) -> Result<Conn, Failure> {
+    Ok(Conn::new(options(authority, at)).await?)
+}
+
+async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
+    let mut connection = connect(authority, at).await?;
+    let row: Option<Row> = connection.query_first(statement::SURVEY).await?;
+    let row = row.ok_or(Failure::Unreadable("no row"))?;
+    let following: Option<Row> = connection.query_first("SHOW REPLICA STATUS").await?;
+    let acknowledging = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_clients'";
+    let acknowledging: Option<(String, u32)> = connection.query_first(acknowledging).await?;
+    let accounts = format!("SELECT user FROM mysql.user WHERE user IN ('{REPLICATION}', '{APPLICATION}')");
+    let accounts: Vec<String> = connection.query(accounts).await?;
+    connection.disconnect().await?;
+    let set = |name: &'static str| {
+        text(&row, name)?
+            .parse::<GtidSet>()
+            .map_err(|_| Failure::Unreadable(name))
+    };
+    let number = |name: &'static str| {
+        text(&row, name)?
+            .parse::<u64>()
+            .map_err(|_| Failure::Unreadable(name))
+    };
+    Ok(Survey {
+        uuid: text(&row, "uuid")?,
+        version: text(&row, "version")?,
+        executed: set("executed")?,
+        purged: set("purged")?,
+        read_only: number("read_only")? == 1,
+        super_read_only: number("super_read_only")? == 1,
+        accounts: accounts.into_iter().collect(),
+        acknowledgement: Acknowledgement {
+            enabled: number("source_enabled")? == 1,
+            replicas: u32::try_from(number("source_replicas")?)
+                .map_err(|_| Failure::Unreadable("source_replicas"))?,
+            timeout: number("source_timeout")?,
+        },
+        acknowledging: acknowledging.map_or(0, |(_, clients)| clients),
+        acknowledges: number("replica_enabled")? == 1,
+        replication: following.as_ref().map(replication).transpose()?,
+    })
+}
+
+/// A column as text; a NULL is none.
+fn text(row: &Row, name: &'static str) -> Result<String, Failure> {
+    row.get_opt::<String, _>(name)
+        .and_then(Result::ok)
+        .ok_or(Failure::Unreadable(name))
+}
+
+fn replication(row: &Row) -> Result<Replication, Failure> {
+    let (io, sql) = (
+        text(row, "Replica_IO_Running")?,
+        text(row, "Replica_SQL_Running")?,
+    );
+    let code = |name| Ok::<_, Failure>(text(row, name)?.parse::<u32>().unwrap_or_default());
+    // The messages hold times and counts of attempts; the numbers say what is wrong.
+    let (receiving, applying) = (code("Last_IO_Errno")?, code("Last_SQL_Errno")?);
+    let error = match (receiving, applying) {
+        (0, 0) => String::new(),
+        (io, 0) => format!("receiving fails with MySQL error {io}"),
+        (_, sql) => format!("applying fails with MySQL error {sql}"),
+    };
+    Ok(Replication {
+        source: text(row, "Source_Host")?,
+        receives: io != "No",
+        connected: io == "Yes",
+        applies: sql == "Yes",
+        error,
+    })
+}
+
+impl Servers for Sql {
+    async fn survey(&self, authority: &Authority, at: &Address) -> Result<Survey, ServerError> {
+        self.call(at, look(authority, at)).await
+    }
+
+    async fn change(&self, authority: &Authority, at: &Address, change: &Change) -> Result<(), ServerError> {
+        self.call(at, self.apply(authority, at, change)).await
+    }
+}

@@ -1,0 +1,183 @@
+//! MySQL servers as far as the operator can tell: what runs on the instances of a simulated EC2, and what they print.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use fake_ec2::{State, World};
+use mysql_controller::{
+    authority::{APPLICATION, Authority, REPLICATION},
+    gtid::GtidSet,
+    identity::ORDINAL,
+    server::{Acknowledgement, Address, Change, Replication, ServerError, Servers, Survey},
+};
+use parking_lot::Mutex;
+
+/// How often new instances are looked for, in real time.
+const BEAT: Duration = Duration::from_millis(20);
+
+/// The servers of an account. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Fleet {
+    world: World,
+    /// By address: the instance that the server is on, and the server.
+    servers: Arc<Mutex<BTreeMap<String, (String, Survey)>>>,
+    _printing: Arc<Printing>,
+}
+
+/// Fills consoles until it is dropped.
+struct Printing(tokio::task::JoinHandle<()>);
+
+impl Drop for Printing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Fleet {
+    /// Servers on the instances of `world`; their consoles are filled as long as it exists.
+    pub(crate) fn new(world: &World) -> Self {
+        let account = world.clone();
+        let printing = tokio::spawn(async move {
+            loop {
+                for instance in account.instances() {
+                    let tag = |key: &str| instance.tags.get(key).cloned().unwrap_or_default();
+                    let member = format!("{}-{}", tag("Name").trim_start_matches("mysql-"), tag(ORDINAL));
+                    if instance.state == State::Running {
+                        account.set_console(&instance.id, &console(&member, &instance.id));
+                    }
+                }
+                tokio::time::sleep(BEAT).await;
+            }
+        });
+        Self {
+            world: world.clone(),
+            servers: Arc::default(),
+            _printing: Arc::new(Printing(printing)),
+        }
+    }
+
+    /// Works on the server at an address, if an instance with that certificate runs there.
+    fn with<T>(&self, at: &Address, work: impl FnOnce(&mut Survey) -> T) -> Result<T, ServerError> {
+        let failed = |message: &str| ServerError {
+            server: at.name.clone(),
+            message: message.to_owned(),
+        };
+        let all = self.world.instances();
+        let running = all
+            .iter()
+            .find(|instance| instance.address == at.host && instance.state == State::Running);
+        let instance = running.ok_or_else(|| failed("connection failed: nobody is there"))?;
+        if !at
+            .certificate
+            .replace('\n', "")
+            .contains(&certificate(&instance.id))
+        {
+            return Err(failed("connection failed: another certificate"));
+        }
+        let mut servers = self.servers.lock();
+        let server = servers
+            .entry(at.host.clone())
+            .or_insert_with(|| (instance.id.clone(), fresh(&instance.id)));
+        if server.0 != instance.id {
+            *server = (instance.id.clone(), fresh(&instance.id));
+        }
+        Ok(work(&mut server.1))
+    }
+
+    /// Whoever follows catches up and acknowledges.
+    fn connect(&self) {
+        let mut servers = self.servers.lock();
+        let executed: BTreeMap<String, GtidSet> = servers
+            .iter()
+            .map(|(host, (_, s))| (host.clone(), s.executed.clone()))
+            .collect();
+        let mut clients: BTreeMap<String, u32> = BTreeMap::new();
+        for (_, server) in servers.values_mut() {
+            let Some(replication) = server.replication.as_mut() else {
+                continue;
+            };
+            if let Some(theirs) = executed.get(&replication.source) {
+                replication.connected = true;
+                server.executed = theirs.clone();
+                *clients.entry(replication.source.clone()).or_default() += 1;
+            }
+        }
+        for (host, (_, server)) in servers.iter_mut() {
+            server.acknowledging = clients.get(host).copied().unwrap_or_default();
+        }
+    }
+}
+
+/// What stands for a certificate: the beginning of an ASN.1 sequence, and the instance's id.
+fn certificate(id: &str) -> String {
+    let mut der = vec![0x30, 0x81, u8::try_from(id.len()).unwrap()];
+    der.extend_from_slice(id.as_bytes());
+    BASE64_STANDARD.encode(der)
+}
+
+fn console(member: &str, id: &str) -> String {
+    format!(
+        "[ OK ] boot\r\nMEMBER-CERTIFICATE-BEGIN {member} {} MEMBER-CERTIFICATE-END\r\n",
+        certificate(id)
+    )
+}
+
+fn fresh(id: &str) -> Survey {
+    Survey {
+        uuid: format!("{:0>8}-0000-4000-8000-000000000000", &id[id.len() - 8..]),
+        version: "9.7.4".into(),
+        executed: GtidSet::default(),
+        purged: GtidSet::default(),
+        read_only: true,
+        super_read_only: true,
+        accounts: BTreeSet::new(),
+        acknowledgement: Acknowledgement {
+            enabled: false,
+            replicas: 1,
+            timeout: 10_000,
+        },
+        acknowledging: 0,
+        acknowledges: false,
+        replication: None,
+    }
+}
+
+fn change_survey(server: &mut Survey, change: &Change) {
+    match change {
+        Change::CreateAccounts => {
+            server.super_read_only = false;
+            server.accounts = [REPLICATION, APPLICATION].map(str::to_owned).into();
+            server.executed = format!("{}:1-6", server.uuid).parse().unwrap();
+        }
+        Change::Acknowledge(how) => server.acknowledgement = *how,
+        Change::Open => (server.read_only, server.super_read_only) = (false, false),
+        Change::Close => (server.read_only, server.super_read_only) = (true, true),
+        Change::Follow(source) => {
+            server.acknowledges = true;
+            server.replication = Some(Replication {
+                source: source.host.clone(),
+                receives: true,
+                connected: false,
+                applies: true,
+                error: String::new(),
+            });
+        }
+        Change::Resume => server.acknowledges = true,
+    }
+}
+
+impl Servers for Fleet {
+    async fn survey(&self, _: &Authority, at: &Address) -> Result<Survey, ServerError> {
+        self.with(at, |server| server.clone())
+    }
+
+    async fn change(&self, _: &Authority, at: &Address, change: &Change) -> Result<(), ServerError> {
+        self.with(at, |server| change_survey(server, change))?;
+        self.connect();
+        Ok(())
+    }
+}
