@@ -12,6 +12,8 @@
 //! - One field manager per controller. `desired` is everything that this controller wants to say about the child.
 //! - Parent and child are in the same namespace.
 
+mod coverage;
+
 use std::collections::HashSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -25,6 +27,7 @@ use kube::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use self::coverage::is_covered;
 use crate::{
     error::{ApiError, Class, ReconcileError, is_not_found},
     reconciler::Kind,
@@ -263,42 +266,4 @@ fn typed<C: Kind>(desired: &C) -> Value {
         fields.insert("kind".into(), C::kind(&()).into());
     }
     value
-}
-
-/// Whether everything that `desired` says stands in `live`. Defaults that the API server added do not matter.
-fn is_covered<C: Kind>(desired: &C, live: &C) -> bool {
-    match (serde_json::to_value(desired), serde_json::to_value(live)) {
-        (Ok(desired), Ok(live)) => covers(&live, &desired),
-        _ => false,
-    }
-}
-
-fn covers(live: &Value, desired: &Value) -> bool {
-    match (live, desired) {
-        (_, Value::Null) => true,
-        (Value::Object(live), Value::Object(desired)) => desired
-            .iter()
-            .all(|(key, value)| value.is_null() || live.get(key).is_some_and(|v| covers(v, value))),
-        (Value::Array(live), Value::Array(desired)) => {
-            live.len() == desired.len() && live.iter().zip(desired).all(|(l, d)| covers(l, d))
-        }
-        (live, desired) => live == desired,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_of_the_server_are_no_difference_but_changes_are() {
-        let live = json!({"spec": {"ports": [{"port": 80, "protocol": "TCP"}], "type": "ClusterIP"}});
-        assert!(covers(
-            &live,
-            &json!({"spec": {"ports": [{"port": 80}], "x": null}})
-        ));
-        assert!(!covers(&live, &json!({"spec": {"ports": [{"port": 81}]}})));
-        assert!(!covers(&live, &json!({"spec": {"ports": []}})));
-        assert!(!covers(&live, &json!({"spec": {"y": 1}})));
-    }
 }

@@ -172,8 +172,8 @@ pub fn differs_for_reconcile<K: Resource>(old: &K, new: &K, ours: Option<&str>) 
         || sabotage::active(sabotage::WAKE_BY_OWN_WRITES)
 }
 
-/// As [`differs_for_reconcile`], for the answer to a write of ours: the finalizers are what we wrote.
-pub fn differs_beyond_own_writes<K: Resource>(old: &K, new: &K) -> bool {
+/// As [`differs_for_reconcile`], finalizers aside.
+fn differs_beyond_own_writes<K: Resource>(old: &K, new: &K) -> bool {
     let (a, b) = (old.meta(), new.meta());
     a.generation.is_none()
         || a.generation != b.generation

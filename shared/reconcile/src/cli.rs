@@ -1,8 +1,8 @@
 //! The flags that users of operators know, with the names and defaults that they expect.
 //!
 //! # Guarantees
-//! - Every flag can be given as an environment variable instead (`OPERATOR_` and the flag's name in capitals); the
-//!   command line wins.
+//! - Every flag can be given as an environment variable instead (`OPERATOR_` and the flag's name in capitals; `KUBECONFIG`
+//!   for the kubeconfig; zap's flags have none); the command line wins.
 //! - Durations and booleans are written as in Go (`1m30s`, `--leader-elect=true`), and [`parse`] accepts one dash where Go does
 //!   (`-zap-log-level=debug`): manifests written for other operators can be pasted.
 //! - What cannot work is refused at the start with a message that says what to write, never ignored. The exceptions are
@@ -118,7 +118,7 @@ pub struct CommonArgs {
     )]
     pub namespace: String,
 
-    /// How often every object is looked at again although nothing changed.
+    /// How often every object is looked at again although nothing changed; 0 for never.
     #[arg(
         long,
         env = "OPERATOR_SYNC_PERIOD",

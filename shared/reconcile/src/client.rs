@@ -16,7 +16,8 @@
 //!
 //! # Caveats
 //! Requests are never repeated here, unlike by kube's default client: a worker that waits inside of a request
-//! helps nobody, and the framework's requeue honours what the server asks for. HTTP/1.1 only. Proxies are refused
+//! helps nobody, and the framework's requeue honours what the server asks for, in a Status or, as API priority and
+//! fairness does, in the header `Retry-After` alone. HTTP/1.1 only. Proxies are refused
 //! rather than bypassed.
 //!
 //! # Errors
@@ -35,6 +36,7 @@
 
 mod count;
 mod rate;
+mod retry_after;
 mod time_limit;
 mod wire;
 
@@ -47,7 +49,7 @@ use kube::{
 };
 use tower::{BoxError, Layer, ServiceBuilder, util::BoxCloneService};
 
-use self::{count::CountLayer, rate::RateLayer, time_limit::TimeLimitLayer};
+use self::{count::CountLayer, rate::RateLayer, retry_after::RetryAfterLayer, time_limit::TimeLimitLayer};
 use crate::{
     clock::Clock,
     fence::{Fence, FenceLayer},
@@ -155,6 +157,7 @@ pub fn build(mut config: Config, options: ClientOptions) -> Result<Client, Error
         .option_layer(auth)
         .layer(headers)
         .layer(FenceLayer::new(options.fence))
+        .layer(RetryAfterLayer)
         .layer(CountLayer::new(options.metrics))
         .service(connection);
     Ok(ClientBuilder::new(service, config.default_namespace).build())

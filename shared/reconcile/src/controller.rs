@@ -3,10 +3,11 @@
 //! # Guarantees
 //! - Watches run from the start, on every replica; passes and tasks only once the manager has the lease.
 //! - At most `concurrency` passes at a time (4 unless told otherwise).
-//! - An object that cannot be decoded gets an event and hurts no other.
+//! - An object that cannot be decoded gets an event from the replica that acts, and hurts no other; its task is stopped.
 //! - Children are watched as metadata only.
 //! - On shutdown no pass begins; those under way, and all tasks, are awaited.
 
+mod children;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -64,7 +65,7 @@ pub(crate) trait Runnable: Send {
     fn run(self: Box<Self>, environment: Environment) -> BoxFuture<'static, ()>;
 }
 
-type ChildWatch = Box<dyn Fn(watch::ChildScope) -> BoxFuture<'static, ()> + Send>;
+type ChildWatch = Box<dyn Fn(children::Scope) -> BoxFuture<'static, ()> + Send>;
 
 /// Binds a [`Reconciler`] to its watches; handed to [`crate::Manager::register`].
 pub struct Controller<R: Reconciler> {
@@ -116,7 +117,7 @@ impl<R: Reconciler> Controller<R> {
         C: DeserializeOwned + Send + Sync + 'static,
     {
         self.children
-            .push(Box::new(|scope| watch::children::<R::Kind, C>(scope).boxed()));
+            .push(Box::new(|scope| children::watch::<R::Kind, C>(scope).boxed()));
         self
     }
 
@@ -175,6 +176,8 @@ async fn execute<R: Reconciler>(controller: Controller<R>, environment: Environm
         name: R::NAME,
         intent_manager: format!("{}-intent", R::NAME),
         intent_fields: R::INTENT_FIELDS,
+        finalizer: R::FINALIZER,
+        elected: environment.elected.clone(),
         client: environment.client.clone(),
         clock: environment.clock.clone(),
         fence: environment.fence,
@@ -184,6 +187,7 @@ async fn execute<R: Reconciler>(controller: Controller<R>, environment: Environm
         queue: queue.clone(),
         backoff: Backoff::new(policy),
         supervised,
+        answers: parking_lot::Mutex::default(),
     });
     let reconciler = Arc::new(reconciler);
 
@@ -205,7 +209,7 @@ async fn execute<R: Reconciler>(controller: Controller<R>, environment: Environm
             let (listed, list) = oneshot::channel();
             lists.push(list);
             let client = environment.client.clone();
-            background.spawn(child(watch::ChildScope {
+            background.spawn(child(children::Scope {
                 client,
                 namespace,
                 queue: queue.clone(),
@@ -230,8 +234,44 @@ async fn execute<R: Reconciler>(controller: Controller<R>, environment: Environm
     tokio::select! {
         () = environment.shutdown.cancelled() => return,
         () = ready => {}
+        () = broken(&mut background) => return,
     }
-    work(&reconciler, &context, concurrency, &environment.shutdown).await;
+    tokio::select! {
+        () = work(&reconciler, &context, concurrency, &environment.shutdown) => {}
+        // Blind or deaf, a controller must not go on: the manager ends the process.
+        () = broken(&mut background) => {}
+    }
+}
+
+/// Ends when a watch or another source of keys has panicked. One that merely ended has nothing more to say.
+async fn broken(background: &mut JoinSet<()>) {
+    while let Some(ended) = background.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "A watch or another source of objects panicked");
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+/// When an object is tried again whose pass panicked outside of the guard.
+const AFTER_PANIC: Duration = Duration::from_mins(1);
+
+/// Hands a key back however its pass ends.
+struct InWork {
+    queue: Queue,
+    key: ObjectKey,
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.queue.done(&self.key);
+        if std::thread::panicking() {
+            // Not in the reconciler, whose panics are caught and counted: in what describes its error, say.
+            self.queue
+                .add_after(self.key.clone(), AFTER_PANIC, Priority::User);
+        }
+    }
 }
 
 /// Hands out keys until shutdown, then waits for the passes and tasks under way.
@@ -254,9 +294,13 @@ async fn work<R: Reconciler>(
             Some(next) = next => next,
         };
         let (reconciler, context) = (reconciler.clone(), context.clone());
+        let in_work = InWork {
+            queue: context.queue.clone(),
+            key,
+        };
         passes.spawn(async move {
-            run(reconciler.as_ref(), &context, &key).await;
-            context.queue.done(&key);
+            run(reconciler.as_ref(), &context, &in_work.key).await;
+            drop(in_work);
             drop(worker);
         });
     }
@@ -273,9 +317,9 @@ async fn work<R: Reconciler>(
         .await;
 }
 
-/// Looks at every object again, once per period, a little earlier or later so that controllers do not march in step.
+/// Looks at every object again, once per period (never, if that is zero), a little earlier or later so that controllers do not march in step.
 async fn resync<K: crate::reconciler::Kind>(context: Arc<Context<K>>, period: Duration) {
-    loop {
+    while !period.is_zero() {
         let spread = rand::rng().random_range(0.9..1.1);
         context.clock.sleep(period.mul_f64(spread)).await;
         for key in context.cache.keys() {

@@ -43,7 +43,7 @@ use crate::{
 pub struct Options {
     /// The operator's name: user agent, and default name of the lease.
     pub name: &'static str,
-    /// Name of this process in events: the pod's name.
+    /// Name of this process in events.
     pub instance: String,
     /// Namespaces to serve; empty for all.
     pub namespaces: Vec<String>,
@@ -53,7 +53,7 @@ pub struct Options {
     pub metrics_address: String,
     /// Address of `/healthz` and `/readyz` (`:8081`); `0` for none.
     pub probe_address: String,
-    /// Time between resyncs of every object.
+    /// Time between resyncs of every object; zero for none.
     pub sync_period: Duration,
     /// How long passes and tasks may take to end, in real time.
     pub drain_timeout: Duration,
@@ -93,7 +93,8 @@ impl Options {
 impl Options {
     /// The options that the flags of an operator's process ask for; `config` lends its default namespace to the lease.
     ///
-    /// In events the process is called by its host's name, which in a pod is the pod's.
+    /// In events the process is called as in the lease: by its host's name, which in a pod is the pod's, and a suffix
+    /// of its own.
     pub fn from_args(name: &'static str, args: &CommonArgs, config: &Config) -> Self {
         Self {
             instance: crate::leader::process_identity(),
@@ -248,10 +249,13 @@ impl Manager {
 
         info!("Draining");
         stop.cancel();
-        let drained = tokio::time::timeout(options.drain_timeout, drain(&mut running)).await;
-        if drained.is_err() {
-            // The lease is left to expire: something of ours may still be acting.
-            return Err(ManagerError::DrainTimeout(options.drain_timeout));
+        let drained = tokio::time::timeout(options.drain_timeout, drain(&mut running));
+        tokio::select! {
+            drained = drained => if drained.is_err() {
+                // The lease is left to expire: something of ours may still be acting.
+                return Err(ManagerError::DrainTimeout(options.drain_timeout));
+            },
+            lost = lost(leadership.as_ref()) => return Err(lost.into()),
         }
         let finished = finish(leadership).await;
         drop(stop_serving);
@@ -277,16 +281,18 @@ async fn watch_over(
         }
     }
     elected.cancel();
-    let lost = async {
-        match leadership {
-            Some(leadership) => leadership.lost().await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        lost = lost => Err(lost.into()),
+        lost = lost(leadership) => Err(lost.into()),
         died = running.join_next(), if !running.is_empty() => Err(died_error(died)),
+    }
+}
+
+/// Ends when the lease was ours and is so no more; never without an election.
+async fn lost(leadership: Option<&Leadership>) -> LeaseLost {
+    match leadership {
+        Some(leadership) => leadership.lost().await,
+        None => std::future::pending().await,
     }
 }
 

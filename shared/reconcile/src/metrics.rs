@@ -10,8 +10,8 @@
 //! - A pass that is dropped half-way (a panic, a cancelled future) is counted as an error, and its worker as free.
 //!
 //! # Caveats
-//! Durations are real time, also when the framework runs on an accelerated [`crate::clock::Clock`]: they measure what
-//! the machine did. Native histograms need the protobuf exposition, so only the classic buckets are here.
+//! Durations of passes and requests are real time, also when the framework runs on an accelerated
+//! [`crate::clock::Clock`]: they measure what the machine did. Those of the queue are that clock's. Native histograms need the protobuf exposition, so only the classic buckets are here.
 //!
 //! # Example
 //! ```
@@ -241,12 +241,12 @@ impl ControllerMetrics {
             .set(depth);
     }
 
-    /// A key was added to the queue.
-    pub fn added(&self) {
-        self.inner.adds.inc();
+    /// This many keys that did not wait yet were added to the queue.
+    pub fn added(&self, keys: u64) {
+        self.inner.adds.inc_by(keys);
     }
 
-    /// A key was added with a delay.
+    /// A pass failed and is tried again.
     pub fn retried(&self) {
         self.inner.retries.inc();
     }
@@ -267,17 +267,17 @@ impl ControllerMetrics {
         self.inner.longest.set(longest_seconds);
     }
 
-    /// A pass was put off because the cache had not caught up with our own last write.
+    /// An event of the watch was ignored, being older than the cache.
     pub fn stale_skip(&self) {
         self.inner.stale_skips.inc();
     }
 
-    /// A pass read an object from the cache.
+    /// A pass read its own object from the cache.
     pub fn cache_hit(&self) {
         self.inner.cache_hits.inc();
     }
 
-    /// A pass had to ask the API server for an object.
+    /// A pass asked the API server for its own object.
     pub fn cache_miss(&self) {
         self.inner.cache_misses.inc();
     }

@@ -5,18 +5,27 @@
 
 mod run;
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Api, Client, ResourceExt as _, api::Patch, core::Status};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
-pub(crate) use run::run;
+pub(crate) use run::{abandon, run};
 
 use crate::{
-    cache::{Cache, differs_beyond_own_writes, slim},
+    cache::{Cache, differs_for_reconcile, slim},
     clock::Clock,
     error::ApiError,
     events::{EventRecorder, Notice},
@@ -26,7 +35,8 @@ use crate::{
     queue::{Priority, Queue},
     reconciler::Kind,
     requeue::Backoff,
-    status,
+    sabotage,
+    status::{self, Report},
     task::Supervise,
 };
 
@@ -35,6 +45,9 @@ pub(crate) struct Context<K> {
     pub(crate) name: &'static str,
     pub(crate) intent_manager: String,
     pub(crate) intent_fields: &'static [&'static str],
+    pub(crate) finalizer: Option<&'static str>,
+    /// Fires when this replica may act.
+    pub(crate) elected: CancellationToken,
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) fence: Fence,
@@ -44,6 +57,30 @@ pub(crate) struct Context<K> {
     pub(crate) queue: Queue,
     pub(crate) backoff: Backoff<ObjectKey>,
     pub(crate) supervised: Vec<Box<dyn Supervise>>,
+    /// Reports that changed nothing, by UID; see [`Answer`].
+    pub(crate) answers: Mutex<HashMap<String, Answer>>,
+}
+
+/// A report that the API server answered with a status that still differs from it: somebody else owns a field there,
+/// or the schema has a default. Sending it again would change nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer {
+    desired: u64,
+    current: u64,
+}
+
+impl Answer {
+    fn new(desired: &Value, current: &Value) -> Self {
+        let hash = |value: &Value| {
+            let mut hasher = DefaultHasher::new();
+            value.hash(&mut hasher);
+            hasher.finish()
+        };
+        Self {
+            desired: hash(desired),
+            current: hash(current),
+        }
+    }
 }
 
 /// What a reconciler is given beside the object.
@@ -52,6 +89,8 @@ pub struct Pass<K> {
     key: ObjectKey,
     /// The newest state of the object that this pass knows: as read, or as answered to its last write.
     current: Mutex<Arc<K>>,
+    /// An answer to a write of this pass has shown a change that the pass was not planned from.
+    overtaken: AtomicBool,
 }
 
 impl<K: Kind> Pass<K> {
@@ -60,6 +99,7 @@ impl<K: Kind> Pass<K> {
             context,
             key,
             current: Mutex::new(object),
+            overtaken: AtomicBool::new(false),
         }
     }
 
@@ -98,7 +138,7 @@ impl<K: Kind> Pass<K> {
         self.current().object_ref(&())
     }
 
-    /// Reads the object from the API server, past the cache.
+    /// Reads the object from the API server, past the cache. What follows is planned from what this returns.
     ///
     /// # Errors
     /// A conflict if it is gone or was replaced by another of the same name; whatever the request fails with.
@@ -113,9 +153,13 @@ impl<K: Kind> Pass<K> {
         match found {
             Some(object) if object.uid() == self.current().uid() => {
                 self.wrote(object);
+                self.overtaken.store(false, Ordering::Relaxed);
                 Ok(self.current())
             }
-            _ => Err(ApiError::new(what(), gone())),
+            _ => Err(ApiError::new(
+                what(),
+                conflict("the object is gone, or was replaced by another of the same name"),
+            )),
         }
     }
 
@@ -124,11 +168,27 @@ impl<K: Kind> Pass<K> {
     /// An object that is gone needs no status: that is not an error.
     pub async fn write_status(&self, status: &impl Serialize) -> Result<bool, ApiError> {
         let action = || format!("write the status of {} {}", K::kind(&()), self.key);
-        let patch = status::report(self.current().as_ref(), status, self.context.intent_fields)
-            .map_err(|e| ApiError::new(action(), kube::Error::SerdeError(e)))?;
-        let Some(patch) = patch else { return Ok(false) };
-        match self.patch_status(self.context.name, &patch).await {
-            Ok(()) => Ok(true),
+        let unreadable = |e| ApiError::new(action(), kube::Error::SerdeError(e));
+        let fields = self.context.intent_fields;
+        let report = Report::of(self.current().as_ref(), status, fields).map_err(unreadable)?;
+        let answer = Answer::new(&report.desired, &report.current);
+        if !report.differs() || self.context.answers.lock().get(&self.uid()) == Some(&answer) {
+            return Ok(false);
+        }
+        match self
+            .patch_status(self.context.name, &report.patch(self.current().as_ref()))
+            .await
+        {
+            Ok(()) => {
+                let after = Report::of(self.current().as_ref(), status, fields).map_err(unreadable)?;
+                let mut answers = self.context.answers.lock();
+                if after.differs() {
+                    answers.insert(self.uid(), Answer::new(&after.desired, &after.current));
+                } else {
+                    answers.remove(&self.uid());
+                }
+                Ok(true)
+            }
             Err(error) if crate::error::is_not_found(&error) => Ok(false),
             Err(error) => Err(ApiError::new(action(), error)),
         }
@@ -141,6 +201,12 @@ impl<K: Kind> Pass<K> {
     /// A conflict if the object is not the one that this pass planned from: abandon the pass.
     pub async fn write_intent(&self, intent: &impl Serialize) -> Result<(), ApiError> {
         let action = || format!("record the intent of {} {}", K::kind(&()), self.key);
+        if self.overtaken.load(Ordering::Relaxed) && !sabotage::active(sabotage::TRUST_STALE_INTENT) {
+            return Err(ApiError::new(
+                action(),
+                conflict("the object was changed during this pass"),
+            ));
+        }
         let patch = status::intend(self.current().as_ref(), intent)
             .map_err(|e| ApiError::new(action(), kube::Error::SerdeError(e)))?;
         self.patch_status(&self.context.intent_manager, &patch)
@@ -167,12 +233,16 @@ impl<K: Kind> Pass<K> {
         Api::namespaced(self.context.client.clone(), &self.key.namespace)
     }
 
-    /// Takes in the answer to a write of ours, or to a live read. If it shows a change of somebody else's as well, the watch event of
-    /// that change will be older than the cache and ignored, so the object is woken here.
+    /// Takes in the answer to a write of ours, or to a live read. If it shows a change of somebody else's as well, this
+    /// pass was not planned from that; and if the watch has not shown it yet, its event will be older than the cache
+    /// and ignored, so the object is woken here.
     fn wrote(&self, object: K) {
         let object = Arc::new(slim(object));
+        if differs_for_reconcile(self.current().as_ref(), object.as_ref(), self.context.finalizer) {
+            self.overtaken.store(true, Ordering::Relaxed);
+        }
         if let Some(before) = self.context.cache.wrote(object.clone())
-            && differs_beyond_own_writes(before.as_ref(), object.as_ref())
+            && differs_for_reconcile(before.as_ref(), object.as_ref(), self.context.finalizer)
         {
             self.context.queue.add(self.key.clone(), Priority::User);
         }
@@ -180,11 +250,11 @@ impl<K: Kind> Pass<K> {
     }
 }
 
-fn gone() -> kube::Error {
+fn conflict(why: &str) -> kube::Error {
     kube::Error::Api(Box::new(Status {
         code: 409,
         reason: "Conflict".into(),
-        message: "the object is gone, or was replaced by another of the same name".into(),
+        message: why.into(),
         ..Status::default()
     }))
 }

@@ -119,39 +119,60 @@ impl Lane {
 }
 
 impl State {
-    fn enqueue(&mut self, key: ObjectKey, mut priority: Priority, now: Duration) {
+    /// Says whether the key was not waiting yet.
+    fn enqueue(&mut self, key: ObjectKey, mut priority: Priority, now: Duration) -> bool {
+        // An immediate add supersedes a delayed one, and who waited for that one still does.
+        if let Some((_, waiting)) = self.due.remove(&key) {
+            priority = priority.max(waiting);
+        }
         if sabotage::active(sabotage::ONE_PRIORITY) {
             priority = Priority::Background;
         }
-        // An immediate add supersedes a delayed one.
-        self.due.remove(&key);
         let processing = self.processing.contains_key(&key);
-        match self.waiting.get_mut(&key) {
-            Some(waiting) if waiting.priority >= priority => return,
+        let added = match self.waiting.get_mut(&key) {
+            Some(waiting) if waiting.priority >= priority => return false,
             // The entry in the lower lane becomes stale and is skipped when its turn comes.
-            Some(waiting) => waiting.priority = priority,
+            Some(waiting) => {
+                waiting.priority = priority;
+                false
+            }
             None => {
                 self.waiting.insert(key.clone(), Waiting { priority, since: now });
+                true
             }
-        }
+        };
         if !processing {
             self.lanes[priority.lane()].push(key);
         }
+        added
     }
 
-    fn promote_due(&mut self, now: Duration) -> Option<Duration> {
+    /// Moves what is due to the lanes; how many keys that added, and when the next one is due.
+    fn promote_due(&mut self, now: Duration) -> (u64, Option<Duration>) {
+        let mut added = 0;
         while let Some(Reverse((due, _, _))) = self.delayed.peek() {
             if *due > now {
-                return Some(*due);
+                return (added, Some(*due));
             }
             if let Some(Reverse((due, _, key))) = self.delayed.pop()
                 && let Some((_, priority)) =
                     self.due.get(&key).copied().filter(|(current, _)| *current == due)
             {
-                self.enqueue(key, priority, now);
+                added += u64::from(self.enqueue(key, priority, now));
             }
         }
-        None
+        (added, None)
+    }
+
+    /// Notes that `key` is due then. A key that is put off again and again must not leave an entry each time.
+    fn delay(&mut self, key: ObjectKey, due: Duration, priority: Priority) {
+        self.due.insert(key.clone(), (due, priority));
+        self.delayed.push(Reverse((due, priority, key)));
+        if self.delayed.len() > KEPT && self.delayed.len() > 2 * self.due.len() {
+            let due = &self.due;
+            self.delayed
+                .retain(|Reverse((time, priority, key))| due.get(key) == Some(&(*time, *priority)));
+        }
     }
 
     fn take(&mut self, now: Duration) -> Option<(ObjectKey, Waiting)> {
@@ -174,8 +195,12 @@ impl State {
         None
     }
 
+    /// Keys that wait to be handed out. One in work that was added again is not among them yet, as in client-go.
     fn depth(&self, priority: Priority) -> usize {
-        self.waiting.values().filter(|w| w.priority == priority).count()
+        let waiting = self.waiting.iter().filter(|(_, w)| w.priority == priority);
+        waiting
+            .filter(|(key, _)| !self.processing.contains_key(*key))
+            .count()
     }
 }
 
@@ -196,12 +221,13 @@ impl Queue {
     /// Adds `key` now.
     pub fn add(&self, key: ObjectKey, priority: Priority) {
         let shared = &self.shared;
-        shared.metrics.added();
-        shared.state.lock().enqueue(key, priority, shared.clock.elapsed());
+        let added = shared.state.lock().enqueue(key, priority, shared.clock.elapsed());
+        shared.metrics.added(u64::from(added));
         shared.changed.notify_one();
     }
 
-    /// Adds `key` after `delay`. A key that already waits, or is due earlier, keeps its place.
+    /// Adds `key` after `delay`. A key that already waits at this priority, or is due earlier, keeps its place; one
+    /// that waits among the resyncs is raised when the delay is over.
     pub fn add_after(&self, key: ObjectKey, delay: Duration, priority: Priority) {
         if delay.is_zero() {
             return self.add(key, priority);
@@ -210,23 +236,15 @@ impl Queue {
         let due = shared.clock.elapsed() + delay;
         {
             let mut state = shared.state.lock();
-            if state.waiting.contains_key(&key) {
+            if state.waiting.get(&key).is_some_and(|w| w.priority >= priority) {
                 return;
             }
-            match state.due.get(&key) {
-                Some((current, p)) if *current <= due && *p >= priority => return,
-                Some((current, p)) => {
-                    let entry = ((*current).min(due), (*p).max(priority));
-                    state.due.insert(key.clone(), entry);
-                    state.delayed.push(Reverse((entry.0, entry.1, key)));
-                }
-                None => {
-                    state.due.insert(key.clone(), (due, priority));
-                    state.delayed.push(Reverse((due, priority, key)));
-                }
+            match state.due.get(&key).copied() {
+                Some((current, p)) if current <= due && p >= priority => return,
+                Some((current, p)) => state.delay(key, current.min(due), p.max(priority)),
+                None => state.delay(key, due, priority),
             }
         }
-        shared.metrics.retried();
         shared.changed.notify_one();
     }
 
@@ -237,7 +255,8 @@ impl Queue {
             let next_due = {
                 let now = shared.clock.elapsed();
                 let mut state = shared.state.lock();
-                let next_due = state.promote_due(now);
+                let (added, next_due) = state.promote_due(now);
+                shared.metrics.added(added);
                 if let Some((key, waiting)) = state.take(now) {
                     shared.metrics.waited(now.saturating_sub(waiting.since));
                     return key;

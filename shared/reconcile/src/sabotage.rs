@@ -17,6 +17,8 @@ pub(crate) const WRITE_EQUAL_STATUS: &str = "write-equal-status";
 pub(crate) const TRUST_STALE_INTENT: &str = "trust-stale-intent";
 /// A child of that name that belongs to somebody else is taken over.
 pub(crate) const ADOPT_FOREIGN_CHILD: &str = "adopt-foreign-child";
+/// A child that went while the watch was interrupted is not missed.
+pub(crate) const MISS_NO_CHILD: &str = "miss-no-child";
 /// Every event of the watch wakes its object, those of our own writes included.
 pub(crate) const WAKE_BY_OWN_WRITES: &str = "wake-by-own-writes";
 /// The cache takes whatever arrives, older states too.
@@ -33,13 +35,15 @@ pub(crate) const CLAIM_TOO_EARLY: &str = "claim-too-early";
 pub(crate) const KEEP_THE_LEASE: &str = "keep-the-lease";
 
 /// Every mistake that this crate can make.
-pub(crate) const ALL: &[&str] = &[
+#[cfg(any(test, feature = "sabotage"))]
+const ALL: &[&str] = &[
     APPLY_BEFORE_FINALIZER,
     RELEASE_BEFORE_CLEANUP,
     NO_PANIC_GUARD,
     WRITE_EQUAL_STATUS,
     TRUST_STALE_INTENT,
     ADOPT_FOREIGN_CHILD,
+    MISS_NO_CHILD,
     WAKE_BY_OWN_WRITES,
     GO_BACK_IN_TIME,
     ONE_PRIORITY,

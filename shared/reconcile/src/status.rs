@@ -1,7 +1,8 @@
 //! Writing `status`: what was observed, and, apart from it, what is intended.
 //!
 //! Two field managers share the status of an object:
-//! - `<controller>` reports. Once per pass, by server-side apply to `/status`, only when it differs.
+//! - `<controller>` reports. Once per pass, by server-side apply to `/status`, only when it differs. A report that
+//!   somebody else's field keeps from coming true is sent once, not in every pass.
 //! - `<controller>-intent` records what is about to be done, *before* it is done, with the resourceVersion of the
 //!   object that the decision was made from; a 409 means that the decision is stale and the pass is abandoned.
 //!
@@ -15,33 +16,46 @@ use serde_json::{Map, Value, json};
 
 use crate::{reconciler::Kind, sabotage};
 
-/// The patch that reports `desired`, or nothing if `object` already says so.
-///
-/// Absent and null fields are the same. The comparison leaves `intent_fields` aside.
-pub(crate) fn report<K: Kind>(
-    object: &K,
-    desired: &impl Serialize,
-    intent_fields: &[&str],
-) -> Result<Option<Value>, serde_json::Error> {
-    let mut desired = without_nulls(serde_json::to_value(desired)?);
-    let mut current = without_nulls(
-        serde_json::to_value(object)?
-            .get("status")
-            .cloned()
-            .unwrap_or(Value::Null),
-    );
-    for status in [&mut desired, &mut current] {
-        if let Value::Object(fields) = status {
-            for name in intent_fields {
-                fields.remove(*name);
+/// A status to report, beside the one that the object has. Absent and null fields are the same; intent is left aside.
+pub(crate) struct Report {
+    pub(crate) desired: Value,
+    pub(crate) current: Value,
+}
+
+impl Report {
+    pub(crate) fn of<K: Kind>(
+        object: &K,
+        desired: &impl Serialize,
+        intent_fields: &[&str],
+    ) -> Result<Self, serde_json::Error> {
+        let mut desired = without_nulls(serde_json::to_value(desired)?);
+        let mut current = without_nulls(
+            serde_json::to_value(object)?
+                .get("status")
+                .cloned()
+                .unwrap_or(Value::Null),
+        );
+        for status in [&mut desired, &mut current] {
+            if let Value::Object(fields) = status {
+                for name in intent_fields {
+                    fields.remove(*name);
+                }
             }
         }
+        if current.is_null() {
+            current = json!({});
+        }
+        Ok(Self { desired, current })
     }
-    if current.is_null() {
-        current = json!({});
+
+    pub(crate) fn differs(&self) -> bool {
+        self.desired != self.current || sabotage::active(sabotage::WRITE_EQUAL_STATUS)
     }
-    let differs = desired != current || sabotage::active(sabotage::WRITE_EQUAL_STATUS);
-    Ok(differs.then(|| apply_body(object, &desired, false)))
+
+    /// The request that writes it.
+    pub(crate) fn patch<K: Kind>(&self, object: &K) -> Value {
+        apply_body(object, &self.desired, false)
+    }
 }
 
 /// The patch that records `intent`, conditional on `object` being the current one.
@@ -108,10 +122,10 @@ mod tests {
     fn an_equal_status_is_not_written_again() {
         let object = pod(&json!({"phase": "Running", "message": "intended"}));
         let same = json!({"phase": "Running", "reason": null});
-        assert_eq!(report(&object, &same, &["message"]).unwrap(), None);
-        let patch = report(&object, &json!({"phase": "Failed"}), &["message"])
-            .unwrap()
-            .unwrap();
+        assert!(!Report::of(&object, &same, &["message"]).unwrap().differs());
+        let report = Report::of(&object, &json!({"phase": "Failed"}), &["message"]).unwrap();
+        assert!(report.differs());
+        let patch = report.patch(&object);
         assert_eq!(patch["status"], json!({"phase": "Failed"}));
         assert_eq!(
             patch["metadata"],
@@ -123,9 +137,9 @@ mod tests {
     fn a_field_that_is_no_longer_true_is_a_difference() {
         let object = pod(&json!({"phase": "Running", "reason": "Old"}));
         assert!(
-            report(&object, &json!({"phase": "Running"}), &[])
+            Report::of(&object, &json!({"phase": "Running"}), &[])
                 .unwrap()
-                .is_some()
+                .differs()
         );
     }
 

@@ -22,7 +22,7 @@
 //! - Their checkpoint is in the outside world or in the object's status: a task lost with its process starts again
 //!   from there.
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
@@ -180,10 +180,11 @@ where
         Fut: Future<Output = O> + Send + 'static,
     {
         let shared = &self.shared;
+        let mut entries = shared.entries.lock();
+        // Under the lock, or a drain could miss a task that is just being started.
         if shared.root.is_cancelled() {
             return Started::Draining;
         }
-        let mut entries = shared.entries.lock();
         if let Some(entry) = entries.get(&id.uid) {
             match (
                 &entry.ended,
@@ -215,16 +216,22 @@ where
             abandoned: false,
         };
         entries.insert(id.uid.clone(), entry);
-        drop(entries);
-        let task = std::panic::AssertUnwindSafe(work(context)).catch_unwind();
+        // Making the future may panic as well.
+        let task = std::panic::catch_unwind(AssertUnwindSafe(|| work(context)));
         let (tasks, id) = (self.clone(), id.clone());
-        shared.running.spawn(async move {
-            let ended = match task.await {
+        let task = shared.running.track_future(async move {
+            let outcome = match task {
+                Ok(task) => AssertUnwindSafe(task).catch_unwind().await,
+                Err(payload) => Err(payload),
+            };
+            let ended = match outcome {
                 Ok(output) => Ended::Returned(Arc::new(output)),
                 Err(payload) => Ended::Panicked(crate::pass::panic_message(payload.as_ref())),
             };
             tasks.end(&id, ended);
         });
+        drop(entries);
+        tokio::spawn(task);
         Started::Started
     }
 
@@ -298,7 +305,8 @@ pub(crate) trait Supervise: Send + Sync {
     fn stop(&self, uid: &str);
     /// Stops the task of an object that is gone; nobody will look at the result.
     fn abandon(&self, uid: &str);
-    /// Stops all tasks, waits for them, and names the objects whose tasks ended that way.
+    /// Stops all tasks, waits for them, and names the objects of these and of those whose result may not have been
+    /// looked at.
     fn drain(&self) -> BoxFuture<'static, Vec<ObjectKey>>;
 }
 
@@ -338,7 +346,7 @@ where
                 let entries = shared.entries.lock();
                 entries
                     .values()
-                    .filter(|e| e.ended.is_none())
+                    .filter(|e| !e.abandoned)
                     .map(|e| e.key.clone())
                     .collect()
             };

@@ -4,9 +4,10 @@ use std::{ffi::OsString, time::Duration};
 
 use clap::Command;
 
-/// Go's `time.ParseDuration`, less the negative: `300ms`, `1.5h`, `2h45m`, `0`.
+/// Go's `time.ParseDuration`, less the negative: `300ms`, `1.5h`, `2h45m`, `+15s`, `0`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let explain = || "write a duration such as 500ms, 15s or 1m30s".to_owned();
+    let text = text.strip_prefix('+').unwrap_or(text);
     if text == "0" {
         return Ok(Duration::ZERO);
     }

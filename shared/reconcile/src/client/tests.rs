@@ -245,3 +245,20 @@ async fn unusable_configurations_are_refused_with_their_reason() {
         .to_string();
     assert!(error.contains("user agent"), "{error}");
 }
+
+#[rstest]
+#[case::text("Too many requests, please try again later.")]
+#[case::status(r#"{"kind":"Status","code":429,"message":"no","details":{}}"#)]
+#[tokio::test]
+async fn what_a_refusal_asks_for_by_its_header_is_known_to_the_requeue(#[case] body: &'static str) {
+    let refuse = async move |_: Incoming| (http::StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")], body);
+    let config = served(Router::new().fallback(any(refuse))).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(build(config, options()).unwrap());
+    let error = maps.get("map").await.unwrap_err();
+    assert_eq!(
+        crate::error::retry_after(&error),
+        Some(Duration::from_secs(7)),
+        "{error:?}"
+    );
+    assert_eq!(crate::error::classify(&error), crate::error::Class::Transient);
+}

@@ -15,8 +15,13 @@ use tower::{BoxError, ServiceExt, util::BoxCloneService};
 
 use super::WireService;
 
-/// A peer that vanished without a word is noticed by unanswered probes; a quiet watch would wait for ever.
+/// A peer that vanished without a word is noticed by unanswered probes, the first after this time of silence; a quiet
+/// watch would wait for minutes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Between probes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// Unanswered ones that end the connection.
+const PROBES: u32 = 3;
 
 /// A pool of connections according to `config`.
 pub(super) fn connect(config: &Config) -> kube::Result<WireService> {
@@ -24,6 +29,8 @@ pub(super) fn connect(config: &Config) -> kube::Result<WireService> {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(PROBE_INTERVAL));
+    tcp.set_keepalive_retries(Some(PROBES));
     tcp.set_connect_timeout(config.connect_timeout);
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build(tls);

@@ -1,20 +1,22 @@
-//! The watches of a controller: its own kind, and its children's metadata.
+//! The watch of a controller's own kind.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Client, Resource, ResourceExt as _,
-    api::PartialObjectMeta,
-    core::{DeserializeGuard, NamespaceResourceScope},
+    Resource, ResourceExt as _,
+    core::DeserializeGuard,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event, watcher},
     },
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::api;
@@ -22,13 +24,13 @@ use crate::{
     cache::{Change, differs_for_reconcile, slim},
     events::{EventKind, Notice},
     key::ObjectKey,
-    pass::Context,
-    queue::{Priority, Queue},
-    reconciler::{Kind, Reconciler},
+    pass::{Context, abandon},
+    queue::Priority,
+    reconciler::Reconciler,
 };
 
 /// Objects per page of a list: bounds the memory of the first list.
-const PAGE: u32 = 100;
+pub(super) const PAGE: u32 = 100;
 
 /// Watches the controller's own kind in one namespace, or in all; fires `listed` after the first complete list.
 pub(super) async fn objects<R: Reconciler>(
@@ -43,6 +45,7 @@ pub(super) async fn objects<R: Reconciler>(
         context,
         namespace,
         present: HashSet::new(),
+        undecodable: HashMap::new(),
         last_namespace: Arc::from(""),
         listed: Some(listed),
     };
@@ -50,7 +53,7 @@ pub(super) async fn objects<R: Reconciler>(
     pin_mut!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => source.take(event).await,
+            Ok(event) => source.take(event),
             Err(error) => {
                 warn!(kind = %R::Kind::kind(&()), error = crate::error::chain(&error), "Watch failed");
             }
@@ -64,19 +67,21 @@ struct Source<R: Reconciler> {
     namespace: Option<String>,
     /// What the list under way has shown so far.
     present: HashSet<ObjectKey>,
+    /// What is there and cannot be decoded: its UID, and the event about it on its way.
+    undecodable: HashMap<ObjectKey, (Option<String>, AbortOnDropHandle<()>)>,
     /// The namespace of the last key, which most often is the next one's as well: they then share it.
     last_namespace: Arc<str>,
     listed: Option<oneshot::Sender<()>>,
 }
 
 impl<R: Reconciler> Source<R> {
-    async fn take(&mut self, event: Event<DeserializeGuard<R::Kind>>) {
+    fn take(&mut self, event: Event<DeserializeGuard<R::Kind>>) {
         match event {
             Event::Init => self.present.clear(),
             Event::InitApply(object) => {
                 let key = self.key_of(&object);
                 self.present.insert(key.clone());
-                self.saw(key, object, Priority::Background).await;
+                self.saw(key, object, Priority::Background);
             }
             Event::InitDone => {
                 let present = std::mem::take(&mut self.present);
@@ -87,18 +92,26 @@ impl<R: Reconciler> Source<R> {
                 {
                     self.gone(&ObjectKey::of(gone.as_ref()), gone.uid());
                 }
+                let vanished: Vec<_> = self
+                    .undecodable
+                    .extract_if(|key, _| !present.contains(key))
+                    .collect();
+                for (key, (uid, _)) in vanished {
+                    self.gone(&key, uid);
+                }
                 if let Some(listed) = self.listed.take() {
                     let _ = listed.send(());
                 }
             }
             Event::Apply(object) => {
                 let key = self.key_of(&object);
-                self.saw(key, object, Priority::User).await;
+                self.saw(key, object, Priority::User);
             }
             Event::Delete(object) => {
                 // Also for one that is not cached, since it cannot be decoded: its task may still run.
                 let key = ObjectKey::of(&object);
                 let known = self.context.cache.remove(&key);
+                self.undecodable.remove(&key);
                 self.gone(&key, known.map_or_else(|| object.uid(), |known| known.uid()));
             }
         }
@@ -114,14 +127,15 @@ impl<R: Reconciler> Source<R> {
         key
     }
 
-    async fn saw(&self, key: ObjectKey, object: DeserializeGuard<R::Kind>, priority: Priority) {
+    fn saw(&mut self, key: ObjectKey, object: DeserializeGuard<R::Kind>, priority: Priority) {
         let object = match object.0 {
             Ok(object) => object,
             Err(invalid) => {
                 self.context.cache.remove(&key);
-                return self.undecodable(&invalid.metadata, &invalid.error).await;
+                return self.cannot_decode(key, &invalid.metadata, &invalid.error);
             }
         };
+        self.undecodable.remove(&key);
         let object = Arc::new(slim(object));
         let context = &self.context;
         match context.cache.saw_as(key.clone(), object.clone()) {
@@ -143,21 +157,13 @@ impl<R: Reconciler> Source<R> {
 
     /// The object is no longer there: everything that is kept about it goes too.
     fn gone(&self, key: &ObjectKey, uid: Option<String>) {
-        let (context, uid) = (&self.context, uid.unwrap_or_default());
-        context.backoff.forget(key);
-        context.queue.forget(key);
-        context.events.forget(&uid);
-        for tasks in &context.supervised {
-            tasks.abandon(&uid);
-        }
-        self.reconciler.forget(&uid);
+        self.context.backoff.forget(key);
+        self.context.queue.forget(key);
+        abandon(self.reconciler.as_ref(), &self.context, &uid.unwrap_or_default());
     }
 
-    async fn undecodable(&self, metadata: &kube::core::ObjectMeta, error: &str) {
-        let key = ObjectKey::new(
-            metadata.namespace.clone().unwrap_or_default(),
-            metadata.name.clone().unwrap_or_default(),
-        );
+    /// Nothing is done for an object that nobody understands: its task stops, and the replica that acts says so.
+    fn cannot_decode(&mut self, key: ObjectKey, metadata: &kube::core::ObjectMeta, error: &str) {
         let kind = R::Kind::kind(&());
         warn!(%kind, object = %key, error, "Object cannot be decoded");
         let note =
@@ -176,61 +182,16 @@ impl<R: Reconciler> Source<R> {
             action: "Decode",
             note,
         };
-        self.context.events.publish(&regarding, notice).await;
-    }
-}
-
-/// Where children are watched, and who is woken.
-pub(super) struct ChildScope {
-    pub(super) client: Client,
-    pub(super) namespace: Option<String>,
-    pub(super) queue: Queue,
-    pub(super) listed: oneshot::Sender<()>,
-}
-
-/// Watches the metadata of `C` and wakes the controlling `K` of each child that appears, changes or goes.
-pub(super) async fn children<K, C>(scope: ChildScope)
-where
-    K: Kind,
-    C: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug,
-    C: DeserializeOwned + Send + Sync + 'static,
-{
-    let api = api::<PartialObjectMeta<C>>(&scope.client, scope.namespace.as_deref());
-    let events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
-    pin_mut!(events);
-    let mut listed = Some(scope.listed);
-    while let Some(event) = events.next().await {
-        let (child, priority) = match event {
-            Ok(Event::InitApply(child)) => (child, Priority::Background),
-            Ok(Event::Apply(child) | Event::Delete(child)) => (child, Priority::User),
-            Ok(Event::Init) => continue,
-            Ok(Event::InitDone) => {
-                if let Some(listed) = listed.take() {
-                    let _ = listed.send(());
-                }
-                continue;
-            }
-            Err(error) => {
-                warn!(kind = %C::kind(&()), error = crate::error::chain(&error), "Watch failed");
-                continue;
-            }
-        };
-        if let Some(owner) = controller_of::<K>(&child) {
-            scope.queue.add(owner, priority);
+        for tasks in &self.context.supervised {
+            tasks.stop(regarding.uid.as_deref().unwrap_or_default());
         }
+        // Beside the watch, which must not wait for the lease or for events.
+        let (context, uid) = (self.context.clone(), regarding.uid.clone());
+        let publish = tokio::spawn(async move {
+            context.elected.cancelled().await;
+            context.events.publish(&regarding, notice).await;
+        });
+        self.undecodable
+            .insert(key, (uid, AbortOnDropHandle::new(publish)));
     }
-}
-
-fn controller_of<K: Kind>(child: &impl Resource) -> Option<ObjectKey> {
-    let owners = child.meta().owner_references.as_ref()?;
-    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
-    // The version may differ from ours: a child keeps the version under which it was made.
-    let group = owner.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-    let ours = owner.kind == K::kind(&()) && group == K::group(&());
-    ours.then(|| {
-        ObjectKey::new(
-            child.meta().namespace.clone().unwrap_or_default(),
-            owner.name.clone(),
-        )
-    })
 }

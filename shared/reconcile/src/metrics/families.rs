@@ -145,7 +145,7 @@ impl Families {
             ),
             cache_reads: make.counter(
                 "reconcile_cache_reads_total",
-                "Reads of Kubernetes objects by passes: hit was answered from the cache, miss needed a request",
+                "Reads of the object of a pass: hit was answered from the cache, miss needed a request",
                 &["controller", "result"],
             ),
             registry: make.registry,

@@ -202,8 +202,8 @@ fn a_dropped_pass_is_an_error_and_frees_its_worker() {
 #[test]
 fn a_controller_asked_for_twice_counts_in_one_place() {
     let metrics = Metrics::new();
-    metrics.controller("database", 1).added();
-    metrics.controller("database", 1).added();
+    metrics.controller("database", 1).added(1);
+    metrics.controller("database", 1).added(1);
     let line = r#"workqueue_adds_total{controller="database",name="database"} 2"#;
     assert!(metrics.encode().contains(line));
 }

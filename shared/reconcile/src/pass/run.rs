@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
-use kube::{Api, Resource as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use tracing::{Instrument as _, Span, field, info, info_span, warn};
 
 use super::{Context, Pass, panic_message};
@@ -73,9 +73,11 @@ pub(crate) async fn run<R: Reconciler>(reconciler: &R, context: &Arc<Context<R::
         namespace = &*key.namespace,
         name = &*key.name,
         generation = object.meta().generation,
+        reconcile_id = %uuid::Uuid::new_v4(),
         phase = field::Empty,
     );
     let guard = context.metrics.pass_started();
+    let uid = object.uid();
     let pass = Pass::new(context.clone(), key.clone(), object);
     let started = context.clock.elapsed();
     let attempt = AssertUnwindSafe(dispatch(reconciler, &pass))
@@ -99,7 +101,21 @@ pub(crate) async fn run<R: Reconciler>(reconciler: &R, context: &Arc<Context<R::
         Err(failure) => failed(&pass, &failure).instrument(span.clone()).await,
     };
     guard.finish(result);
+    if context.cache.get(key).is_none_or(|now| now.uid() != uid) {
+        // It vanished during the pass, which may have started a task after the watch had told everybody.
+        abandon(reconciler, context, uid.as_deref().unwrap_or_default());
+    }
     span.in_scope(|| info!(result = result.as_str(), took_ms = took.as_millis(), "Reconciled"));
+}
+
+/// Drops what is kept about an object that is gone, and stops its task.
+pub(crate) fn abandon<R: Reconciler>(reconciler: &R, context: &Context<R::Kind>, uid: &str) {
+    context.events.forget(uid);
+    context.answers.lock().remove(uid);
+    for tasks in &context.supervised {
+        tasks.abandon(uid);
+    }
+    reconciler.forget(uid);
 }
 
 async fn dispatch<R: Reconciler>(
@@ -128,9 +144,13 @@ async fn dispatch<R: Reconciler>(
         return Ok(progress);
     }
     match reconciler.gate(object.as_ref()) {
-        Gate::Ignore => Ok(Progress::Settled),
+        Gate::Ignore => {
+            stop_tasks(pass);
+            Ok(Progress::Settled)
+        }
         Gate::NotYet(reason) => {
             info!(reason, "Not managed yet");
+            stop_tasks(pass);
             Ok(Progress::Settled)
         }
         Gate::Paused => pause(reconciler, pass).await,
@@ -149,13 +169,18 @@ async fn dispatch<R: Reconciler>(
 
 async fn pause<R: Reconciler>(reconciler: &R, pass: &Pass<R::Kind>) -> Result<Progress, Failure<R::Error>> {
     Span::current().record("phase", "paused");
-    for tasks in &pass.context.supervised {
-        tasks.stop(&pass.uid());
-    }
+    stop_tasks(pass);
     reconciler
         .paused(pass.current(), pass)
         .await
         .map_err(Failure::Reconciler)
+}
+
+/// Whoever does not act on an object lets no task of it go on.
+fn stop_tasks<K: Kind>(pass: &Pass<K>) {
+    for tasks in &pass.context.supervised {
+        tasks.stop(&pass.uid());
+    }
 }
 
 async fn claim<K: Kind>(pass: &Pass<K>, name: Option<&'static str>) -> Result<(), kube::Error> {
@@ -215,6 +240,9 @@ async fn failed<K: Kind, E: ReconcileError>(pass: &Pass<K>, failure: &Failure<E>
         ),
     };
     if let Some(delay) = delay {
+        if class != Class::Waiting {
+            context.metrics.retried();
+        }
         context.queue.add_after(pass.key.clone(), delay, Priority::User);
     }
     let (error, class_name) = (failure.text(), class.as_str());

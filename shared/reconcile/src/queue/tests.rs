@@ -137,3 +137,82 @@ proptest! {
         });
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_resync_does_not_put_a_retry_that_somebody_waits_for_behind_the_others() {
+    let queue = queue(&Clock::system());
+    queue.add_after(key("a", "awaited"), Duration::from_secs(60), Priority::User);
+    for n in 0..100 {
+        queue.add(key("a", &n.to_string()), Priority::Background);
+    }
+    queue.add(key("a", "awaited"), Priority::Background);
+    assert_eq!(queue.next().await, key("a", "awaited"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_wake_up_raises_a_key_that_waits_among_the_resyncs() {
+    let clock = Clock::system();
+    let queue = queue(&clock);
+    for n in 0..100 {
+        queue.add(key("a", &n.to_string()), Priority::Background);
+    }
+    queue.add_after(key("a", "99"), Duration::from_secs(1), Priority::User);
+    assert_eq!(queue.next().await, key("a", "0"));
+    clock.sleep(Duration::from_secs(1)).await;
+    assert_eq!(queue.next().await, key("a", "99"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_put_off_again_and_again_leaves_no_heap_of_entries() {
+    let queue = queue(&Clock::system());
+    for n in 0..100_000_u64 {
+        queue.add_after(
+            key("a", "x"),
+            Duration::from_secs(86_400 - n / 10),
+            Priority::User,
+        );
+        queue.add(key("a", "x"), Priority::User);
+        queue.done(&queue.next().await);
+    }
+    assert!(queue.shared.state.lock().delayed.len() <= KEPT + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn adds_and_depth_are_counted_as_client_go_does() {
+    let metrics = Metrics::new();
+    let queue = Queue::new(Clock::system(), metrics.controller("test", 1));
+    queue.add(key("a", "x"), Priority::User);
+    queue.add(key("a", "x"), Priority::User);
+    queue.add_after(key("a", "y"), Duration::from_secs(1), Priority::User);
+    let x = queue.next().await;
+    queue.add(x.clone(), Priority::User);
+    queue.observe();
+    let value = |name: &str| {
+        let text = metrics.encode();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap()
+            .to_owned();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(
+        value("workqueue_adds_total"),
+        2,
+        "a key that waits already is not added"
+    );
+    assert_eq!(
+        value(r#"workqueue_depth{controller="test",name="test",priority="0"}"#),
+        0,
+        "one in work waits only when it is done"
+    );
+    queue.done(&x);
+    queue.observe();
+    assert_eq!(
+        value(r#"workqueue_depth{controller="test",name="test",priority="0"}"#),
+        1
+    );
+    queue.done(&queue.next().await);
+    queue.done(&queue.next().await);
+    assert_eq!(value("workqueue_adds_total"), 3, "one that is due is added then");
+}

@@ -113,3 +113,25 @@ async fn draining_waits_for_every_task_and_starts_no_more() {
     assert_eq!(bed.tasks.running(), 0);
     assert_eq!(bed.start_until_cancelled(2), Started::Draining);
 }
+
+#[tokio::test(start_paused = true)]
+async fn draining_names_the_object_of_a_task_that_ended_before_anybody_looked() {
+    let bed = bed();
+    bed.tasks.start(&id(1), |_| async { "done" });
+    assert_eq!(bed.woken().await, 0);
+    assert_eq!(Supervise::drain(&bed.tasks).await, [id(1).key]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_making_the_task_is_one_of_the_task() {
+    let bed = bed();
+    bed.tasks.start(&id(1), |context| {
+        assert!(context.cancel.is_cancelled(), "boom");
+        async { "never" }
+    });
+    assert_eq!(bed.woken().await, 0);
+    assert!(matches!(
+        bed.tasks.state("u"),
+        Some(TaskState::Finished(_, Ended::Panicked(_)))
+    ));
+}

@@ -47,6 +47,14 @@ pub enum Mode {
     Task,
     /// Record an intent that was planned from an object that somebody has changed since.
     StaleIntent,
+    /// As `StaleIntent`, with a report in between whose answer shows the change.
+    OvertakenIntent,
+    /// Vanish during the pass, and start a task when everybody knows.
+    Vanish,
+    /// Run a task that does not end when it is told to.
+    Stubborn,
+    /// Fail with an error that panics when it is asked for its reason.
+    BadError,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default)]
@@ -54,6 +62,8 @@ pub enum Mode {
 pub struct WidgetStatus {
     pub value: Option<i64>,
     pub intent: Option<i64>,
+    /// Nothing that the operator reports.
+    pub note: Option<String>,
 }
 
 pub fn crd() -> CustomResourceDefinition {
@@ -80,6 +90,8 @@ pub fn crd() -> CustomResourceDefinition {
 pub enum WidgetError {
     #[error("told to fail")]
     Told,
+    #[error("told to fail badly")]
+    Bad,
     #[error(transparent)]
     Api(#[from] ApiError),
 }
@@ -87,7 +99,7 @@ pub enum WidgetError {
 impl ReconcileError for WidgetError {
     fn class(&self) -> Class {
         match self {
-            Self::Told => Class::Transient,
+            Self::Told | Self::Bad => Class::Transient,
             Self::Api(error) => error.class(),
         }
     }
@@ -95,6 +107,8 @@ impl ReconcileError for WidgetError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Told => "ToldToFail",
+            #[expect(clippy::panic, reason = "what a bad error does is what is tested")]
+            Self::Bad => panic!("told to panic"),
             Self::Api(error) => error.reason(),
         }
     }
@@ -153,18 +167,40 @@ impl Reconciler for Widgets {
             Mode::Panic => panic!("told to panic"),
             Mode::Fail => return Err(WidgetError::Told),
             Mode::Task => {
-                let id = TaskId {
-                    uid: pass.uid(),
-                    key: pass.key().clone(),
-                    spec_hash: 0,
-                };
                 let (journal, task) = (self.journal.clone(), name.clone());
-                self.tasks.start(&id, |context| async move {
+                self.tasks.start(&id(pass), |context| async move {
                     context.cancel.cancelled().await;
                     journal.write(&task, "task ended");
                 });
             }
-            Mode::StaleIntent => {
+            Mode::Stubborn => {
+                self.tasks.start(&id(pass), |_| std::future::pending());
+            }
+            Mode::BadError => return Err(WidgetError::Bad),
+            Mode::Vanish => {
+                let api: Api<Widget> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
+                let released = kube::api::Patch::Merge(json!({"metadata": {"finalizers": null}}));
+                api.patch(&name, &kube::api::PatchParams::default(), &released)
+                    .await
+                    .unwrap();
+                api.delete(&name, &kube::api::DeleteParams::default())
+                    .await
+                    .unwrap();
+                let forgotten = format!("forgot {}", pass.uid());
+                let told = async {
+                    while !self.journal.of("*").contains(&forgotten) {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::time::timeout(DEADLINE, told).await.unwrap();
+                let (journal, task) = (self.journal.clone(), name.clone());
+                self.tasks.start(&id(pass), |context| async move {
+                    context.cancel.cancelled().await;
+                    journal.write(&task, "task ended");
+                });
+                return Ok(Progress::Settled);
+            }
+            Mode::StaleIntent | Mode::OvertakenIntent => {
                 let api: Api<Widget> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
                 let touch = kube::api::Patch::Merge(
                     json!({"metadata": {"labels": {"touched": format!("t{}", self.journal.of(&name).len())}}}),
@@ -172,6 +208,13 @@ impl Reconciler for Widgets {
                 api.patch(&name, &kube::api::PatchParams::default(), &touch)
                     .await
                     .unwrap();
+                if widget.spec.mode == Mode::OvertakenIntent {
+                    let status = WidgetStatus {
+                        value: Some(i64::try_from(self.journal.of(&name).len()).unwrap()),
+                        ..WidgetStatus::default()
+                    };
+                    pass.write_status(&status).await?;
+                }
                 let outcome = pass.write_intent(&json!({"intent": widget.spec.value})).await;
                 self.journal.write(
                     &name,
@@ -182,7 +225,7 @@ impl Reconciler for Widgets {
         }
         pass.write_status(&WidgetStatus {
             value: Some(widget.spec.value),
-            intent: None,
+            ..WidgetStatus::default()
         })
         .await?;
         Ok(Progress::Settled)
@@ -196,6 +239,18 @@ impl Reconciler for Widgets {
         }
         self.journal.write(&widget.name_any(), "cleanup");
         Ok(Progress::Settled)
+    }
+
+    fn forget(&self, uid: &str) {
+        self.journal.write("*", format!("forgot {uid}"));
+    }
+}
+
+fn id(pass: &Pass<Widget>) -> TaskId {
+    TaskId {
+        uid: pass.uid(),
+        key: pass.key().clone(),
+        spec_hash: 0,
     }
 }
 
@@ -214,6 +269,8 @@ impl Operator {
         options.crds = vec!["widgets.test.example.com".to_owned()];
         // Backoff and task wake-ups in tens of milliseconds.
         options.clock = Clock::accelerated(50);
+        // What a resync would mend is a failure.
+        options.sync_period = Duration::ZERO;
         adjust(&mut options);
         let journal = Arc::<Journal>::default();
         let tasks = Tasks::new(options.clock.clone(), Duration::from_secs(5));
@@ -237,8 +294,13 @@ impl Operator {
     }
 
     pub async fn stop(self) {
+        self.end().await.unwrap();
+    }
+
+    /// Asks it to end; how it did.
+    pub async fn end(self) -> Result<(), ManagerError> {
         self.shutdown.cancel();
-        self.running.await.unwrap().unwrap();
+        self.running.await.unwrap()
     }
 }
 

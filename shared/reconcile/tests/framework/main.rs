@@ -8,6 +8,7 @@
 )]
 
 mod bed;
+mod trouble;
 
 use std::{collections::HashSet, time::Duration};
 
@@ -101,44 +102,6 @@ async fn a_panic_is_counted_reported_and_hurts_no_other_object() {
     bed.patch("bad", json!({"spec": {"mode": "Report", "value": 7}}))
         .await;
     bed.until("bad", "reported", reports(7)).await;
-    operator.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_undecodable_object_gets_an_event_and_hurts_no_other() {
-    let bed = Bed::new().await;
-    let broken: kube::core::DynamicObject = serde_json::from_value(json!({
-        "apiVersion": "test.example.com/v1", "kind": "Widget",
-        "metadata": {"name": "broken"}, "spec": {"value": "seven"},
-    }))
-    .unwrap();
-    let resource = kube::core::ApiResource::erase::<bed::Widget>(&());
-    let untyped: Api<kube::core::DynamicObject> =
-        Api::namespaced_with(bed.plane.client(), bed.namespace.name(), &resource);
-    untyped.create(&PostParams::default(), &broken).await.unwrap();
-    let operator = Operator::start(bed.plane, &bed.namespace, |_| {});
-    bed.create("good", Mode::Report).await;
-    bed.until("good", "reported", reports(1)).await;
-    let events: Api<Event> = Api::namespaced(bed.plane.client(), bed.namespace.name());
-    until("an event about the broken one", async || {
-        let all = events.list(&ListParams::default()).await.unwrap();
-        all.iter().any(|e| e.reason.as_deref() == Some("InvalidObject"))
-    })
-    .await;
-    bed.patch("broken", json!({"spec": {"value": 7}})).await;
-    bed.until("broken", "reported once corrected", reports(7)).await;
-    operator.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_intent_planned_from_a_stale_object_is_refused() {
-    let bed = Bed::new().await;
-    let operator = Operator::start(bed.plane, &bed.namespace, |_| {});
-    bed.create("x", Mode::StaleIntent).await;
-    until("an attempt", async || operator.journal.of("x").len() >= 2).await;
-    assert_eq!(operator.journal.of("x")[1], "intent Err(Conflict)");
-    let status = bed.widgets.get("x").await.unwrap().status;
-    assert!(status.is_none_or(|s| s.intent.is_none()));
     operator.stop().await;
 }
 
@@ -264,7 +227,7 @@ async fn a_users_change_overtakes_a_thousand_resyncs() {
     for n in 0..1000 {
         bed.create(&format!("w{n}"), Mode::Report).await;
     }
-    // One worker, and an API budget that makes the initial list take long.
+    // An API budget that makes the initial list take long.
     let operator = Operator::start(bed.plane, &bed.namespace, |options| {
         options.clock = reconcile::clock::Clock::system();
         (options.qps, options.burst) = (100.0, 100);
@@ -278,17 +241,11 @@ async fn a_users_change_overtakes_a_thousand_resyncs() {
         .map(|n| format!("w{n}"))
         .find(|name| operator.journal.of(name).is_empty())
         .unwrap();
-    let asked = tokio::time::Instant::now();
     bed.patch(&edited, json!({"spec": {"value": 2}})).await;
     until("the edited one's pass", async || {
         operator.journal.of(&edited).contains(&"apply 2".into())
     })
     .await;
-    assert!(
-        asked.elapsed() < Duration::from_secs(2),
-        "took {:?}",
-        asked.elapsed()
-    );
     let waiting = (0..1000)
         .filter(|n| operator.journal.of(&format!("w{n}")).is_empty())
         .count();

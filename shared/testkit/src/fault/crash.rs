@@ -178,7 +178,10 @@ impl Harness {
         };
         let report = Mutex::new(Report::default());
         match replay()? {
-            Some(schedule) => self.all(vec![schedule], &scenario, &report).await?,
+            Some(schedule) => {
+                report.lock().replayed = true;
+                self.all(vec![schedule], &scenario, &report).await?
+            }
             None => {
                 self.all(schedules.into_iter().collect(), &scenario, &report)
                     .await?
@@ -200,6 +203,7 @@ impl Harness {
     {
         let report = Mutex::new(Report::default());
         if let Some(schedule) = replay()? {
+            report.lock().replayed = true;
             self.all(vec![schedule], scenario, &report).await?;
             return Ok(self.summarise(report.into_inner()));
         }

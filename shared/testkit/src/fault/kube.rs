@@ -20,7 +20,7 @@ use kube::client::{Body as KubeBody, ClientBuilder, DynBody};
 use tokio::sync::Mutex;
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
-use super::{Body, Boundary, FaultPlan, full};
+use super::{Body, Boundary, FaultPlan, full, plan::Kind};
 
 mod site;
 #[cfg(test)]
@@ -95,7 +95,12 @@ where
         let Self { boundary, inner } = self.clone();
         async move {
             let call = site::call(request.method(), request.uri());
-            let response = boundary.carry(call, status, || send(inner, request)).await?;
+            let words = if call.kind == Kind::Watch {
+                watch_status
+            } else {
+                status
+            };
+            let response = boundary.carry(call, words, || send(inner, request)).await?;
             Ok(response.map(|body| Box::new(body) as Box<DynBody>))
         }
         .boxed()
@@ -120,8 +125,35 @@ where
     Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
 }
 
-/// A failure as an apiserver words it.
+/// A failure of a watch as an apiserver words it: that the version asked for is too old comes as an event.
+fn watch_status(code: StatusCode, retry_after: Option<u32>) -> Response<Body> {
+    if code != StatusCode::GONE {
+        return status(code, retry_after);
+    }
+    let event = serde_json::json!({ "type": "ERROR", "object": object(code) });
+    Response::new(full(format!("{event}\n")))
+}
+
+/// A failure as an apiserver words it. API priority and fairness, which sends 429, says when to come back in a header
+/// alone.
 fn status(code: StatusCode, retry_after: Option<u32>) -> Response<Body> {
+    let text = if code == StatusCode::TOO_MANY_REQUESTS {
+        "Too many requests, please try again later.".to_owned()
+    } else {
+        object(code).to_string()
+    };
+    let mut response = Response::new(full(text));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// A `Status`.
+fn object(code: StatusCode) -> serde_json::Value {
     let reason = match code.as_u16() {
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -134,17 +166,8 @@ fn status(code: StatusCode, retry_after: Option<u32>) -> Response<Body> {
         504 => "Timeout",
         _ => "InternalError",
     };
-    let body = serde_json::json!({
+    serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code.as_u16(),
         "reason": reason, "message": format!("injected fault: {reason}"),
-        "details": { "retryAfterSeconds": retry_after.unwrap_or(0) },
-    });
-    let mut response = Response::new(full(body.to_string()));
-    *response.status_mut() = code;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(seconds) = retry_after {
-        headers.insert(header::RETRY_AFTER, seconds.into());
-    }
-    response
+    })
 }
