@@ -1,0 +1,56 @@
+{{/*
+Symptoms that a person has to look at. Each names the page that says what to do.
+*/}}
+{{- define "operator.alerts" -}}
+{{- $job := printf "%s-metrics-service" (include "operator.manager" .) -}}
+{{- $runbook := "docs/troubleshooting.md" -}}
+- alert: OperatorAbsent
+  expr: absent(up{job={{ $job | quote }}} == 1)
+  for: 10m
+  labels:
+    severity: critical
+  annotations:
+    summary: No replica of {{ include "operator.fullname" . }} answers
+    description: No object of its kinds is reconciled. Look at the pods and their events in namespace {{ .Release.Namespace }}.
+    runbook_url: {{ $runbook }}#operatorabsent
+{{- if .Values.leaderElect }}
+- alert: OperatorWithoutLeader
+  expr: sum(leader_election_master_status{job={{ $job | quote }}}) < 1
+  for: 5m
+  labels:
+    severity: critical
+  annotations:
+    summary: No replica of {{ include "operator.fullname" . }} holds the lease
+    description: Replicas answer, and none acts. Look at the Lease {{ include "operator.fullname" . }} and at the log of each replica.
+    runbook_url: {{ $runbook }}#operatorwithoutleader
+{{- end }}
+- alert: OperatorReconcileErrors
+  expr: |-
+    sum by (controller) (rate(controller_runtime_reconcile_errors_total{job={{ $job | quote }}}[10m]))
+      / sum by (controller) (rate(controller_runtime_reconcile_total{job={{ $job | quote }}}[10m])) > 0.2
+  for: 15m
+  labels:
+    severity: warning
+  annotations:
+    summary: {{ printf "More than a fifth of the passes of {{ $labels.controller }} fail" | quote }}
+    description: Conditions and events of the objects say why.
+    runbook_url: {{ $runbook }}#operatorreconcileerrors
+- alert: OperatorPanics
+  expr: increase(controller_runtime_reconcile_panics_total{job={{ $job | quote }}}[1h]) > 0
+  labels:
+    severity: warning
+  annotations:
+    summary: {{ printf "A pass of {{ $labels.controller }} panicked" | quote }}
+    description: That is a bug. The log has the object and the place.
+    runbook_url: {{ $runbook }}#operatorpanics
+- alert: OperatorQueueSlow
+  expr: |-
+    histogram_quantile(0.99, sum by (le, name) (rate(workqueue_queue_duration_seconds_bucket{job={{ $job | quote }}}[10m]))) > 60
+  for: 15m
+  labels:
+    severity: warning
+  annotations:
+    summary: {{ printf "Objects wait more than a minute in the queue of {{ $labels.name }}" | quote }}
+    description: Raise the concurrency of the kind, or find out what makes its passes slow.
+    runbook_url: {{ $runbook }}#operatorqueueslow
+{{- end -}}
