@@ -10,6 +10,7 @@
 //! # Assumptions
 //! The control plane is the caller's own: CRDs and webhooks are for the whole cluster.
 
+mod clusterctl;
 mod manifests;
 
 use std::{
@@ -19,12 +20,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::Instant,
 };
 
+pub use self::clusterctl::{Clusterctl, Infrastructure};
 use crate::{
     control_plane::ControlPlane,
     process::{ScratchFolder, Supervised, free_port, tail},
@@ -71,42 +74,104 @@ pub struct ClusterApi {
     folder: ScratchFolder,
 }
 
-impl ClusterApi {
-    /// Installs Cluster API into `plane` and starts its managers. What must be built first is built.
-    pub async fn start(plane: &ControlPlane) -> anyhow::Result<Self> {
+/// What the managers are made from.
+struct Prepared {
+    programs: Vec<PathBuf>,
+    kubectl: PathBuf,
+    module: PathBuf,
+    folder: ScratchFolder,
+    /// Webhook port and manifests of each part.
+    parts: Vec<(u16, Vec<Value>)>,
+}
+
+impl Prepared {
+    async fn make() -> anyhow::Result<Self> {
         let tools = [PARTS[0].tool, PARTS[1].tool, PARTS[2].tool, Tool::Kubectl];
-        let programs = tools::ensure_async(&tools).await?;
-        let kubectl = programs.last().context("kubectl was not built")?;
+        let mut programs = tools::ensure_async(&tools).await?;
+        let kubectl = programs.pop().context("kubectl was not built")?;
         let folder = ScratchFolder::create("testkit-cluster-api")?;
         let certificate = manifests::write_certificate(folder.path())?;
         let module = manifests::module().await?;
-        let mut managers = Vec::new();
-        let mut probes = Vec::new();
-        for (part, program) in PARTS.iter().zip(&programs) {
+        let mut parts = Vec::new();
+        for part in &PARTS {
             let port = free_port()?;
             let source = manifests::Source {
                 folder: &module.join(part.manifests),
-                kubectl,
+                kubectl: &kubectl,
                 scratch: folder.path(),
             };
-            let file = source.render(part.name, port, &certificate).await?;
-            manifests::apply(kubectl, plane.kubeconfig_path(), &file).await?;
+            parts.push((port, source.render(part.name, port, &certificate).await?));
+        }
+        Ok(Self {
+            programs,
+            kubectl,
+            module,
+            folder,
+            parts,
+        })
+    }
+
+    /// Starts the managers, once what they need is installed.
+    async fn launch(self, plane: &ControlPlane) -> anyhow::Result<ClusterApi> {
+        let mut managers = Vec::new();
+        let mut probes = Vec::new();
+        for ((part, program), (port, _)) in PARTS.iter().zip(&self.programs).zip(&self.parts) {
             let probe = free_port()?;
             let command = manager(
                 program,
                 plane.kubeconfig_path(),
-                folder.path(),
-                [port, probe, free_port()?],
+                self.folder.path(),
+                [*port, probe, free_port()?],
             );
-            let log = folder.path().join(format!("{}.log", part.name));
+            let log = self.folder.path().join(format!("{}.log", part.name));
             managers.push(Supervised::spawn(part.name, &command, &log)?);
             probes.push((probe, log));
         }
-        let mut started = Self { managers, folder };
+        let mut started = ClusterApi {
+            managers,
+            folder: self.folder,
+        };
         for (probe, log) in probes {
             started.wait_ready(probe, &log).await?;
         }
         Ok(started)
+    }
+}
+
+impl ClusterApi {
+    /// Installs Cluster API into `plane` and starts its managers. What must be built first is built.
+    pub async fn start(plane: &ControlPlane) -> anyhow::Result<Self> {
+        let mut prepared = Prepared::make().await?;
+        for (part, (_, documents)) in PARTS.iter().zip(&mut prepared.parts) {
+            let documents = std::mem::take(documents);
+            let file = manifests::without_pods(prepared.folder.path(), part.name, documents)?;
+            manifests::apply(&prepared.kubectl, plane.kubeconfig_path(), &file).await?;
+        }
+        prepared.launch(plane).await
+    }
+
+    /// Installs Cluster API and `infrastructure` into `plane` by `clusterctl init`, and starts Cluster API's managers.
+    /// The infrastructure's manager is the caller's to start.
+    pub async fn init(
+        plane: &ControlPlane,
+        infrastructure: &Infrastructure,
+    ) -> anyhow::Result<(Self, Clusterctl)> {
+        let clusterctl = tools::ensure_async(&[Tool::Clusterctl]).await?;
+        let program = clusterctl.first().context("clusterctl was not built")?;
+        let version = format!("v{}", tools::version(Tool::Clusterctl)?);
+        let prepared = Prepared::make().await?;
+        let repository = prepared.folder.path().join("repository");
+        let metadata = prepared.module.join("metadata.yaml");
+        for (provider, (_, documents)) in clusterctl::PROVIDERS.iter().zip(&prepared.parts) {
+            clusterctl::store(&repository, provider, &version, documents, &metadata)?;
+        }
+        plane.apply_crds(&clusterctl::certificate_definitions()?).await?;
+        let kubeconfig = plane.kubeconfig_path();
+        let clusterctl = Clusterctl::new(program, kubeconfig, &repository, &version, infrastructure)?;
+        clusterctl
+            .run(&["init", "--infrastructure", &infrastructure.name], &[])
+            .await?;
+        Ok((prepared.launch(plane).await?, clusterctl))
     }
 
     async fn wait_ready(&mut self, probe: u16, log: &Path) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use reconcile::task::TaskContext;
 
 use crate::{
     cloud_config,
+    digest::fnv1a,
     engine::{Command, Engine, EngineError, Failure},
 };
 use script::{DRIVER, Parameters, STATE_DIR};
@@ -36,6 +37,13 @@ pub struct Data {
     pub value: String,
     /// Its format; empty for cloud-config.
     pub format: String,
+}
+
+impl Data {
+    /// Tells this data from other data.
+    pub fn digest(&self) -> u64 {
+        fnv1a(self.value.as_bytes()) ^ fnv1a(self.format.as_bytes()).rotate_left(1)
+    }
 }
 
 impl std::fmt::Debug for Data {
@@ -80,20 +88,17 @@ pub enum Outcome {
         /// The last lines of output, without secrets.
         output: String,
     },
+    /// The data cannot be used, and nothing was done with it: to be tried again once it is other data.
+    DataInvalid {
+        /// For people, without secrets.
+        message: String,
+        /// [`Data::digest`] of what was tried.
+        digest: u64,
+    },
     /// Docker failed; to be tried again.
     Retry(EngineError),
     /// The task was told to stop.
     Stopped,
-}
-
-impl Outcome {
-    fn ended(reason: Reason, message: impl Into<String>) -> Self {
-        Self::Ended {
-            reason,
-            message: message.into(),
-            output: String::new(),
-        }
-    }
 }
 
 /// What the driver said.
@@ -140,7 +145,10 @@ async fn follow<E: Engine>(engine: &E, job: &Job, context: &TaskContext<String>)
 }
 
 fn understand(job: &Job) -> Result<cloud_config::CloudConfig, Outcome> {
-    let invalid = |message: String| Outcome::ended(Reason::BootstrapDataInvalid, message);
+    let invalid = |message: String| Outcome::DataInvalid {
+        message,
+        digest: job.data.digest(),
+    };
     if !["", "cloud-config"].contains(&job.data.format.as_str()) {
         return Err(invalid(format!(
             "the bootstrap data has format {:?}; only cloud-config is supported",

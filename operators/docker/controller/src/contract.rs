@@ -215,6 +215,10 @@ pub fn is_served(object: &impl Resource, filter: Option<&str>) -> bool {
 }
 
 #[cfg(test)]
+#[path = "contract/documents.rs"]
+mod documents;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

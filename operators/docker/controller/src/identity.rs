@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 use crate::digest::short_digest;
 
+/// What the labels of the controller begin with; nobody else's do.
+pub const LABEL_PREFIX: &str = "capdkc.cluster.x-k8s.io/";
 /// Label: the namespace of the Cluster.
 pub const NAMESPACE_LABEL: &str = "capdkc.cluster.x-k8s.io/namespace";
 /// Label: the name of the Cluster.

@@ -88,7 +88,11 @@ pub fn plan(
         machine.role,
         machine.failure_domain,
     );
-    if let Some(key) = spec.labels.keys().find(|key| own.contains_key(*key)) {
+    if let Some(key) = spec
+        .labels
+        .keys()
+        .find(|key| key.starts_with(identity::LABEL_PREFIX))
+    {
         return Err(Error::Label(key.clone()));
     }
     let mut labels = spec.labels.clone();

@@ -43,8 +43,13 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Renders them for a manager whose webhooks listen on `port`; returns the file.
-    pub(super) async fn render(&self, name: &str, port: u16, certificate: &str) -> anyhow::Result<PathBuf> {
+    /// Renders them for a manager whose webhooks listen on `port`.
+    pub(super) async fn render(
+        &self,
+        name: &str,
+        port: u16,
+        certificate: &str,
+    ) -> anyhow::Result<Vec<Value>> {
         let copy = self.scratch.join(format!("{name}-config"));
         // Module caches are read-only, and kustomize wants everything below one root.
         let mut duplicate = Command::new("cp");
@@ -59,17 +64,25 @@ impl Source<'_> {
         let text = String::from_utf8(output(kustomize).await?).context("kustomize printed no text")?;
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(&fill_in(&text)).context("Cluster API's manifests cannot be read")?;
-        let items: Vec<_> = documents
+        Ok(documents
             .into_iter()
-            .filter_map(|document| on_loopback(document, port, certificate))
-            .collect();
-        let file = self.scratch.join(format!("{name}.json"));
-        std::fs::write(
-            &file,
-            json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(),
-        )?;
-        Ok(file)
+            .map(|document| on_loopback(document, port, certificate))
+            .collect())
     }
+}
+
+/// Writes what a manager that is a process needs of its manifests; returns the file.
+pub(super) fn without_pods(scratch: &Path, name: &str, documents: Vec<Value>) -> anyhow::Result<PathBuf> {
+    let items: Vec<_> = documents
+        .into_iter()
+        .filter(|document| !LEFT_OUT.iter().any(|kind| document["kind"] == *kind))
+        .collect();
+    let file = scratch.join(format!("{name}.json"));
+    std::fs::write(
+        &file,
+        json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string(),
+    )?;
+    Ok(file)
 }
 
 /// Applies a file.
@@ -99,12 +112,9 @@ fn fill_in(text: &str) -> String {
     filled
 }
 
-/// The document with its webhooks on loopback; nothing if it is left out.
-fn on_loopback(mut document: Value, port: u16, certificate: &str) -> Option<Value> {
-    let kind = document.get("kind")?.as_str()?.to_owned();
-    if LEFT_OUT.contains(&kind.as_str()) {
-        return None;
-    }
+/// The document with its webhooks on loopback.
+fn on_loopback(mut document: Value, port: u16, certificate: &str) -> Value {
+    let kind = document["kind"].as_str().unwrap_or_default().to_owned();
     let mut configs: Vec<&mut Value> = Vec::new();
     if kind == "CustomResourceDefinition" {
         configs.extend(document.pointer_mut("/spec/conversion/webhook/clientConfig"));
@@ -127,7 +137,7 @@ fn on_loopback(mut document: Value, port: u16, certificate: &str) -> Option<Valu
             "caBundle": STANDARD.encode(certificate),
         });
     }
-    Some(document)
+    document
 }
 
 #[cfg(test)]
@@ -142,10 +152,14 @@ mod tests {
 
     #[test]
     fn webhooks_are_reached_on_loopback_and_pods_are_left_out() {
-        assert_eq!(on_loopback(json!({"kind": "Deployment"}), 1, "c"), None);
+        let folder = tempfile::tempdir().unwrap();
+        let documents = vec![json!({"kind": "Deployment"}), json!({"kind": "Role"})];
+        let file = without_pods(folder.path(), "part", documents).unwrap();
+        let kept: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        assert_eq!(kept["items"], json!([{"kind": "Role"}]));
         let webhook = json!({"kind": "ValidatingWebhookConfiguration",
             "webhooks": [{"clientConfig": {"service": {"name": "s", "path": "/validate"}}}]});
-        let moved = on_loopback(webhook, 7, "c").unwrap();
+        let moved = on_loopback(webhook, 7, "c");
         assert_eq!(
             moved["webhooks"][0]["clientConfig"],
             json!({"url": "https://127.0.0.1:7/validate", "caBundle": "Yw=="})

@@ -43,12 +43,14 @@ use crate::{
 };
 
 /// Keeps a DockerMachine until its container is gone.
-pub(super) const FINALIZER: &str = "capdkc.cluster.x-k8s.io/dockermachine";
+pub const FINALIZER: &str = "capdkc.cluster.x-k8s.io/dockermachine";
 
 /// How often a deletion looks again while the first lists of Clusters and Machines are not in.
 pub(super) const VIEW_WAIT: Duration = Duration::from_secs(1);
 /// How often a deletion of a paused object looks again; a change of its Cluster wakes it anyway.
 pub(super) const MOVE_WAIT: Duration = Duration::from_secs(300);
+/// How often bootstrap data that cannot be used is looked at again: nobody tells that a Secret was repaired.
+const DATA_WAIT: Duration = Duration::from_secs(60);
 /// How often progress of a bootstrap wakes its object at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -280,7 +282,20 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
             pass.clock().now(),
         ))
         .await?;
-        result.map(|()| Progress::Settled)
+        let waits_for_data = matches!(
+            picture.bootstrap,
+            status::Bootstrap::Ended {
+                reason: Reason::BootstrapDataInvalid,
+                ..
+            }
+        );
+        result.map(|()| {
+            if waits_for_data {
+                Progress::waiting(DATA_WAIT)
+            } else {
+                Progress::Settled
+            }
+        })
     }
 
     async fn cleanup(

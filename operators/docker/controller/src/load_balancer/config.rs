@@ -81,12 +81,21 @@ pub enum Reload {
     Pending,
 }
 
+/// Whether the master process (the container's first) complains, as it does of a configuration that it refuses. Its
+/// workers' alerts are about servers that do not answer, which is no fault of the configuration.
+pub fn is_refusal(line: &str) -> bool {
+    let by_master = line
+        .split_once("[ALERT]")
+        .is_some_and(|(_, rest)| rest.trim_start().starts_with("(1)"));
+    by_master || line.contains("wait mode") || line.contains("waitpid mode")
+}
+
 /// What the lines after `since` (a time stamp as the log has it) say of the last reload.
 pub fn reload_result(log: &[String], since: Option<&str>) -> Reload {
     let newer = |line: &&String| stamp(line) > since;
     let mut result = Reload::Pending;
     for line in log.iter().filter(newer) {
-        if line.contains("[ALERT]") || line.contains("wait mode") || line.contains("waitpid mode") {
+        if is_refusal(line) {
             return Reload::Failed;
         }
         if line.contains("forked") || line.contains("Loading success") {
@@ -147,5 +156,19 @@ mod tests {
         let mut failed = before.clone();
         failed.push("2026-01-01T00:00:02.1Z [ALERT]    (1) : Cannot raise FD limit".into());
         assert_eq!(reload_result(&failed, since), Reload::Failed);
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_yet_is_no_refusal() {
+        let log = [
+            "2026-01-01T00:00:02.1Z [NOTICE]   (1) : Reloading HAProxy",
+            "2026-01-01T00:00:02.2Z [NOTICE]   (1) : New worker (72) forked",
+            "2026-01-01T00:00:02.2Z [NOTICE]   (1) : Loading success.",
+            "2026-01-01T00:00:02.2Z [ALERT]    (72) : backend 'kube-apiservers' has no server available!",
+        ];
+        for end in 2..=log.len() {
+            let log: Vec<_> = log[..end].iter().map(|&line| line.to_owned()).collect();
+            assert_eq!(reload_result(&log, None), Reload::Took, "{log:?}");
+        }
     }
 }

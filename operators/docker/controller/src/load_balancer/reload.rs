@@ -74,7 +74,7 @@ impl<E: Engine> LoadBalancers<E> {
                     let said = log
                         .iter()
                         .rev()
-                        .find(|line| line.contains("ALERT"))
+                        .find(|line| config::is_refusal(line))
                         .or_else(|| log.last());
                     let said = said
                         .and_then(|line| line.split_once(' '))

@@ -1,49 +1,44 @@
-//! The management cluster of a test, and what it looks at.
+//! A workload cluster of a test: the management cluster that it is made from, and what is looked at.
 
-use std::{
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use docker_controller::identity::NAMESPACE_LABEL;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
-    core::{ApiResource, DynamicObject, GroupVersionKind},
+    core::DynamicObject,
 };
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use testkit::{
     audit::Filter,
-    capi::ClusterApi,
-    control_plane::{ControlPlane, Options, TestNamespace},
+    control_plane::TestNamespace,
     docker::Docker,
     image::{Image, Images},
-    process::{Janitor, ScratchFolder, Supervised, free_port, tail},
+    process::{Janitor, ScratchFolder},
 };
+
+use crate::management::{Management, release};
 
 /// How long anything may take, on a machine that does other things as well.
 const LIMIT: Duration = Duration::from_mins(6);
+const CORE: &str = "cluster.x-k8s.io/v1beta2";
+const OURS: &str = "infrastructure.cluster.x-k8s.io/v1beta2";
 
 /// Removes what a test that failed, or was killed, has left. `$1` is the namespace, `$2` the network.
 const SWEEP: &str = r#"docker ps -aq --filter "label=capdkc.cluster.x-k8s.io/namespace=$1" | xargs -r docker rm -fv
 docker network rm "$2""#;
 
-/// A management cluster with everything running.
+/// A management cluster with everything running, and a namespace in it.
 pub struct Bed {
     pub docker: Docker,
     pub node_image: String,
-    load_balancer_image: String,
+    arguments: Vec<String>,
     network: String,
-    manager: Mutex<Option<Supervised>>,
-    capi: ClusterApi,
+    pub home: Management,
     namespace: TestNamespace,
-    folder: ScratchFolder,
+    release: ScratchFolder,
     _janitor: Janitor,
-    plane: ControlPlane,
 }
 
 impl Bed {
@@ -53,108 +48,117 @@ impl Bed {
             .ensure_all(&[Image::Node, Image::Haproxy])
             .await
             .unwrap();
-        let plane = ControlPlane::start(Options::default()).await.unwrap();
-        plane.apply_crds(&docker_api::crds()).await.unwrap();
-        let capi = ClusterApi::start(&plane).await.unwrap();
-        let namespace = plane.namespace().await.unwrap();
-        let network = namespace.name().to_owned();
-        let bed = Self {
+        let folder = ScratchFolder::create("capdkc-release").unwrap();
+        let infrastructure = release(folder.path());
+        // Made before its namespace has a name: the network is the test's own, too.
+        let network = format!("capdkc-{}", std::process::id());
+        let arguments = ["--network", &network, "--load-balancer-image", &images[1]];
+        let home = Management::start(&infrastructure, &arguments).await;
+        let namespace = home.plane.namespace().await.unwrap();
+        Self {
             _janitor: Janitor::engage(SWEEP, &[namespace.name(), &network]).unwrap(),
-            docker,
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             node_image: images[0].clone(),
-            load_balancer_image: images[1].clone(),
+            docker,
             network,
-            manager: Mutex::default(),
-            capi,
+            home,
             namespace,
-            folder: ScratchFolder::create("capdkc-test").unwrap(),
-            plane,
-        };
-        bed.start_manager();
-        bed
+            release: folder,
+        }
+    }
+
+    /// Another management cluster, with the same provider over the same Docker.
+    pub async fn second_home(&self) -> Management {
+        let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
+        Management::start(&release(self.release.path()), &arguments).await
     }
 
     pub fn namespace(&self) -> &str {
         self.namespace.name()
     }
 
-    fn log(&self) -> std::path::PathBuf {
-        self.folder.path().join("capdkc.log")
-    }
-
-    /// Starts the shipped binary.
-    pub fn start_manager(&self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_capdkc"));
-        command
-            .arg("--kubeconfig")
-            .arg(self.plane.kubeconfig_path())
-            .args([
-                "--network",
-                &self.network,
-                "--load-balancer-image",
-                &self.load_balancer_image,
-            ])
-            .args(["--metrics-bind-address", "0"])
-            .args([
-                "--health-probe-bind-address",
-                &format!("127.0.0.1:{}", free_port().unwrap()),
-            ]);
-        *self.manager.lock() = Some(Supervised::spawn("capdkc", &command, &self.log()).unwrap());
-    }
-
-    /// SIGKILL.
-    pub fn kill_manager(&self) {
-        if let Some(mut manager) = self.manager.lock().take() {
-            manager.kill();
-        }
-    }
-
     /// Waits until `holds`, and tells where everything was if that takes too long.
     pub async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let deadline = Instant::now() + LIMIT;
         while !holds().await {
-            if Instant::now() > deadline {
-                let words = tail(Path::new(&self.log()), 25);
-                panic!(
-                    "not within {LIMIT:?}: {what}\n--- capdkc\n{words}\n{}",
-                    self.capi.last_words()
-                );
-            }
+            assert!(
+                Instant::now() < deadline,
+                "not within {LIMIT:?}: {what}\n{}",
+                self.home.last_words()
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
     fn api(&self, version: &str, kind: &str) -> Api<DynamicObject> {
-        let (group, version) = version.split_once('/').unwrap();
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        Api::namespaced_with(self.plane.client(), self.namespace(), &resource)
+        self.home.api(version, kind, self.namespace())
+    }
+
+    /// `clusterctl ARGUMENTS… --namespace NAMESPACE`.
+    pub async fn clusterctl(&self, arguments: &[&str]) -> String {
+        let arguments = [arguments, &["--namespace", self.namespace()]].concat();
+        self.home.clusterctl.run(&arguments, &[]).await.unwrap()
+    }
+
+    /// What `clusterctl generate cluster` makes of a flavor.
+    pub async fn generate(&self, name: &str, flavor: Option<&str>, workers: u32) -> Vec<Value> {
+        let workers = workers.to_string();
+        let mut arguments = vec![
+            "generate",
+            "cluster",
+            name,
+            "--infrastructure",
+            "capdkc",
+            "--kubernetes-version",
+            "v1.34.4",
+            "--control-plane-machine-count",
+            "1",
+            "--worker-machine-count",
+            &workers,
+            "--target-namespace",
+            self.namespace(),
+        ];
+        if let Some(flavor) = flavor {
+            arguments.extend(["--flavor", flavor]);
+        }
+        let variables = [("CAPDKC_NODE_IMAGE", self.node_image.as_str())];
+        let text = self.home.clusterctl.run(&arguments, &variables).await.unwrap();
+        serde_saphyr::from_multiple(&text).unwrap()
     }
 
     /// Applies objects, in this order.
     pub async fn apply(&self, objects: Vec<Value>) {
+        self.apply_with(objects, &PatchParams::apply("test")).await;
+    }
+
+    /// Asks whether objects would be taken.
+    pub async fn try_apply(&self, objects: Vec<Value>) {
+        let mut params = PatchParams::apply("test");
+        params.dry_run = true;
+        self.apply_with(objects, &params).await;
+    }
+
+    async fn apply_with(&self, objects: Vec<Value>, params: &PatchParams) {
         for object in objects {
             let text = |field: &str| object[field].as_str().unwrap().to_owned();
             let (version, kind) = (text("apiVersion"), text("kind"));
             let name = object["metadata"]["name"].as_str().unwrap();
             let applied = self
                 .api(&version, &kind)
-                .patch(name, &PatchParams::apply("test"), &Patch::Apply(&object))
+                .patch(name, params, &Patch::Apply(&object))
                 .await;
             applied.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
         }
     }
 
-    /// The status of a condition; empty if there is none.
+    /// The status of a condition of one of Cluster API's own objects; empty if there is none.
     pub async fn condition(&self, kind: &str, name: &str, type_: &str) -> String {
-        let Ok(object) = self.api("cluster.x-k8s.io/v1beta2", kind).get(name).await else {
+        let Ok(object) = self.api(CORE, kind).get(name).await else {
             return String::new();
         };
-        let conditions = object
-            .data
-            .pointer("/status/conditions")
-            .and_then(Value::as_array)
-            .cloned();
+        let conditions = object.data.pointer("/status/conditions");
         let found = conditions
+            .and_then(Value::as_array)
             .into_iter()
             .flatten()
             .find(|condition| condition["type"] == type_);
@@ -163,54 +167,62 @@ impl Bed {
             .unwrap_or_default()
     }
 
-    async fn kubeconfig(&self) -> Kubeconfig {
-        let secrets: Api<Secret> = Api::namespaced(self.plane.client(), self.namespace());
+    /// Whether one of our objects is provisioned.
+    pub async fn is_provisioned(&self, kind: &str, of_cluster: &str) -> bool {
+        let of_cluster = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={of_cluster}"));
+        let listed = self.api(OURS, kind).list(&of_cluster).await.unwrap();
+        let provisioned = |object: &DynamicObject| {
+            object.data.pointer("/status/initialization/provisioned") == Some(&json!(true))
+        };
+        !listed.items.is_empty() && listed.items.iter().all(provisioned)
+    }
+
+    /// What users get: `clusterctl get kubeconfig`.
+    async fn kubeconfig(&self, cluster: &str) -> Kubeconfig {
         let mut found = None;
+        let arguments = ["get", "kubeconfig", cluster, "--namespace", self.namespace()];
         self.eventually("the kubeconfig is there", async || {
-            found = secrets.get_opt("c1-kubeconfig").await.ok().flatten();
+            found = self.home.clusterctl.run(&arguments, &[]).await.ok();
             found.is_some()
         })
         .await;
-        let data = found.and_then(|secret| secret.data).unwrap();
-        Kubeconfig::from_yaml(std::str::from_utf8(&data["value"].0).unwrap()).unwrap()
+        Kubeconfig::from_yaml(&found.unwrap()).unwrap()
     }
 
     async fn client(&self, kubeconfig: Kubeconfig) -> Client {
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-            .await
-            .unwrap();
-        Client::try_from(config).unwrap()
+        let options = KubeConfigOptions::default();
+        Client::try_from(
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .unwrap(),
+        )
+        .unwrap()
     }
 
     /// A client with the kubeconfig that users get.
-    pub async fn workload_client(&self) -> Client {
-        let kubeconfig = self.kubeconfig().await;
+    pub async fn workload_client(&self, cluster: &str) -> Client {
+        let kubeconfig = self.kubeconfig(cluster).await;
         self.client(kubeconfig).await
     }
 
     /// The published port leads to the control plane, whose certificate names 127.0.0.1.
-    pub async fn reaches_the_control_plane_from_the_host(&self) {
-        let cluster = self
-            .api(&format!("{}/v1beta2", docker_api::GROUP), "DockerCluster")
-            .get("c1")
-            .await
-            .unwrap();
-        let port = cluster
+    pub async fn reaches_the_control_plane_from_the_host(&self, cluster: &str) {
+        let object = self.api(OURS, "DockerCluster").get(cluster).await.unwrap();
+        let port = object
             .data
             .pointer("/status/hostPort")
             .and_then(Value::as_i64)
             .unwrap();
-        let mut kubeconfig = self.kubeconfig().await;
+        let mut kubeconfig = self.kubeconfig(cluster).await;
         for cluster in &mut kubeconfig.clusters {
             cluster.cluster.as_mut().unwrap().server = Some(format!("https://127.0.0.1:{port}"));
         }
         self.client(kubeconfig).await.apiserver_version().await.unwrap();
     }
 
-    /// What the manager wrote to the management cluster within `time`.
+    /// What the manager wrote to the management cluster within `time`, its lease apart.
     pub async fn writes_during(&self, time: Duration) -> Vec<String> {
-        let audit = self.plane.audit();
-        let client = self.plane.client();
+        let (audit, client) = (self.home.plane.audit(), self.home.plane.client());
         let start = audit.settle(&client).await.unwrap();
         tokio::time::sleep(time).await;
         audit.settle(&client).await.unwrap();
@@ -218,16 +230,16 @@ impl Bed {
         let events = audit.since(start).unwrap();
         events
             .iter()
-            .filter(|event| ours.matches(event))
+            .filter(|event| ours.matches(event) && !event.uri.contains("/leases"))
             .map(|event| format!("{} {}", event.verb, event.uri))
             .collect()
     }
 
-    pub async fn scale_workers(&self, replicas: i32) {
+    pub async fn scale_workers(&self, deployment: &str, replicas: i32) {
         let patch = json!({"spec": {"replicas": replicas}});
-        let workers = self.api("cluster.x-k8s.io/v1beta2", "MachineDeployment");
+        let workers = self.api(CORE, "MachineDeployment");
         workers
-            .patch("workers", &PatchParams::default(), &Patch::Merge(&patch))
+            .patch(deployment, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .unwrap();
     }
@@ -243,23 +255,44 @@ impl Bed {
     }
 
     /// Deletes the Cluster, and waits until it is gone with all that it had.
-    pub async fn delete_cluster(&self) {
-        let clusters = self.api("cluster.x-k8s.io/v1beta2", "Cluster");
-        clusters.delete("c1", &DeleteParams::default()).await.unwrap();
+    pub async fn delete_cluster(&self, name: &str) {
+        let clusters = self.api(CORE, "Cluster");
+        clusters.delete(name, &DeleteParams::default()).await.unwrap();
         self.eventually("the Cluster is gone", async || {
-            clusters.get_opt("c1").await.is_ok_and(|found| found.is_none())
+            clusters.get_opt(name).await.is_ok_and(|found| found.is_none())
         })
         .await;
-        let ours = self.api(&format!("{}/v1beta2", docker_api::GROUP), "DockerMachine");
-        let left = ours.list(&kube::api::ListParams::default()).await.unwrap();
+        let of_cluster = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={name}"));
+        let left = self.api(OURS, "DockerMachine").list(&of_cluster).await.unwrap();
         let names: Vec<_> = left.items.iter().map(ResourceExt::name_any).collect();
         assert_eq!(names, Vec::<String>::new());
     }
 
+    /// Every container of the test, with the time of its last start.
+    pub async fn starts(&self) -> Vec<String> {
+        let ids = self.containers().await;
+        let mut arguments = vec!["inspect", "--format", "{{.Id}} {{.State.StartedAt}}"];
+        arguments.extend(ids.lines());
+        let mut starts: Vec<_> = self
+            .docker
+            .run(&arguments)
+            .await
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        starts.sort();
+        starts
+    }
+
+    async fn containers(&self) -> String {
+        let label = format!("label={NAMESPACE_LABEL}={}", self.namespace());
+        self.docker.run(&["ps", "-aq", "--filter", &label]).await.unwrap()
+    }
+
     /// Everything of Docker's that is left of the test.
     pub async fn traces(&self) -> Vec<String> {
-        let label = format!("label={NAMESPACE_LABEL}={}", self.namespace());
-        let containers = self.docker.run(&["ps", "-aq", "--filter", &label]).await.unwrap();
+        let containers = self.containers().await;
         let network = format!("name={}", self.network);
         let networks = self
             .docker

@@ -16,6 +16,7 @@
 mod crash;
 mod daemon;
 mod docker;
+mod input;
 mod objects;
 mod requests;
 mod world;

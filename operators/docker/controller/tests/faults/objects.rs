@@ -82,7 +82,25 @@ impl Objects {
         Ok(())
     }
 
-    async fn create(&self, kind: &str, name: &str, owner: Option<&Value>, spec: Value) -> Result<Value> {
+    /// Merges `patch` into an object.
+    pub async fn patch(&self, kind: &str, name: &str, patch: &Value) -> Result<()> {
+        self.api(kind)
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    }
+
+    /// Puts other bootstrap data into the machines' Secret.
+    pub async fn set_data(&self, data: &Value) -> Result<()> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let patch = json!({"data": null, "stringData": data});
+        secrets
+            .patch("data", &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        Ok(())
+    }
+
+    pub async fn create(&self, kind: &str, name: &str, owner: Option<&Value>, spec: Value) -> Result<Value> {
         let owners = owner.map(|owner| {
             json!([{"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
                     "uid": owner["metadata"]["uid"], "controller": true}])

@@ -161,7 +161,7 @@ pub async fn run(world: Arc<World>, plan: FaultPlan) -> Result<()> {
         up(&world, &objects).await?;
         world.leaving.store(true, Ordering::Release);
     }
-    down(&objects).await?;
+    down(&world, &objects).await?;
     operator.stop().await;
     Ok(())
 }
@@ -204,11 +204,11 @@ pub async fn up(world: &World, objects: &Objects) -> Result<()> {
             tokio::time::sleep(POLL).await;
         }
     }
-    serves_the_control_plane(world).await
+    serves_the_control_plane(world)
 }
 
 /// The load balancer has loaded what it should serve: at once after a machine is ready, for its bootstrap needs it.
-async fn serves_the_control_plane(world: &World) -> Result<()> {
+fn serves_the_control_plane(world: &World) -> Result<()> {
     let daemon = world.daemon.lock();
     let balancer = daemon
         .containers
@@ -232,7 +232,7 @@ async fn serves_the_control_plane(world: &World) -> Result<()> {
 }
 
 /// Deletes in an order that Cluster API would not choose: what all share goes first.
-pub async fn down(objects: &Objects) -> Result<()> {
+pub async fn down(world: &World, objects: &Objects) -> Result<()> {
     let all = [
         ("DockerMachine", CONTROL_PLANE),
         ("DockerCluster", "c1"),
@@ -245,6 +245,10 @@ pub async fn down(objects: &Objects) -> Result<()> {
         while objects.get(kind, name).await?.is_some() {
             tokio::time::sleep(POLL).await;
         }
+        ensure!(
+            kind != "DockerMachine" || !world.daemon.lock().containers.contains_key(&world.node(name)),
+            "DockerMachine {name} went before its container"
+        );
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The bootstrap as a pass sees it: begun or resumed where that is not known, and told when it went wrong.
 
-use docker_api::{ConditionType, DockerMachine};
+use docker_api::{ConditionType, DockerMachine, Reason};
 use reconcile::{
     Pass, conditions,
     events::{EventKind, Notice},
@@ -29,7 +29,12 @@ impl<E: Engine + Clone> Machines<E> {
     ) -> Result<Bootstrap, Error> {
         let uid = pass.uid();
         if let Some(state) = self.tasks.state(&uid) {
-            return self.task_state(&uid, state);
+            // The Secret was repaired meanwhile: begin again with it.
+            let tried = invalid_data(&state);
+            if tried.is_none() || tried == Some(self.data(scope, pass).await?.digest()) {
+                return self.task_state(&uid, state);
+            }
+            self.tasks.clear(&uid);
         }
         if scope.machine.has_node() {
             return Ok(Bootstrap::Completed { ignored: Vec::new() });
@@ -81,6 +86,11 @@ impl<E: Engine + Clone> Machines<E> {
                         message,
                         output,
                     }),
+                    Outcome::DataInvalid { message, .. } => Ok(Bootstrap::Ended {
+                        reason: Reason::BootstrapDataInvalid,
+                        message,
+                        output: String::new(),
+                    }),
                     Outcome::Retry(error) => {
                         self.tasks.clear(uid);
                         Err(error.into())
@@ -122,5 +132,16 @@ impl<E: Engine + Clone> Machines<E> {
             note,
         })
         .await;
+    }
+}
+
+/// The digest of data that could not be used.
+fn invalid_data(state: &TaskState<String, Outcome>) -> Option<u64> {
+    match state {
+        TaskState::Finished(_, Ended::Returned(outcome)) => match outcome.as_ref() {
+            Outcome::DataInvalid { digest, .. } => Some(*digest),
+            _ => None,
+        },
+        _ => None,
     }
 }

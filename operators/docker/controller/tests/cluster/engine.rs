@@ -1,0 +1,189 @@
+//! The engine over a real daemon: what it refuses, and what mounts and limits come to.
+
+use std::{net::TcpListener, time::Duration};
+
+use docker_api::{ImagePullPolicy, PortProtocol};
+use docker_controller::{
+    engine::{
+        Command, ContainerPlan, ContainerState, Engine as _, Failure, HostMount, MachinePlan, PublishedPort,
+        docker::DockerEngine,
+    },
+    identity::NAMESPACE_LABEL,
+    launch::ensure_network,
+};
+use testkit::{
+    docker::Docker,
+    image::{Image, Images},
+    process::{Janitor, ScratchFolder},
+};
+
+const SWEEP: &str = r#"docker ps -aq --filter "label=capdkc.cluster.x-k8s.io/namespace=$1" | xargs -r docker rm -fv
+docker network rm "$1""#;
+
+struct Bed {
+    docker: Docker,
+    engine: DockerEngine,
+    image: String,
+    namespace: String,
+    folder: ScratchFolder,
+    _janitor: Janitor,
+}
+
+impl Bed {
+    async fn start(image: Image) -> Self {
+        let docker = Docker::connect().await.unwrap();
+        let images = Images::new(&docker).ensure_all(&[image]).await.unwrap();
+        let folder = ScratchFolder::create("capdkc-engine").unwrap();
+        let namespace = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
+        let engine = DockerEngine::new(host);
+        let janitor = Janitor::engage(SWEEP, &[&namespace]).unwrap();
+        ensure_network(&engine, &namespace).await.unwrap();
+        Self {
+            _janitor: janitor,
+            docker,
+            engine,
+            image: images[0].clone(),
+            namespace,
+            folder,
+        }
+    }
+
+    fn plan(&self, name: &str) -> ContainerPlan {
+        ContainerPlan {
+            name: format!("{name}.{}", self.namespace),
+            hostname: name.into(),
+            image: self.image.clone(),
+            labels: [(NAMESPACE_LABEL.to_owned(), self.namespace.clone())].into(),
+            entrypoint: Some(["sleep", "600"].map(str::to_owned).into()),
+            network: self.namespace.clone(),
+            ..ContainerPlan::default()
+        }
+    }
+
+    fn mount(&self, host: &str, container: &str, read_only: bool) -> HostMount {
+        HostMount {
+            host_path: self.folder.path().join(host).to_str().unwrap().to_owned(),
+            container_path: container.into(),
+            read_only,
+        }
+    }
+
+    /// What `script` prints in the container.
+    async fn shell(&self, container: &str, script: &str) -> Vec<String> {
+        let command = Command {
+            argv: ["sh", "-c", script].map(str::to_owned).into(),
+            stdin: Vec::new(),
+            limit: Duration::from_secs(60),
+        };
+        let mut lines = Vec::new();
+        self.engine
+            .run(container, command, &mut |line| lines.push(line))
+            .await
+            .unwrap();
+        lines
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smoke_mounts_lead_to_what_is_there_and_nothing_else_is_made() {
+    let bed = Bed::start(Image::Node).await;
+    let missing = bed.mount("missing", "/missing", false);
+    let mut plan = bed.plan("missing");
+    plan.machine = Some(MachinePlan {
+        mounts: vec![missing.clone()],
+        ..MachinePlan::default()
+    });
+    let error = bed.engine.create(&plan).await.unwrap_err();
+    assert_eq!(error.kind, Failure::MountMissing, "{error}");
+    assert!(error.to_string().contains(&missing.host_path), "{error}");
+    assert!(
+        !std::path::Path::new(&missing.host_path).exists(),
+        "a missing path is never made"
+    );
+
+    let real = bed.folder.path().join("real");
+    std::fs::create_dir(&real).unwrap();
+    std::fs::write(real.join("file"), "found").unwrap();
+    std::os::unix::fs::symlink(&real, bed.folder.path().join("link")).unwrap();
+    let mut plan = bed.plan("mounted");
+    plan.machine = Some(MachinePlan {
+        mounts: vec![
+            bed.mount("link", "/read", true),
+            bed.mount("real", "/write", false),
+        ],
+        memory: Some(256 << 20),
+        pids: Some(77),
+        ..MachinePlan::default()
+    });
+    bed.engine.create(&plan).await.unwrap();
+    bed.engine.start(&plan.name).await.unwrap();
+    assert_eq!(bed.shell(&plan.name, "cat /read/file; echo").await, ["found"]);
+    let tried = bed
+        .shell(
+            &plan.name,
+            "touch /read/new 2>/dev/null && echo written || echo refused; touch /write/new",
+        )
+        .await;
+    assert_eq!(tried, ["refused"]);
+    assert!(real.join("new").exists(), "what is not read-only can be written");
+    let limits = [
+        "inspect",
+        "--format",
+        "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}",
+        &plan.name,
+    ];
+    assert_eq!(bed.docker.run(&limits).await.unwrap().trim(), "268435456 77");
+    let found = bed.engine.container(&plan.name).await.unwrap().unwrap();
+    assert_eq!(found.state, ContainerState::Running);
+    bed.engine.remove(&found.id).await.unwrap();
+    assert_eq!(bed.engine.container(&plan.name).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smoke_what_docker_refuses_is_told_apart() {
+    let bed = Bed::start(Image::Haproxy).await;
+    let plan = bed.plan("first");
+    bed.engine.create(&plan).await.unwrap();
+    let error = bed.engine.create(&plan).await.unwrap_err();
+    assert_eq!(error.kind, Failure::NameTaken, "{error}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut plan = bed.plan("port");
+    plan.ports.push(PublishedPort {
+        container_port: 80,
+        host_port: Some(taken.local_addr().unwrap().port()),
+        listen_address: "127.0.0.1".into(),
+        protocol: PortProtocol::Tcp,
+    });
+    bed.engine.create(&plan).await.unwrap();
+    let error = bed.engine.start(&plan.name).await.unwrap_err();
+    assert_eq!(error.kind, Failure::PortTaken, "{error}");
+
+    let image = "operators-testbed/there-is-none:1";
+    let error = bed
+        .engine
+        .ensure_image(image, ImagePullPolicy::Never, None)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, Failure::Image, "{error}");
+    assert!(error.to_string().contains("imagePullPolicy is Never"), "{error}");
+
+    let mut plan = bed.plan("nowhere");
+    plan.network = format!("{}-none", bed.namespace);
+    let made = bed.engine.create(&plan).await;
+    let error = match made {
+        Ok(()) => bed.engine.start(&plan.name).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(error.to_string().contains(&plan.network), "{error}");
+    bed.engine.remove("there-is-none").await.unwrap();
+
+    let nobody = DockerEngine::new(format!("unix://{}/none.sock", bed.folder.path().display()));
+    let error = nobody.host().await.unwrap_err();
+    assert_eq!(error.kind, Failure::Unavailable, "{error}");
+    assert!(
+        error.to_string().contains("none.sock") && error.to_string().contains("is Docker installed"),
+        "{error}"
+    );
+}

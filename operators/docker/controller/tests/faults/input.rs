@@ -1,0 +1,182 @@
+//! What people get wrong, and what belongs to others.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Result, ensure};
+use docker_controller::controllers::machine::FINALIZER;
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, api::ListParams};
+use serde_json::{Value, json};
+use testkit::fault::{FaultPlan, Schedule};
+
+use crate::{
+    objects::{Objects, is, reason},
+    world::{CONTROL_PLANE, Operator, STRANGER, WORKER, World, up, world},
+};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+struct Scene {
+    world: Arc<World>,
+    plan: FaultPlan,
+    objects: Objects,
+}
+
+impl Scene {
+    async fn set() -> Result<Self> {
+        let plan = FaultPlan::new(Schedule::default());
+        let world = Arc::new(world(plan.clone()).await?);
+        let objects = world.objects();
+        Ok(Self { world, plan, objects })
+    }
+
+    fn start(&self) -> Operator {
+        Operator::start(&self.world, &self.plan)
+    }
+
+    /// Waits until an object is as `holds` says; returns it.
+    async fn wait(&self, kind: &str, name: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+        let wait = async {
+            loop {
+                let object = self.objects.get(kind, name).await?.unwrap_or_default();
+                if holds(&object) {
+                    return Ok(object);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await?
+    }
+
+    /// Plays Cluster API's part until the machines may be made.
+    async fn open(&self) -> Result<()> {
+        let provisioned = |object: &Value| object["status"]["initialization"]["provisioned"] == json!(true);
+        self.wait("DockerCluster", "c1", provisioned).await?;
+        let status = json!({"initialization": {"infrastructureProvisioned": true}});
+        self.objects.status("Cluster", "c1", status).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_cluster_is_left_alone_until_it_goes_on() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene
+        .objects
+        .patch("Cluster", "c1", &json!({"spec": {"paused": true}}))
+        .await?;
+    let operator = scene.start();
+    for (kind, name) in [("DockerCluster", "c1"), ("DockerMachine", WORKER)] {
+        let object = scene
+            .wait(kind, name, |object| is(object, "Paused", "True"))
+            .await?;
+        ensure!(
+            object["metadata"]["finalizers"].is_null(),
+            "{kind} was taken into care"
+        );
+    }
+    let containers: Vec<_> = scene.world.daemon.lock().containers.keys().cloned().collect();
+    ensure!(containers == [STRANGER], "made while paused: {containers:?}");
+    scene
+        .objects
+        .patch("Cluster", "c1", &json!({"spec": {"paused": false}}))
+        .await?;
+    up(&scene.world, &scene.objects).await?;
+    scene
+        .wait("DockerCluster", "c1", |object| is(object, "Paused", "False"))
+        .await?;
+    operator.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_somebody_else_manages_is_never_written_to() -> Result<()> {
+    let scene = Scene::set().await?;
+    let managed = json!({"metadata": {"annotations": {"cluster.x-k8s.io/managed-by": "others"}}});
+    scene.objects.patch("DockerCluster", "c1", &managed).await?;
+    let before = scene.objects.get("DockerCluster", "c1").await?;
+    let operator = scene.start();
+    // The machines are ours still, and wait: by then the cluster was seen, too.
+    let waits = |object: &Value| reason(object, "Ready") == Some("WaitingForClusterInfrastructureReady");
+    scene.wait("DockerMachine", WORKER, waits).await?;
+    operator.stop().await;
+    ensure!(
+        scene.objects.get("DockerCluster", "c1").await? == before,
+        "it was written to"
+    );
+    let containers: Vec<_> = scene.world.daemon.lock().containers.keys().cloned().collect();
+    ensure!(
+        containers == [STRANGER],
+        "made for somebody else's cluster: {containers:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_an_owner_is_not_taken_into_care() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene
+        .objects
+        .create("DockerMachine", "stray", None, json!({}))
+        .await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    operator.stop().await;
+    let stray = scene
+        .objects
+        .get("DockerMachine", "stray")
+        .await?
+        .unwrap_or_default();
+    ensure!(
+        stray["metadata"]["finalizers"].is_null() && stray["status"].is_null(),
+        "{stray}"
+    );
+    let owned = scene
+        .objects
+        .get("DockerMachine", WORKER)
+        .await?
+        .unwrap_or_default();
+    ensure!(owned["metadata"]["finalizers"] == json!([FINALIZER]), "{owned}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bootstrap_data_that_cannot_be_used_is_named_not_quoted_and_tried_again_when_repaired() -> Result<()>
+{
+    let scene = Scene::set().await?;
+    for (data, says) in [
+        (json!({"other": "x"}), "empty"),
+        (
+            json!({"value": "#cloud-config\nruncmd: [secret-token-42"}),
+            "cloud-config",
+        ),
+        (json!({"value": "{}", "format": "ignition"}), "ignition"),
+    ] {
+        scene.objects.set_data(&data).await?;
+        let operator = scene.start();
+        scene.open().await?;
+        let refused = |object: &Value| {
+            let message = message_of(object, "BootstrapCompleted");
+            reason(object, "BootstrapCompleted") == Some("BootstrapDataInvalid")
+                && message.is_some_and(|message| message.contains(says))
+        };
+        let object = scene.wait("DockerMachine", CONTROL_PLANE, refused).await?;
+        ensure!(!object.to_string().contains("secret-token"), "quoted: {object}");
+        operator.stop().await;
+    }
+    let operator = scene.start();
+    scene
+        .objects
+        .set_data(&json!({"value": "#cloud-config\nruncmd: [kubeadm init]"}))
+        .await?;
+    up(&scene.world, &scene.objects).await?;
+    operator.stop().await;
+    let events: Api<Event> = Api::namespaced(scene.objects.client.clone(), &scene.objects.namespace);
+    let events = serde_json::to_string(&events.list(&ListParams::default()).await?.items)?;
+    ensure!(!events.contains("secret-token"), "quoted in an event: {events}");
+    Ok(())
+}
+
+fn message_of<'a>(object: &'a Value, type_: &str) -> Option<&'a str> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == type_)?["message"].as_str()
+}
