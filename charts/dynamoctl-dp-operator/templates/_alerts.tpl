@@ -6,7 +6,7 @@ Symptoms that a person has to look at. Each names the page that says what to do.
 */}}
 {{- define "operator.alerts" -}}
 {{- $job := printf "%s-metrics-service" (include "operator.manager" .) -}}
-{{- $runbook := "docs/troubleshooting.md" -}}
+{{- $runbook := .Values.metrics.prometheusRule.runbooks -}}
 - alert: OperatorAbsent
   expr: absent(up{job={{ $job | quote }}} == 1)
   for: 10m
