@@ -8,6 +8,7 @@ mod readme;
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -113,18 +114,16 @@ impl Chart {
         for folder in [&common, &own] {
             for path in present(folder, folder)? {
                 let text = read(&folder.join(&path))?;
-                match path.to_str() {
-                    // Joined below.
-                    Some("values.yaml" | "values.schema.json") => {}
-                    _ => {
-                        let text = marked(&path, &text);
-                        ensure!(
-                            files.insert(Path::new(self.name).join(&path), text).is_none(),
-                            "{} is both common and the operator's own",
-                            path.display()
-                        );
-                    }
+                // Joined below.
+                if matches!(path.to_str(), Some("values.yaml" | "values.schema.json")) {
+                    continue;
                 }
+                let text = marked(&path, &text);
+                ensure!(
+                    files.insert(Path::new(self.name).join(&path), text).is_none(),
+                    "{} is both common and the operator's own",
+                    path.display()
+                );
             }
         }
         let values = format!(
@@ -161,10 +160,9 @@ impl Chart {
         let mut text = format!("{{{{/*\n{ORIGIN}\n*/}}}}\n");
         for (name, document) in RULES.iter().zip(&documents) {
             let rules = serde_saphyr::to_string(&document["rules"]).context("cannot write rules as YAML")?;
-            text += &format!(
-                "{{{{- define \"{name}\" -}}}}\n{}\n{{{{- end -}}}}\n",
-                rules.trim_end()
-            );
+            let rules = rules.trim_end();
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{{{{- define \"{name}\" -}}}}\n{rules}\n{{{{- end -}}}}");
         }
         Ok(text)
     }
@@ -186,13 +184,11 @@ fn definition(crd: &CustomResourceDefinition) -> Result<String> {
     let spec = serde_saphyr::to_string(&serde_json::json!({ "spec": crd.spec }))
         .context("cannot write a definition as YAML")?;
     let name = crd.metadata.name.as_deref().unwrap_or_default();
-    let labels: String = crd
-        .metadata
-        .labels
-        .iter()
-        .flatten()
-        .map(|(key, value)| format!("    {key}: {value:?}\n"))
-        .collect();
+    let mut labels = String::new();
+    for (key, value) in crd.metadata.labels.iter().flatten() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(labels, "    {key}: {value:?}");
+    }
     Ok(format!(
         "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata:\n  name: {name}\n  labels:\n    \
          {{{{- include \"operator.labels\" . | nindent 4 }}}}\n{labels}  {{{{- if .Values.crds.keep }}}}\n  annotations:\n    \

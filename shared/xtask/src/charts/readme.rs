@@ -1,5 +1,7 @@
 //! A chart's README: what it is, how it is installed, and a table of its values from their comments.
 
+use std::fmt::Write as _;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -19,7 +21,8 @@ pub(super) fn text(chart: &str, values: &str) -> Result<String> {
     );
     for (path, meaning) in described(values) {
         let default = path.iter().fold(&defaults, |value, key| &value[key.as_str()]);
-        text += &format!("| `{}` | `{default}` | {meaning} |\n", path.join("."));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{}` | `{default}` | {meaning} |", path.join("."));
     }
     Ok(text)
 }
