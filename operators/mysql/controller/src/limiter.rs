@@ -41,11 +41,9 @@ impl Group {
     /// Burst and calls per second: about half of what AWS documents for an account and region.
     fn rate(self) -> (f64, f64) {
         match self {
-            Self::Launch => (3.0, 1.0),
+            Self::Launch | Self::Start => (3.0, 1.0),
             Self::Terminate => (20.0, 3.0),
-            Self::Start => (3.0, 1.0),
-            Self::Describe => (20.0, 5.0),
-            Self::Tag => (20.0, 5.0),
+            Self::Describe | Self::Tag => (20.0, 5.0),
         }
     }
 }

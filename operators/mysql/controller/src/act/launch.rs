@@ -102,10 +102,14 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             .hold(ordinal, verdict, error.to_string(), now);
         match verdict {
             Verdict::NoCapacity => {
+                let kind = &frozen.template.instance_type;
                 let mut evidence = self.evidence.lock();
-                evidence.exhaust(&frozen.template.instance_type, &frozen.subnet, now);
-                // Another subnet may have room, and need not wait.
-                evidence.release(ordinal);
+                evidence.exhaust(kind, &frozen.subnet, now);
+                let has_room = |subnet: &String| !evidence.is_exhausted(kind, subnet, now);
+                // Another subnet may have room, and need not wait; where there is none, everybody waits.
+                if desired.is_some_and(|desired| desired.subnets.iter().any(has_room)) {
+                    evidence.release(ordinal);
+                }
                 outcome.ledger.conclude(ordinal, false);
             }
             Verdict::Refused => outcome.ledger.conclude(ordinal, false),

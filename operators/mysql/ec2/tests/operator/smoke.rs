@@ -1,7 +1,7 @@
 //! Real MySQL: instances of the simulated EC2 are containers that boot their own user data, and the operator forms
 //! them into one cluster over TLS.
 
-use std::{fmt::Write as _, net::Ipv4Addr, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use fake_ec2::{
     Account, FakeEc2, LABEL, Limits, MachineOptions, Machines, Options as Ec2Options, StateReason, Timings,
@@ -232,8 +232,7 @@ fn account(number: u8) -> Account {
     let mut account = Account::default();
     for region in account.regions.values_mut() {
         for (index, subnet) in (1u8..).zip(&mut region.subnets) {
-            let address = Ipv4Addr::new(10, number, index, 0).to_string();
-            subnet.prefix = address.trim_end_matches(".0").to_owned();
+            subnet.prefix = format!("10.{number}.{index}");
         }
     }
     account

@@ -277,20 +277,18 @@ pub(super) async fn authority(pass: &Pass<MySQLCluster>) -> Result<Authority, Cl
         .get_opt(&name)
         .await
         .map_err(|error| ApiError::new(format!("read {what}"), error))?;
-    let secret = match found {
-        Some(secret) => secret,
-        None => {
-            let made = Authority::generate().map_err(|error| ClusterError::Authority {
-                what: what.clone(),
-                why: error.to_string(),
-            })?;
-            let mut secret = made.secret(&name);
-            secret.metadata.namespace = Some(key.namespace.to_string());
-            secret.metadata.owner_references =
-                pass.current().controller_owner_ref(&()).map(|owner| vec![owner]);
-            let created = secrets.create(&PostParams::default(), &secret).await;
-            created.map_err(|error| ApiError::new(format!("create {what}"), error))?
-        }
+    let secret = if let Some(secret) = found {
+        secret
+    } else {
+        let made = Authority::generate().map_err(|error| ClusterError::Authority {
+            what: what.clone(),
+            why: error.to_string(),
+        })?;
+        let mut secret = made.secret(&name);
+        secret.metadata.namespace = Some(key.namespace.to_string());
+        secret.metadata.owner_references = pass.current().controller_owner_ref(&()).map(|owner| vec![owner]);
+        let created = secrets.create(&PostParams::default(), &secret).await;
+        created.map_err(|error| ApiError::new(format!("create {what}"), error))?
     };
     let uid = pass.uid();
     if !secret.owner_references().iter().any(|owner| owner.uid == uid) {
