@@ -7,7 +7,7 @@ use crate::world::{check, coverage, full, harness, run, world};
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_at_any_request_each_machine_was_made_and_bootstrapped_once() {
     // An odd stride, so that the sites of a loop are hit in turn.
-    let stride = if full() { 1 } else { 7 };
+    let stride = if full() { 1 } else { 11 };
     let report = harness("crash at every request")
         .stride(stride)
         .crash_at_every_request(world, run, check)
