@@ -22,12 +22,17 @@
 //! BatchWriteItem does not tell whether an item existed: keys are counted as acknowledged, not as deleted. Items that
 //! others write behind the readers are found by the look at the end, which begins another pass, at most ten.
 
+mod admission;
+mod allowance;
 mod bottleneck;
+pub mod bucket;
 pub mod budget;
 mod error;
+mod frontier;
 pub mod interpolation;
 pub mod key;
 mod ledger;
+pub mod meter;
 pub mod number;
 pub mod pace;
 pub mod plan;
@@ -53,7 +58,7 @@ pub use self::{
     request::{Control, End, Finished, Progress, Request, Stage, Totals, Tuning},
     table::{Preflight, Table},
 };
-use self::{budget::Budgets, range::SortRange, run::Run, segment::Piece, slots::Slots, source::Source};
+use self::{budget::Budgets, frontier::Piece, range::SortRange, run::Run, slots::Slots, source::Source};
 
 /// What all runs of a process share: the tables' budgets and the memory for ranges under work. Clones share it.
 #[derive(Clone, Debug, Default)]

@@ -7,5 +7,11 @@ mod bed;
 mod faults;
 #[path = "engine/plain.rs"]
 mod plain;
+#[cfg(feature = "virtual-time")]
+#[path = "engine/simulation.rs"]
+mod simulation;
 #[path = "engine/steering.rs"]
 mod steering;
+#[cfg(feature = "virtual-time")]
+#[path = "engine/timing.rs"]
+mod timing;

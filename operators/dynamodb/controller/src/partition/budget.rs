@@ -12,7 +12,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::pace::{Bucket, Meter, Pace, Signal};
+use super::{
+    bucket::Bucket,
+    meter::Meter,
+    pace::{Pace, Signal},
+};
 
 /// By how much, in WCU per second, the table's rate grows first after a cut.
 const TABLE_STEP: f64 = 200.0;
@@ -138,8 +142,12 @@ impl Member {
 }
 
 impl Share {
-    /// How long the job has to wait before its next batch, given its own limit as it is now.
-    pub fn wait(&self, limit: Option<u32>, now: Duration) -> Duration {
+    /// Reserves what a batch is expected to consume, or says how long to wait, given the job's own limit as it is now.
+    /// Looking and taking are one step: two batches are never admitted on the same capacity.
+    ///
+    /// # Errors
+    /// The time after which to ask again.
+    pub fn try_reserve(&self, limit: Option<u32>, wcu: f64, now: Duration) -> Result<(), Duration> {
         let mut table = self.table.lock();
         let limit = limit.map(f64::from);
         if let Some(job) = table.jobs.get_mut(&self.id) {
@@ -149,7 +157,14 @@ impl Share {
         table
             .jobs
             .get_mut(&self.id)
-            .map_or(Duration::ZERO, |job| job.bucket.wait(now))
+            .map_or(Ok(()), |job| job.bucket.try_take(wcu, now))
+    }
+
+    /// Gives back what was reserved and not used.
+    pub fn give_back(&self, wcu: f64) {
+        if let Some(job) = self.table.lock().jobs.get_mut(&self.id) {
+            job.bucket.take(-wcu);
+        }
     }
 
     /// The job's rate now; `None` if nothing limits it.
@@ -159,13 +174,6 @@ impl Share {
             .jobs
             .get(&self.id)
             .and_then(|job| job.bucket.rate())
-    }
-
-    /// Takes what a batch about to be sent is expected to consume.
-    pub fn reserve(&self, wcu: f64) {
-        if let Some(job) = self.table.lock().jobs.get_mut(&self.id) {
-            job.bucket.take(wcu);
-        }
     }
 
     /// Learns from an answer. `table_wide` is true if a throttle concerned the table and not one key range.
@@ -225,13 +233,39 @@ mod tests {
             budgets.join(key("T"), Duration::ZERO),
             budgets.join(key("T"), Duration::ZERO),
         );
-        assert_eq!(limited.wait(Some(10), Duration::ZERO), Duration::ZERO);
-        limited.reserve(20.0);
-        assert_eq!(limited.wait(Some(10), Duration::ZERO), Duration::from_secs(2));
-        assert_eq!(free.wait(None, Duration::ZERO), Duration::ZERO);
+        assert_eq!(limited.try_reserve(Some(10), 20.0, Duration::ZERO), Ok(()));
         assert_eq!(
-            limited.wait(Some(100), Duration::ZERO),
-            Duration::from_millis(200)
+            limited.try_reserve(Some(10), 1.0, Duration::ZERO),
+            Err(Duration::from_secs(2))
+        );
+        assert_eq!(free.try_reserve(None, 1000.0, Duration::ZERO), Ok(()));
+        assert_eq!(
+            limited.try_reserve(Some(100), 1.0, Duration::ZERO),
+            Err(Duration::from_millis(200))
+        );
+        limited.give_back(20.0);
+        assert_eq!(limited.try_reserve(Some(100), 1.0, Duration::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn many_ranges_of_a_job_do_not_start_on_one_token() {
+        let budgets = Budgets::default();
+        let share = budgets.join(key("T"), Duration::ZERO);
+        let mut taken = 0.0;
+        for tick in 0..1000 {
+            // Thirty-two ranges ask at each moment.
+            for _ in 0..32 {
+                if share
+                    .try_reserve(Some(100), 25.0, Duration::from_millis(tick * 10))
+                    .is_ok()
+                {
+                    taken += 25.0;
+                }
+            }
+        }
+        assert!(
+            (975.0..=1050.0).contains(&taken),
+            "{taken} WCU in 10 s at 100 per second"
         );
     }
 
@@ -252,12 +286,12 @@ mod tests {
         let now = Duration::from_millis(2100);
         jobs[0].settle(75.0, 0.0, true, now);
         for job in &jobs {
-            let _ = job.wait(None, now);
+            let _ = job.try_reserve(None, 0.0, now);
         }
         let rates: Vec<f64> = jobs.iter().filter_map(Share::rate).collect();
         assert_eq!(rates.len(), 2);
         assert!(rates[0] < 750.0 && rates[0] <= rates[1] * 2.5, "{rates:?}");
-        assert_eq!(other.wait(None, now), Duration::ZERO);
+        assert_eq!(other.try_reserve(None, 25.0, now), Ok(()));
         assert_eq!(other.rate(), None);
     }
 
@@ -275,10 +309,10 @@ mod tests {
         }
         let now = Duration::from_millis(2100);
         stays.settle(25.0, 0.0, true, now);
-        let _ = stays.wait(None, now);
+        let _ = stays.try_reserve(None, 0.0, now);
         let before = stays.rate().unwrap();
         drop(leaves);
-        let _ = stays.wait(None, now);
+        let _ = stays.try_reserve(None, 0.0, now);
         assert!(
             stays.rate().unwrap() > before * 1.2,
             "{:?} after {before}",

@@ -84,6 +84,11 @@ impl Problem {
         )
     }
 
+    /// Whether the request may have been carried out all the same: its answer is what is missing.
+    pub fn leaves_doubt(&self) -> bool {
+        matches!(self.kind, Kind::Transient | Kind::Unreachable)
+    }
+
     /// What the problem means for a run on `table`.
     pub fn into_failure(self, table: &str) -> Failure {
         let Self {

@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::key::Key;
+use super::{allowance::Claim, key::Key};
 
 /// A key under way, with the page that it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) struct Entry {
     page: u64,
     /// The key.
     pub key: Key,
+    /// Whether it counts against the job's limits.
+    pub claim: Claim,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,9 @@ impl Ledger {
             last,
             outstanding: keys.len(),
         });
-        self.fresh.extend(keys.into_iter().map(|key| Entry { page, key }));
+        let claim = Claim::None;
+        self.fresh
+            .extend(keys.into_iter().map(|key| Entry { page, key, claim }));
         self.advance();
     }
 
@@ -101,10 +105,10 @@ impl Ledger {
         self.fresh.len()
     }
 
-    /// Forgets what is not in flight; the range will be read again from the low-water mark.
-    pub(super) fn abandon(&mut self) {
+    /// Gives up what is not in flight; the range will be read again from the low-water mark.
+    pub(super) fn abandon(&mut self) -> impl Iterator<Item = Entry> {
         self.fresh.clear();
-        self.returned.clear();
+        self.returned.drain(..).map(|(_, entry)| entry)
     }
 
     /// When the next key can be sent: now for fresh ones, later for those handed back; `None` without any.

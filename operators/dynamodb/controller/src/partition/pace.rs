@@ -1,14 +1,16 @@
-//! How fast to write: token buckets, and a rate that follows what DynamoDB grants.
+//! How fast to write: a rate that follows what DynamoDB grants.
 //!
 //! Units are write capacity units (WCU) as `f64`, times are [`Duration`]s since any common origin: nothing here reads
 //! a clock or waits, so that a simulation runs the same code in virtual time.
 //!
 //! [`Pace`] begins without a limit: what bounds it then is the number of requests in flight. The first throttle
 //! sets the rate; from there it grows while requests pass cleanly, ever faster the longer they do, and is cut when
-//! they do not, but never below what is being delivered: a rate just above capacity keeps a partition saturated
-//! at the price of a few refused keys, whereas one below wastes it.
+//! they do not, but never much below what is being delivered: a rate about capacity keeps a partition saturated at
+//! the price of some refused keys, whereas one far below wastes it.
 
 use std::time::Duration;
+
+use super::{bucket::Bucket, meter::Meter};
 
 /// Two cuts are never closer together than this: one burst of refusals is one signal.
 const CUT_INTERVAL: Duration = Duration::from_millis(250);
@@ -17,130 +19,13 @@ const GROW_INTERVAL: Duration = Duration::from_millis(250);
 /// By what part of itself the rate grows first after a cut.
 const GROWTH: f64 = 0.02;
 /// The rate is never cut below this.
-const FLOOR: f64 = 10.0;
-/// How much a bucket may hold, in seconds of its rate.
-const BURST_SECONDS: f64 = 0.25;
-/// Window over which deliveries are averaged.
-const WINDOW: Duration = Duration::from_millis(500);
-/// How long a window without deliveries may become.
-const LONGEST_WINDOW: Duration = Duration::from_secs(10);
-
-/// A token bucket that may go into debt: a taker is told how long to wait and takes its tokens at once, so that
-/// takers are served in the order in which they asked.
-#[derive(Clone, Debug)]
-pub struct Bucket {
-    rate: Option<f64>,
-    tokens: f64,
-    last: Duration,
-}
-
-impl Bucket {
-    /// A bucket that refills at `rate` per second; `None` means without limit.
-    pub const fn new(rate: Option<f64>, now: Duration) -> Self {
-        Self {
-            rate,
-            tokens: 0.0,
-            last: now,
-        }
-    }
-
-    /// Changes the rate; what was collected so far is kept.
-    pub fn set_rate(&mut self, rate: Option<f64>, now: Duration) {
-        self.refill(now);
-        if self.rate.is_none() && rate.is_some() {
-            self.tokens = 0.0;
-        }
-        self.rate = rate;
-        self.clamp();
-    }
-
-    /// The rate per second.
-    pub const fn rate(&self) -> Option<f64> {
-        self.rate
-    }
-
-    /// How long a taker has to wait now; zero if it may take.
-    pub fn wait(&mut self, now: Duration) -> Duration {
-        self.refill(now);
-        match self.rate {
-            Some(rate) if self.tokens < 0.0 => Duration::from_secs_f64((-self.tokens / rate).min(3600.0)),
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Takes `amount`; a negative amount gives back.
-    pub fn take(&mut self, amount: f64) {
-        if self.rate.is_some() {
-            self.tokens -= amount;
-            self.clamp();
-        }
-    }
-
-    fn refill(&mut self, now: Duration) {
-        if let Some(rate) = self.rate {
-            self.tokens += rate * now.saturating_sub(self.last).as_secs_f64();
-        }
-        self.last = self.last.max(now);
-        self.clamp();
-    }
-
-    fn clamp(&mut self) {
-        if let Some(rate) = self.rate {
-            self.tokens = self.tokens.min(rate * BURST_SECONDS);
-        }
-    }
-}
-
-/// A rate measured over the last half second or so.
-#[derive(Clone, Debug)]
-pub struct Meter {
-    rate: f64,
-    since: Duration,
-    collected: f64,
-}
-
-impl Meter {
-    /// A meter that has seen nothing.
-    pub const fn new(now: Duration) -> Self {
-        Self {
-            rate: 0.0,
-            since: now,
-            collected: 0.0,
-        }
-    }
-
-    /// Counts `amount`.
-    pub fn add(&mut self, amount: f64, now: Duration) {
-        self.roll(now);
-        self.collected += amount;
-    }
-
-    /// The rate per second.
-    pub fn rate(&mut self, now: Duration) -> f64 {
-        self.roll(now);
-        let elapsed = now.saturating_sub(self.since).as_secs_f64();
-        // The running window only counts once it says something.
-        if self.collected == 0.0 || elapsed * 2.0 < WINDOW.as_secs_f64() {
-            return self.rate;
-        }
-        f64::midpoint(self.rate, self.collected / elapsed)
-    }
-
-    /// Closes the window. One in which nothing was counted stays open longer: a slow stream is no stopped one.
-    fn roll(&mut self, now: Duration) {
-        let elapsed = now.saturating_sub(self.since);
-        if elapsed >= WINDOW && (self.collected > 0.0 || elapsed >= LONGEST_WINDOW) {
-            let measured = self.collected / elapsed.as_secs_f64();
-            let fresh = self.rate == 0.0 || elapsed > WINDOW * 4;
-            self.rate = if fresh {
-                measured
-            } else {
-                f64::midpoint(self.rate, measured)
-            };
-            (self.since, self.collected) = (now, 0.0);
-        }
-    }
-}
+const FLOOR: f64 = 2.0;
+/// Nor below this part of what is being delivered: somewhat less than all, so that capacity is saved up for a moment
+/// and the next refusal is some way off.
+const KEEP: f64 = 0.95;
+/// What a range begins with, in WCU per second, once throttling is known: half of what a physical partition grants.
+/// Too much costs refused requests for a moment, too little would cost time.
+pub const START: f64 = 500.0;
 
 /// What the answer to a batch says about the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,18 +44,30 @@ pub struct Pace {
     bucket: Bucket,
     delivered: Meter,
     step: f64,
+    /// The rate after the first throttle; what was delivered until then without.
+    start: Option<f64>,
     clean_intervals: i32,
     last_cut: Option<Duration>,
     last_growth: Duration,
 }
 
 impl Pace {
+    /// The pace of one range of sort keys, which a single physical partition may hold. It begins at `rate`; without
+    /// one there is no limit until the first throttle, and [`START`] after it.
+    pub const fn of_range(step: f64, rate: Option<f64>, now: Duration) -> Self {
+        let mut pace = Self::new(step, now);
+        pace.start = Some(START);
+        pace.bucket = Bucket::new(rate, now);
+        pace
+    }
+
     /// A pace without limit. `step` is by how much, in WCU per second, it grows first after a cut.
     pub const fn new(step: f64, now: Duration) -> Self {
         Self {
             bucket: Bucket::new(None, now),
             delivered: Meter::new(now),
             step,
+            start: None,
             clean_intervals: 0,
             last_cut: None,
             last_growth: now,
@@ -195,6 +92,21 @@ impl Pace {
     /// WCU per second that were delivered lately.
     pub fn delivered(&mut self, now: Duration) -> f64 {
         self.delivered.rate(now)
+    }
+
+    /// Gives half of the rate to a part of the range that another works on; `None` without a rate.
+    pub fn halve(&mut self, now: Duration) -> Option<f64> {
+        let half = (self.bucket.rate()? / 2.0).max(FLOOR);
+        self.bucket.set_rate(Some(half), now);
+        Some(half)
+    }
+
+    /// Takes over the rate of a neighbour that is done: what it was granted is free now, if it came from the same
+    /// physical partition; else it is soon refused.
+    pub fn inherit(&mut self, wcu: f64, now: Duration) {
+        if let Some(rate) = self.bucket.rate() {
+            self.bucket.set_rate(Some(rate + wcu), now);
+        }
     }
 
     /// Learns from an answer: `reserved` is what was taken, `consumed` what DynamoDB says was used.
@@ -236,12 +148,11 @@ impl Pace {
         }
         self.last_cut = Some(now);
         let delivered = self.delivered.rate(now);
-        let rate = self
-            .bucket
-            .rate()
-            .unwrap_or_else(|| delivered.max(self.step * 4.0));
-        self.bucket
-            .set_rate(Some((rate * factor).max(delivered).max(FLOOR)), now);
+        let rate = match self.bucket.rate() {
+            Some(rate) => (rate * factor).max(delivered * KEEP).max(FLOOR),
+            None => self.start.unwrap_or_else(|| delivered.max(self.step * 4.0)),
+        };
+        self.bucket.set_rate(Some(rate), now);
     }
 }
 
@@ -251,44 +162,6 @@ mod tests {
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn a_bucket_lets_through_its_rate_and_no_more() {
-        let mut bucket = Bucket::new(Some(100.0), Duration::ZERO);
-        let (mut now, mut taken) = (Duration::ZERO, 0.0);
-        while now < Duration::from_secs(10) {
-            match bucket.wait(now) {
-                Duration::ZERO => {
-                    bucket.take(25.0);
-                    taken += 25.0;
-                }
-                wait => now += wait,
-            }
-        }
-        assert!((975.0..=1050.0).contains(&taken), "{taken}");
-    }
-
-    #[test]
-    fn a_bucket_forgets_what_was_not_used() {
-        let mut bucket = Bucket::new(Some(100.0), Duration::ZERO);
-        assert_eq!(bucket.wait(Duration::from_secs(100)), Duration::ZERO);
-        bucket.take(50.0);
-        assert_eq!(
-            bucket.wait(Duration::from_secs(100)),
-            ms(250),
-            "a quarter of a second was saved up, no more"
-        );
-    }
-
-    #[test]
-    fn a_new_rate_counts_from_now() {
-        let mut bucket = Bucket::new(Some(1.0), Duration::ZERO);
-        bucket.take(10.0);
-        bucket.set_rate(Some(100.0), Duration::ZERO);
-        assert_eq!(bucket.wait(Duration::ZERO), ms(100));
-        bucket.set_rate(None, Duration::ZERO);
-        assert_eq!(bucket.wait(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
@@ -313,7 +186,7 @@ mod tests {
     /// 10 ms latency. Returns the share of the capacity used and the share of keys refused.
     fn simulate(streams: usize, rate: f64, seconds: u64) -> (f64, f64) {
         let mut paces: Vec<Pace> = (0..streams)
-            .map(|_| Pace::new(40.0 / streams as f64, Duration::ZERO))
+            .map(|_| Pace::of_range(40.0 / streams as f64, None, Duration::ZERO))
             .collect();
         let mut free = vec![Duration::ZERO; streams];
         let (mut capacity, mut used, mut sent) = (rate, 0.0, 0.0);

@@ -19,10 +19,12 @@ use tokio::task::JoinSet;
 
 use super::{
     error::{Failure, Problem},
+    frontier::{Frontier, Piece},
+    pace::Pace,
     range::SortRange,
     request::{End, Finished, Progress, Stage},
     run::{Run, Verdict, as_f64, milli},
-    segment::{Ended, Frontier, Piece, Segment},
+    segment::{Ended, Segment},
     slots::Slot,
     source::PageQuery,
     survey,
@@ -104,10 +106,7 @@ pub(crate) async fn delete(
             return Err(failure);
         }
         pieces = if left.is_empty() {
-            vec![Piece {
-                range: range.clone(),
-                marks: [].into(),
-            }]
+            vec![Piece::unknown(range.clone())]
         } else {
             left
         };
@@ -232,12 +231,15 @@ impl Teller {
     }
 }
 
+/// What is under work: how far it is, and how fast it may go.
+type Active = (Arc<Mutex<Frontier>>, Arc<Mutex<Pace>>);
+
 /// One pass over the range, by several workers.
 struct Sweep<'a> {
     run: &'a Arc<Run>,
     teller: &'a mut Teller,
     queue: VecDeque<Piece>,
-    active: HashMap<u64, Arc<Mutex<Frontier>>>,
+    active: HashMap<u64, Active>,
     workers: JoinSet<(u64, Ended)>,
     most: usize,
     next_id: u64,
@@ -326,11 +328,11 @@ impl<'a> Sweep<'a> {
         let id = self.next_id;
         self.next_id += 1;
         let frontier = Arc::new(Mutex::new(Frontier::new(piece)));
-        self.active.insert(id, Arc::clone(&frontier));
         // A second pass has little to find, and must not overlook it.
         let consistent = self.teller.round > 1;
-        let step = RUN_STEP / as_f64(self.active.len() + self.queue.len());
-        let segment = Segment::new(Arc::clone(self.run), frontier, consistent, step);
+        let step = RUN_STEP / as_f64(1 + self.active.len() + self.queue.len());
+        let segment = Segment::new(Arc::clone(self.run), Arc::clone(&frontier), consistent, step);
+        self.active.insert(id, (frontier, segment.pace()));
         self.workers.spawn(async move { (id, segment.work(slot).await) });
     }
 
@@ -340,15 +342,13 @@ impl<'a> Sweep<'a> {
             return None;
         }
         let alphabet = self.run.alphabet.lock();
-        let least = self.run.request.tuning.page_keys / 2;
-        let mut frontiers: Vec<_> = self.active.values().collect();
-        frontiers.sort_by_cached_key(|frontier| std::cmp::Reverse(frontier.lock().weight()));
-        frontiers.into_iter().find_map(|frontier| {
-            let mut frontier = frontier.lock();
-            let ceiling = alphabet.highest().cloned();
-            frontier.give_half(ceiling.as_ref(), least, |low, high| {
-                alphabet.between(low, high, 1, 2)
-            })
+        let mut active: Vec<_> = self.active.values().collect();
+        active.sort_by_cached_key(|(frontier, _)| std::cmp::Reverse(frontier.lock().weight()));
+        active.into_iter().find_map(|(frontier, pace)| {
+            let cut = |low: &_, high: &_| alphabet.between(low, high, 1, 2);
+            let mut piece = frontier.lock().give_half(alphabet.highest(), cut)?;
+            piece.rate = pace.lock().halve(self.run.now());
+            Some(piece)
         })
     }
 
@@ -371,7 +371,11 @@ impl<'a> Sweep<'a> {
         };
         self.active.remove(&id);
         match ended {
-            Ended::Done { found } => {
+            Ended::Done { found, rate } => {
+                let (now, part) = (self.run.now(), rate / as_f64(self.active.len().max(1)));
+                for (_, pace) in self.active.values() {
+                    pace.lock().inherit(part, now);
+                }
                 self.misses = if found == 0 { self.misses + 1 } else { 0 };
                 None
             }

@@ -16,13 +16,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    allowance::{Allowance, Granted},
     bottleneck::Bottleneck,
     budget::Share,
     error::{Failure, Kind, Problem, classify},
     interpolation::Alphabet,
     key::Key,
     ledger::Entry,
-    pace::{Meter, Pace},
+    meter::Meter,
     request::{Control, Request, Totals},
     slots::Slots,
     source::Source,
@@ -33,8 +34,6 @@ use crate::sabotage;
 pub(crate) const BATCH: usize = 25;
 /// Requests in a row, over all ranges, that may fail without a success between them before the round is given up.
 const FAILURES_IN_A_ROW: u32 = 12;
-/// No wait for capacity lasts longer than this without looking again: limits may have changed.
-const RECHECK: Duration = Duration::from_millis(250);
 /// For how long a throttle counts as present.
 const THROTTLE_MEMORY: Duration = Duration::from_secs(10);
 
@@ -48,6 +47,7 @@ pub(crate) struct Run {
     pub(crate) slots: Slots,
     pub(crate) totals: Counters,
     pub(crate) alphabet: Mutex<Alphabet>,
+    pub(super) allowance: Allowance,
     in_flight: Arc<Semaphore>,
     /// Cancelled when this round must end: by the caller, the fence, or a problem.
     pub(crate) stop: Mutex<CancellationToken>,
@@ -94,15 +94,6 @@ pub(crate) struct Answer {
     pub(crate) wcu: f64,
 }
 
-/// The right to send one batch, with what was reserved for it.
-pub(crate) struct Admission {
-    _permit: OwnedSemaphorePermit,
-    /// Keys that may be sent.
-    pub(crate) keys: usize,
-    /// WCU per key, as expected.
-    pub(crate) wcu_per_key: f64,
-}
-
 impl Counters {
     pub(crate) fn snapshot(&self) -> Totals {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -144,6 +135,7 @@ impl Run {
         slots: Slots,
     ) -> Self {
         let now = control.clock.elapsed();
+        let allowance = Allowance::new(&request);
         Self {
             source,
             in_flight: Arc::new(Semaphore::new(request.tuning.max_in_flight.max(1))),
@@ -154,6 +146,7 @@ impl Run {
             slots,
             totals: Counters::default(),
             alphabet: Mutex::default(),
+            allowance,
             verdict: Mutex::new(None),
             fenced: AtomicBool::new(false),
             failures_in_a_row: AtomicU32::new(0),
@@ -237,6 +230,13 @@ impl Run {
         }
     }
 
+    /// Whether writes were refused lately.
+    pub(crate) fn is_throttled(&self) -> bool {
+        let now = self.now();
+        let last = self.throttling.lock().last;
+        last.is_some_and(|last| now.saturating_sub(last) < THROTTLE_MEMORY)
+    }
+
     /// Whether throttled lately, by what, and the rates of items and WCU per second.
     pub(crate) fn pulse(&self) -> (bool, Option<Bottleneck>, f64, f64) {
         let now = self.now();
@@ -255,64 +255,43 @@ impl Run {
         )
     }
 
-    /// Waits until a batch of this pace may be sent: capacity first, then a place among the requests in flight.
-    /// `None` when the round ends meanwhile.
-    pub(crate) async fn admit(&self, pace: &Mutex<Pace>, stop: &CancellationToken) -> Option<Admission> {
-        loop {
-            let limit = self.wcu_limit();
-            let now = self.now();
-            let wait = self.share.wait(limit, now).max(pace.lock().wait(now));
-            if wait.is_zero() {
-                break;
-            }
-            tokio::select! {
-                () = stop.cancelled() => return None,
-                () = self.control.clock.sleep(wait.min(RECHECK)) => {}
-            }
-        }
-        let permit = tokio::select! {
-            () = stop.cancelled() => return None,
-            permit = Arc::clone(&self.in_flight).acquire_owned() => permit.ok()?,
-        };
-        let wcu_per_key = thousandths(self.item_wcu_milli.load(Ordering::Relaxed));
-        Some(Admission {
-            _permit: permit,
-            keys: batch_size(self.wcu_limit(), wcu_per_key),
-            wcu_per_key,
-        })
+    /// A place among the requests in flight. `None` cannot happen as long as the run exists.
+    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.in_flight).acquire_owned().await.ok()
     }
 
-    fn wcu_limit(&self) -> Option<u32> {
+    /// WCU that deleting an item takes, as answers showed it.
+    pub(crate) fn wcu_per_key(&self) -> f64 {
+        thousandths(self.item_wcu_milli.load(Ordering::Relaxed))
+    }
+
+    /// Takes what the plan knows about the items for true until answers show more.
+    pub(crate) fn expect_wcu_per_key(&self, milli: u64) {
+        self.item_wcu_milli.store(milli.max(1), Ordering::Relaxed);
+    }
+
+    /// The job's limit of WCU per second as it is now.
+    pub(crate) fn wcu_limit(&self) -> Option<u32> {
         if sabotage::active(sabotage::IGNORE_BUDGET) {
             return None;
         }
         *self.control.max_wcu.borrow()
     }
 
-    /// Whether the limits of the job allow `keys` more deletions; if not, the round ends for good.
-    pub(crate) fn within_limits(&self, keys: usize) -> bool {
-        let totals = self.totals();
-        let keys = u64::try_from(keys).unwrap_or(0);
-        let over_items = self
-            .request
-            .max_items
-            .is_some_and(|max| totals.keys_acknowledged + keys > max);
-        let over_wcu = self
-            .request
-            .max_wcu_total
-            .is_some_and(|max| totals.wcu_milli >= max.saturating_mul(1000));
-        if over_items || over_wcu {
-            let which = if over_items {
-                "limits.maxItems"
-            } else {
-                "limits.maxWcuTotal"
-            };
-            self.end_round(Verdict::Final(Failure::terminal(
-                Reason::LimitExceeded,
-                format!("the deletion stopped at `{which}` with items left in the partition; raise the limit in another DdbctlDpJob to go on"),
-            )));
+    /// Claims as many of `entries` as the limits of the job allow, from the first on. With none left, and nothing in
+    /// flight that might come back, the round ends for good.
+    pub(crate) fn claim(&self, entries: &mut [Entry], wcu_per_key: f64) -> usize {
+        match self.allowance.claim(entries, wcu_per_key) {
+            Granted::Keys(keys) => keys,
+            Granted::Later => 0,
+            Granted::Exhausted(limit) => {
+                self.end_round(Verdict::Final(Failure::terminal(
+                    Reason::LimitExceeded,
+                    format!("the deletion stopped at `{limit}` with items left in the partition; raise the limit in another DdbctlDpJob to go on"),
+                )));
+                0
+            }
         }
-        !(over_items || over_wcu)
     }
 
     /// Sends one batch. The fence is asked last, immediately before; `Err(None)` means that nothing was sent.
@@ -393,14 +372,6 @@ impl Run {
                 .store((before * 7 + seen) / 8, Ordering::Relaxed);
         }
     }
-}
-
-/// Keys for one batch: with a low limit fewer, so that a batch is worth about a second of it.
-fn batch_size(limit: Option<u32>, wcu_per_key: f64) -> usize {
-    let Some(limit) = limit else { return BATCH };
-    (1..BATCH)
-        .find(|keys| as_f64(*keys + 1) * wcu_per_key > f64::from(limit))
-        .unwrap_or(BATCH)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of keys are far below 2^52")]

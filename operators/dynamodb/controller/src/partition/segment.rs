@@ -1,6 +1,6 @@
 //! Deleting one range: reading ahead of the writes, sending batches, sending again what was not processed.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
@@ -8,12 +8,12 @@ use rand::RngExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    admission::{Admission, Used},
     error::{Kind, Problem},
-    key::Key,
+    frontier::{Frontier, Piece},
     ledger::{Entry, Ledger},
-    pace::{Pace, Signal},
-    range::SortRange,
-    run::{Admission, Answer, Counters, Run, as_f64},
+    pace::{Pace, START, Signal},
+    run::{Answer, BATCH, Counters, Run, as_f64},
     slots::Slot,
     source::{Page, PageQuery},
 };
@@ -21,76 +21,16 @@ use crate::sabotage;
 
 /// Shortest and longest pause before refused keys are sent again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// What a page is worth, in WCU: half a second's work of a physical partition. What is read cannot be given away any
+/// more, and an idle worker could not help with it.
+const PAGE_WCU: f64 = 500.0;
+/// The least that a page holds, in keys.
+const LEAST_PAGE: usize = 2 * BATCH;
+/// Refusals in a row after which the pause for lack of capacity grows no more (0.8 s): the rate falls as well, and
+/// whoever sleeps longer lets capacity lie idle.
+const REFUSED: u32 = 4;
 /// Pages after which a range makes way for a job that has none under work.
 const TURN: u32 = 8;
-
-/// A range, and where it can well be cut.
-#[derive(Clone, Debug)]
-pub(crate) struct Piece {
-    /// The sort keys to delete.
-    pub(crate) range: SortRange,
-    /// Keys inside, in order, with about as many items between any two.
-    pub(crate) marks: VecDeque<Key>,
-}
-
-/// What others may know and change of a range under work.
-#[derive(Debug)]
-pub(crate) struct Frontier {
-    piece: Piece,
-    /// The last key read.
-    cursor: Option<Key>,
-    /// Everything was read.
-    exhausted: bool,
-    /// Keys on the last page: a short one means that the end is near.
-    last_page: usize,
-}
-
-impl Frontier {
-    pub(crate) fn new(piece: Piece) -> Self {
-        Self {
-            piece,
-            cursor: None,
-            exhausted: false,
-            last_page: 0,
-        }
-    }
-
-    /// How much there is to take, to compare: marks ahead.
-    pub(crate) fn weight(&self) -> usize {
-        if self.exhausted {
-            0
-        } else {
-            1 + self.piece.marks.len()
-        }
-    }
-
-    /// Gives away the upper half of what was not read yet. `cut` finds a key between two others when no mark is
-    /// left; `ceiling` is the highest key known, for ranges that are open above.
-    pub(crate) fn give_half(
-        &mut self,
-        ceiling: Option<&Key>,
-        least: usize,
-        cut: impl Fn(&Key, &Key) -> Option<Key>,
-    ) -> Option<Piece> {
-        // Nothing was seen of it yet, or what is left is not worth a request.
-        if self.exhausted || self.cursor.is_none() || self.last_page < least {
-            return None;
-        }
-        let cursor = self.cursor.as_ref()?;
-        let at = match self.piece.marks.get(self.piece.marks.len() / 2) {
-            Some(mark) if mark > cursor => mark.clone(),
-            _ => cut(cursor, self.piece.range.high.key().or(ceiling)?)?,
-        };
-        let (lower, upper) = self.piece.range.split_at(&at)?;
-        let keep = self.piece.marks.partition_point(|mark| *mark < at);
-        let mut marks = self.piece.marks.split_off(keep);
-        if marks.front() == Some(&at) {
-            marks.pop_front();
-        }
-        self.piece.range = lower;
-        Some(Piece { range: upper, marks })
-    }
-}
 
 /// How work on a range ended.
 pub(crate) enum Ended {
@@ -98,6 +38,8 @@ pub(crate) enum Ended {
     Done {
         /// Keys found.
         found: u64,
+        /// WCU per second that were granted lately.
+        rate: f64,
     },
     /// The rest of it, to be continued: another job's turn, or the round ends.
     Left(Piece),
@@ -121,16 +63,14 @@ pub(crate) struct Segment {
 
 type Admitting = BoxFuture<'static, Option<Admission>>;
 type Reading = BoxFuture<'static, Result<Page, Problem>>;
-type Sending = BoxFuture<'static, (Admitted, Vec<Entry>, Result<Answer, Option<Problem>>)>;
-
-/// What a batch reserved.
-struct Admitted {
-    reserved: f64,
-}
+type Sending = BoxFuture<'static, (Admission, Vec<Entry>, Result<Answer, Option<Problem>>)>;
 
 impl Segment {
     pub(crate) fn new(run: Arc<Run>, frontier: Arc<Mutex<Frontier>>, consistent: bool, step: f64) -> Self {
-        let (pace, stop) = (Arc::new(Mutex::new(Pace::new(step, run.now()))), run.stop_token());
+        let rate = frontier.lock().piece.rate;
+        let begin = rate.or_else(|| run.is_throttled().then_some(START));
+        let pace = Pace::of_range(step, begin, run.now());
+        let (pace, stop) = (Arc::new(Mutex::new(pace)), run.stop_token());
         Self {
             run,
             frontier,
@@ -143,6 +83,11 @@ impl Segment {
             found: 0,
             pages: 0,
         }
+    }
+
+    /// The pace, which others may quicken.
+    pub(crate) fn pace(&self) -> Arc<Mutex<Pace>> {
+        Arc::clone(&self.pace)
     }
 
     /// Works until the range is done or must be left. Requests in flight are awaited in either case.
@@ -163,8 +108,8 @@ impl Segment {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
-                Some((admitted, entries, answer)) = in_flight.next(), if !in_flight.is_empty() => {
-                    self.settle(&admitted, entries, answer);
+                Some((admission, entries, answer)) = in_flight.next(), if !in_flight.is_empty() => {
+                    self.settle(admission, entries, answer);
                 }
                 Some(page) = pending(&mut reading) => {
                     reading = None;
@@ -186,8 +131,8 @@ impl Segment {
         }
         drop((reading, admitting));
         if !sabotage::active(sabotage::ABANDON_IN_FLIGHT) {
-            while let Some((admitted, entries, answer)) = in_flight.next().await {
-                self.settle(&admitted, entries, answer);
+            while let Some((admission, entries, answer)) = in_flight.next().await {
+                self.settle(admission, entries, answer);
             }
         }
         self.finish()
@@ -198,15 +143,27 @@ impl Segment {
         let (run, pace, stop) = (Arc::clone(&self.run), Arc::clone(&self.pace), self.stop.clone());
         Box::pin(async move {
             run.control.clock.sleep_until(send_at).await;
-            run.admit(&pace, &stop).await
+            Admission::wait(run, pace, &stop).await
         })
     }
 
-    /// Pages held: up to four batches' worth beyond one page, so that reading overlaps writing.
+    /// Whether to read on: the next page is fetched while the last one is written.
     fn has_room(&self) -> bool {
-        let page = self.run.request.tuning.page_keys;
+        let page = self.page_keys();
         let turn_is_over = self.pages >= TURN && self.run.slots.is_contended();
-        !turn_is_over && !self.frontier.lock().exhausted && self.ledger.fresh() <= page
+        !turn_is_over
+            && !self.frontier.lock().exhausted
+            && self.ledger.fresh() <= page / 2
+            && self.ledger.backlog() <= page * 2
+    }
+
+    /// Keys to read at once.
+    fn page_keys(&self) -> usize {
+        let most = self.run.request.tuning.page_keys;
+        let wcu_per_key = self.run.wcu_per_key();
+        (LEAST_PAGE..most)
+            .find(|keys| as_f64(*keys) * wcu_per_key >= PAGE_WCU)
+            .unwrap_or(most)
     }
 
     /// Begins to read the next page, after a pause if the last attempt failed.
@@ -217,7 +174,7 @@ impl Segment {
         }
         let query = PageQuery {
             after: frontier.cursor.clone(),
-            limit: Some(self.run.request.tuning.page_keys),
+            limit: Some(self.page_keys()),
             consistent: self.consistent,
             ..PageQuery::of(frontier.piece.range.clone())
         };
@@ -239,7 +196,10 @@ impl Segment {
                 return self.run.survives(&problem).then(|| pause(self.streak));
             }
         };
-        self.run.note_success();
+        if page.keys.is_empty() {
+            // Otherwise its keys are going to be written: whether the server works shows then.
+            self.run.note_success();
+        }
         self.pages += 1;
         Counters::add_capacity(&self.run.totals.rcu_milli, page.rcu);
         let mut frontier = self.frontier.lock();
@@ -247,7 +207,6 @@ impl Segment {
         if !sabotage::active(sabotage::IGNORE_RANGE) {
             page.keys.retain(|key| !frontier.piece.range.is_below(key));
         }
-        frontier.last_page = page.keys.len();
         let end = frontier.piece.range.high.key();
         frontier.exhausted = page
             .next
@@ -272,52 +231,75 @@ impl Segment {
         None
     }
 
-    fn next_batch(&mut self, admission: Admission) -> Option<Sending> {
-        let entries = self.ledger.take(admission.keys, self.run.now());
+    fn next_batch(&mut self, mut admission: Admission) -> Option<Sending> {
+        let now = self.run.now();
+        let mut entries = self.ledger.take(admission.keys(), now);
+        let granted = if entries.is_empty() {
+            0
+        } else {
+            self.run.claim(&mut entries, admission.wcu_per_key())
+        };
+        let refused = entries.split_off(granted);
+        if !refused.is_empty() {
+            // What is in flight may come back and leave room for them.
+            self.ledger.give_back(refused, now + PAUSE.0);
+        }
         if entries.is_empty() {
             return None;
         }
-        if !self.run.within_limits(entries.len()) {
-            let now = self.run.now();
-            self.ledger.give_back(entries, now);
-            return None;
-        }
-        let reserved = as_f64(entries.len()) * admission.wcu_per_key;
-        self.pace.lock().reserve(reserved);
-        self.run.share.reserve(reserved);
+        admission.narrow(entries.len());
         let run = Arc::clone(&self.run);
         Some(Box::pin(async move {
             let (entries, answer) = run.send(entries).await;
-            drop(admission);
-            (Admitted { reserved }, entries, answer)
+            (admission, entries, answer)
         }))
     }
 
-    fn settle(&mut self, admitted: &Admitted, entries: Vec<Entry>, answer: Result<Answer, Option<Problem>>) {
+    fn settle(
+        &mut self,
+        admission: Admission,
+        mut entries: Vec<Entry>,
+        answer: Result<Answer, Option<Problem>>,
+    ) {
         let now = self.run.now();
-        match answer {
-            Ok(answer) => self.settle_answer(admitted.reserved, answer, now),
-            Err(None) => self.ledger.give_back(entries, now),
-            Err(Some(problem)) => {
-                self.streak = self.streak.saturating_add(1);
-                let _ = self.run.survives(&problem);
-                if let Kind::Throttled(bottleneck) = &problem.kind {
-                    Counters::add(&self.run.totals.throttles, 1);
-                    let table_wide = bottleneck.as_ref().is_some_and(super::Bottleneck::is_table_wide);
-                    self.pace
-                        .lock()
-                        .settle(admitted.reserved, 0.0, Signal::Refused, now);
-                    self.run.share.settle(admitted.reserved, 0.0, table_wide, now);
-                } else {
-                    self.run.share.settle(admitted.reserved, 0.0, false, now);
-                }
-                self.hold_until = now + pause(self.streak);
-                self.ledger.give_back(entries, self.hold_until);
-            }
+        let problem = match answer {
+            Ok(answer) => return self.settle_answer(admission, answer, now),
+            Err(problem) => problem,
+        };
+        let doubt = problem.as_ref().is_some_and(Problem::leaves_doubt);
+        let reserved = admission.reserved();
+        self.run
+            .allowance
+            .settle(reserved, if doubt { reserved } else { 0.0 });
+        if doubt {
+            self.run.allowance.doubt(&mut entries);
+        } else {
+            self.run.allowance.release(&mut entries);
         }
+        let Some(problem) = problem else {
+            admission.settle(Used::Nothing, now);
+            return self.ledger.give_back(entries, now);
+        };
+        self.streak = self.streak.saturating_add(1);
+        let _ = self.run.survives(&problem);
+        let used = match &problem.kind {
+            Kind::Throttled(bottleneck) => {
+                Counters::add(&self.run.totals.throttles, 1);
+                Used::Refused {
+                    table_wide: bottleneck.as_ref().is_some_and(super::Bottleneck::is_table_wide),
+                }
+            }
+            _ if doubt => Used::Unknown,
+            _ => Used::Nothing,
+        };
+        let throttled = matches!(used, Used::Refused { .. });
+        admission.settle(used, now);
+        let longest = if throttled { REFUSED } else { u32::MAX };
+        self.hold_until = now + pause(self.streak.min(longest));
+        self.ledger.give_back(entries, self.hold_until);
     }
 
-    fn settle_answer(&mut self, reserved: f64, mut answer: Answer, now: Duration) {
+    fn settle_answer(&mut self, admission: Admission, mut answer: Answer, now: Duration) {
         self.run.note_success();
         self.run.record(&answer);
         if sabotage::active(sabotage::DROP_UNPROCESSED_KEYS) {
@@ -330,15 +312,16 @@ impl Segment {
             (true, false) => Signal::Refused,
         };
         // A server that tells no capacity is taken to have used what was expected.
-        let share = as_f64(answer.acknowledged.len())
-            / as_f64((answer.acknowledged.len() + answer.unprocessed.len()).max(1));
         let consumed = if answer.wcu > 0.0 {
             answer.wcu
         } else {
-            reserved * share
+            as_f64(answer.acknowledged.len()) * admission.wcu_per_key()
         };
-        self.pace.lock().settle(reserved, consumed, signal, now);
-        self.run.share.settle(reserved, consumed, false, now);
+        let allowance = &self.run.allowance;
+        allowance.settle(admission.reserved(), consumed);
+        allowance.spend(&answer.acknowledged);
+        allowance.release(&mut answer.unprocessed);
+        admission.settle(Used::Answered(consumed, signal), now);
         self.ledger.acknowledge(&answer.acknowledged);
         if signal == Signal::Clean {
             self.streak = 0;
@@ -350,7 +333,7 @@ impl Segment {
         } else {
             0
         };
-        let again = now + pause(self.streak);
+        let again = now + pause(self.streak.min(REFUSED));
         if signal == Signal::Refused {
             self.hold_until = again;
         }
@@ -360,9 +343,13 @@ impl Segment {
     fn finish(mut self) -> Ended {
         let frontier = self.frontier.lock();
         if frontier.exhausted && self.ledger.is_settled() {
-            return Ended::Done { found: self.found };
+            let rate = self.pace.lock().delivered(self.run.now());
+            return Ended::Done {
+                found: self.found,
+                rate,
+            };
         }
-        self.ledger.abandon();
+        self.run.allowance.remember(self.ledger.abandon());
         let ahead = frontier
             .cursor
             .as_ref()
@@ -374,6 +361,7 @@ impl Segment {
         Ended::Left(Piece {
             range: rest,
             marks: frontier.piece.marks.clone(),
+            rate: self.pace.lock().rate(),
         })
     }
 }

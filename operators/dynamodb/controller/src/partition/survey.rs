@@ -14,12 +14,13 @@ use futures::future::try_join_all;
 
 use super::{
     error::{Failure, Problem},
+    frontier::Piece,
     interpolation::Alphabet,
     key::Key,
     plan::Plan,
     range::SortRange,
     run::{Counters, Run},
-    segment::{Piece, pause},
+    segment::pause,
     source::{Page, PageQuery},
 };
 
@@ -29,7 +30,7 @@ const EDGE: usize = 100;
 const CURSORS: u32 = 8;
 /// Pages counted at most before a deletion without limits: half a GB, about 65,000 read units.
 const PAGES: u64 = 512;
-/// A range is worth its own cursor from this many items on.
+/// A range is worth its own cursor from this many WCU on: a second's work of a physical partition.
 const WORTHWHILE: u64 = 1000;
 /// Attempts of one read.
 const ATTEMPTS: u32 = 10;
@@ -84,6 +85,7 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
             .for_each(|key| alphabet.learn(key));
     }
     if let Some(plan) = run.request.plan.clone() {
+        run.expect_wcu_per_key(plan.item_wcu_milli());
         let left = plan
             .items
             .saturating_sub(run.request.earlier.keys_acknowledged)
@@ -107,6 +109,7 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
     let (stretches, bytes, complete) = count(run, range, &edges).await.map_err(fail)?;
     let items = stretches.iter().map(|stretch| stretch.items).sum();
     let plan = plan(run, items, bytes, complete);
+    run.expect_wcu_per_key(plan.item_wcu_milli());
     let pieces = divide(
         &run.alphabet.lock(),
         range,
@@ -147,10 +150,7 @@ fn small(run: &Run, page: &Page, range: &SortRange) -> Survey {
         .unwrap_or_else(|| plan(run, page.count, bytes, true));
     Survey {
         plan: Some(plan),
-        pieces: vec![Piece {
-            range: range.clone(),
-            marks: [].into(),
-        }],
+        pieces: vec![Piece::unknown(range.clone())],
     }
 }
 
@@ -170,14 +170,15 @@ fn bytes(rcu: f64) -> u64 {
     super::run::milli(rcu) * 8192 / 1000
 }
 
-/// How many ranges are worth working on at once.
+/// How many ranges are worth working on at once for so many items.
 pub(crate) fn segments(run: &Run, items: u64) -> u64 {
     let table = run.source.table();
     if table.sort_key.is_none() || table.has_local_index() {
         return 1;
     }
     let most = u64::try_from(run.request.tuning.max_segments).unwrap_or(1).max(1);
-    (items / WORTHWHILE).clamp(1, most)
+    let wcu = items as f64 * run.wcu_per_key();
+    (super::run::milli(wcu) / 1000 / WORTHWHILE).clamp(1, most)
 }
 
 async fn count(
@@ -254,10 +255,7 @@ fn divide(
     let fine = refine(alphabet, edges, stretches, count.saturating_mul(4));
     let total: u64 = fine.iter().map(|stretch| stretch.items).sum();
     let mut pieces = Vec::new();
-    let mut rest = Piece {
-        range: range.clone(),
-        marks: [].into(),
-    };
+    let mut rest = Piece::unknown(range.clone());
     let mut seen = 0;
     for stretch in fine {
         seen += stretch.items;
@@ -265,8 +263,8 @@ fn divide(
         let due = u128::from(seen) * u128::from(count) >= u128::from(total) * (pieces.len() as u128 + 1);
         if due && let Some((lower, upper)) = rest.range.split_at(&end) {
             pieces.push(Piece {
-                range: lower,
                 marks: std::mem::take(&mut rest.marks),
+                ..Piece::unknown(lower)
             });
             rest.range = upper;
         } else {

@@ -1,0 +1,132 @@
+//! How fast the engine is, in virtual time: what it makes of a throttled table, how exactly it keeps limits, and
+//! what that costs in requests.
+
+use std::time::Duration;
+
+use dynamodb_api::Reason;
+use dynamodb_controller::partition::{Control, End, Engine, Plan, Request, Totals};
+use tokio::sync::watch;
+
+use crate::simulation::{Layout, Simulation, timed};
+
+/// Deletes everything, and how long that took.
+async fn empty(simulation: &Simulation) -> Duration {
+    empty_steered(simulation, Simulation::control()).await
+}
+
+async fn empty_steered(simulation: &Simulation, control: Control) -> Duration {
+    let client = simulation.client();
+    let prepared = Engine::default()
+        .prepare(&client, Simulation::request(), control)
+        .await
+        .unwrap();
+    let (finished, took) = timed(prepared.execute()).await;
+    let finished = finished.unwrap();
+    assert_eq!((finished.end, finished.rounds), (End::Empty, 1));
+    assert_eq!(simulation.left(), 0);
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_partitions_of_a_thousand_units_are_used_to_the_full() {
+    let layout = Layout {
+        items: 16 * 2500,
+        partitions: 16,
+        rate: 1000.0,
+        wcu: 4.0,
+        ..Layout::default()
+    };
+    let simulation = Simulation::new(layout.clone());
+    let took = empty(&simulation).await;
+    // Each partition begins with a second's worth.
+    let ideal = (2500.0 * layout.wcu - layout.rate) / layout.rate;
+    let (ratio, asked) = (took.as_secs_f64() / ideal, simulation.asked());
+    println!("{ratio:.3} of the ideal time; {asked:?}");
+    assert!(ratio <= 1.15, "{ratio}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_capacity_is_kept_however_many_ranges_there_are() {
+    let simulation = Simulation::new(Layout {
+        items: 2500,
+        ..Layout::default()
+    });
+    let (_limit, max_wcu) = watch::channel(Some(100));
+    let control = Control {
+        max_wcu,
+        ..Simulation::control()
+    };
+    let took = empty_steered(&simulation, control).await.as_secs_f64();
+    // The first batch needs no time; a quarter of a second may be saved up.
+    assert!(
+        (24.5..27.0).contains(&took),
+        "2,500 WCU at 100 per second took {took} s"
+    );
+    let most = simulation.most_within(Duration::from_secs(1));
+    assert!(most <= 150.0, "{most} WCU within a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_items_holds_to_the_item_with_many_batches_in_flight() {
+    for rate in [f64::INFINITY, 200.0] {
+        let simulation = Simulation::new(Layout {
+            items: 3000,
+            partitions: 4,
+            rate,
+            ..Layout::default()
+        });
+        // The plan of an earlier run, since when items came to it.
+        let request = Request {
+            plan: Some(Plan {
+                items: 777,
+                bytes: 77_700,
+                ..Plan::default()
+            }),
+            max_items: Some(777),
+            earlier: Totals {
+                keys_acknowledged: 100,
+                ..Totals::default()
+            },
+            ..Simulation::request()
+        };
+        let failure = Engine::default()
+            .delete_partition(&simulation.client(), request, Simulation::control())
+            .await
+            .unwrap_err();
+        assert_eq!(failure.reason, Reason::LimitExceeded, "{failure}");
+        assert!(failure.message.contains("maxItems"), "{failure}");
+        assert_eq!(
+            simulation.left(),
+            3000 - 677,
+            "neither more nor fewer than the limit are deleted"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_capacity_in_all_is_kept_with_many_batches_in_flight() {
+    let simulation = Simulation::new(Layout {
+        items: 3000,
+        wcu: 4.0,
+        ..Layout::default()
+    });
+    let request = Request {
+        plan: Some(Plan {
+            items: 3000,
+            bytes: 3000 * 4096,
+            ..Plan::default()
+        }),
+        max_wcu_total: Some(1001),
+        ..Simulation::request()
+    };
+    let failure = Engine::default()
+        .delete_partition(&simulation.client(), request, Simulation::control())
+        .await
+        .unwrap_err();
+    assert_eq!(failure.reason, Reason::LimitExceeded, "{failure}");
+    let consumed = simulation.asked().wcu;
+    assert!(
+        (1000.0..=1004.0).contains(&consumed),
+        "{consumed} WCU: the last unit pays for one item"
+    );
+}
