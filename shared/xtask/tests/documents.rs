@@ -123,11 +123,7 @@ fn every_example_is_what_its_type_says() {
         let objects: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(&example).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!objects.is_empty(), "{name} is empty");
-        for mut object in objects {
-            // Served in an older version, too, with the same schema.
-            if object["apiVersion"] == "infrastructure.cluster.x-k8s.io/v1alpha1" {
-                object["apiVersion"] = "infrastructure.cluster.x-k8s.io/v1beta2".into();
-            }
+        for object in objects {
             match object["kind"].as_str().unwrap_or_default() {
                 "DdbctlDpJob" => round_trip::<dynamodb_api::DdbctlDpJob>(&name, &object),
                 "DockerCluster" => round_trip::<docker_api::DockerCluster>(&name, &object),
