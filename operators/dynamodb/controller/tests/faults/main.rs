@@ -19,5 +19,6 @@ mod crash;
 mod dynamodb;
 #[path = "../job/operator.rs"]
 mod operator;
+mod pair;
 mod requests;
 mod world;

@@ -7,7 +7,7 @@ use dynamodb_api::DdbctlDpJob;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, api::ListParams};
 use reconcile::{client::wire_layer, clock::Clock, conditions};
-use testkit::fault::{FaultPlan, Schedule, crash::Harness, kube::FaultLayer, report::Coverage};
+use testkit::fault::{FaultPlan, Report, Schedule, crash::Harness, kube::FaultLayer};
 
 use crate::{
     bed::{BYSTANDERS, Bed, VICTIM, server},
@@ -19,12 +19,32 @@ pub const ITEMS: u64 = 60;
 /// How much faster than real time: fast enough for backoffs, slow enough that timers send no request of their own in
 /// most runs.
 pub const SPEED: u32 = 20;
-/// What DynamoDB is asked at most by one run, over all of its incarnations.
-const MOST_REQUESTS: u64 = 150;
-/// Of these, how many delete: each batch once, again after a lost answer, and again by the next incarnation.
-const MOST_BATCHES: u64 = 15;
+/// Batches that delete them.
+const BATCHES: u64 = ITEMS.div_ceil(25);
+/// Pages that one life reads: the first of a range is often its last. To measure, to delete, and to prove.
+const PAGES: u64 = 6;
+/// Looks at the table that one life takes: to measure, to delete, and to prove.
+const LOOKS: u64 = 3;
+/// How often the table is looked at besides, in seconds of the operator's clock, while items are deleted from it.
+const GUARD_SECONDS: u64 = 2;
 
-const JOB: &str = "x";
+/// Every kind of request that a job's run takes, apart from those of a Secret and of a lease, which it has none of: what
+/// `rbac.yaml` grants, and what the documentation asks for in AWS.
+pub const SITES: [&str; 11] = [
+    "GET customresourcedefinitions",
+    "LIST ddbctldpjobs",
+    "WATCH ddbctldpjobs",
+    "GET ddbctldpjobs",
+    "PATCH ddbctldpjobs",
+    "PATCH ddbctldpjobs/status",
+    "GET configmaps",
+    "POST configmaps",
+    "DynamoDB DescribeTable",
+    "DynamoDB Query",
+    "DynamoDB BatchWriteItem",
+];
+
+pub const JOB: &str = "x";
 
 /// Whether the long loops were asked for.
 pub fn full() -> bool {
@@ -82,8 +102,8 @@ pub async fn run(world: Arc<Bed>, plan: FaultPlan) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What must hold afterwards, seen by other clients.
-pub async fn check(world: Arc<Bed>) -> anyhow::Result<()> {
+/// Nothing is left, and nothing else is gone, counted by another client.
+pub async fn check_items(world: &Bed) -> anyhow::Result<()> {
     let (left, bystanders) = world.counts().await;
     ensure!(left == 0, "{left} items are left");
     ensure!(
@@ -91,6 +111,12 @@ pub async fn check(world: Arc<Bed>) -> anyhow::Result<()> {
         "{} foreign items are gone",
         BYSTANDERS - bystanders
     );
+    Ok(())
+}
+
+/// What must hold afterwards, seen by other clients.
+pub async fn check(world: Arc<Bed>) -> anyhow::Result<()> {
+    check_items(&world).await?;
     let status = world.status(JOB).await;
     ensure!(
         conditions::is_true(&status.conditions, "Succeeded"),
@@ -110,25 +136,54 @@ pub async fn check(world: Arc<Bed>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// [`check`], and that few requests were needed.
-pub async fn check_bounded(world: Arc<Bed>) -> anyhow::Result<()> {
+/// [`check`], and that DynamoDB was asked little: what `lives` incarnations need, and each disturbed request again.
+pub async fn check_bounded(world: Arc<Bed>, lives: u64) -> anyhow::Result<()> {
     let asked = world.proxy.audit().counts();
-    let total: u64 = asked.values().sum();
-    let batches = asked.get("DynamoDB BatchWriteItem").copied().unwrap_or(0);
-    ensure!(
-        total <= MOST_REQUESTS && batches <= MOST_BATCHES,
-        "too many requests: {asked:?}"
-    );
+    let count = |operation: &str| asked.get(&format!("DynamoDB {operation}")).copied().unwrap_or(0);
+    let guards = world.clock.elapsed().as_secs() / GUARD_SECONDS;
+    // The request that is disturbed may be any of them, and is sent again by its own life or by the next.
+    for (operation, most) in [
+        ("BatchWriteItem", lives * BATCHES + 1),
+        ("Query", lives * PAGES + 2),
+        ("DescribeTable", lives * LOOKS + 1 + guards),
+    ] {
+        let asked = count(operation);
+        ensure!(
+            asked <= most,
+            "{asked} of {operation}, {most} are enough for {lives} lives"
+        );
+    }
     check(world).await
 }
 
-/// The least that a loop over every `stride`-th request has to cover.
-pub fn coverage(plans: usize, sites: usize, crash_sites: usize) -> Coverage {
-    Coverage {
-        plans,
-        sites,
-        crash_sites,
-    }
+/// Fails unless every kind of request was seen.
+pub fn reached_every_site(report: &Report) {
+    let missed: Vec<_> = SITES
+        .iter()
+        .filter(|site| !report.sites.contains(**site))
+        .collect();
+    assert!(
+        missed.is_empty(),
+        "no plan came to {missed:?}: {:?}",
+        report.sites
+    );
+}
+
+/// Fails unless operators died at every kind of request, and before, in and after nearly every one: the request of a
+/// number is not the same in every run.
+pub fn crashed_at_every_site(report: &Report) {
+    let died = |site: &str| report.crash_sites.iter().filter(|(at, _)| at == site).count();
+    let missed: Vec<_> = SITES.iter().filter(|site| died(site) == 0).collect();
+    assert!(missed.is_empty(), "no operator died at {missed:?}");
+    let (ways, all) = (
+        SITES.iter().map(|site| died(site)).sum::<usize>(),
+        3 * SITES.len(),
+    );
+    assert!(
+        ways * 5 >= all * 4,
+        "operators died in {ways} of {all} ways: {:?}",
+        report.crash_sites
+    );
 }
 
 /// No DynamoDB request is counted or disturbed.

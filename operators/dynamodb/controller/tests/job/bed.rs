@@ -20,6 +20,7 @@ use kube::{
 use reconcile::{clock::Clock, conditions, manager::Options};
 use serde_json::{Value, json};
 use testkit::{
+    audit::Position,
     control_plane::{ControlPlane, TestNamespace},
     dynamodb::{
         Fill, KeyType, Server, Table,
@@ -86,6 +87,8 @@ pub struct Bed {
     pub proxy: Proxy,
     /// The clock of the faults, and of operators unless a test says otherwise.
     pub clock: Clock,
+    /// Where the API server's audit log ended before there was anything of this bed.
+    pub begin: Position,
 }
 
 impl Bed {
@@ -115,6 +118,7 @@ impl Bed {
     ) -> Self {
         reconcile::cli::install_crypto_provider();
         let plane = plane().await;
+        let begin = plane.audit().position().unwrap();
         let namespace = plane.namespace().await.unwrap();
         // A table of its own: servers are shared.
         let table = adjust(Table::new(namespace.name(), "pk", key_type).sorted_by("sk", KeyType::N));
@@ -132,6 +136,7 @@ impl Bed {
             faults,
             proxy,
             clock,
+            begin,
         };
         bed.fill(VICTIM, 0..items).await;
         bed.fill(BYSTANDER, 0..BYSTANDERS).await;

@@ -7,7 +7,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::json;
-use testkit::audit::{Filter, Position};
+use testkit::audit::Filter;
 
 use crate::bed::{BYSTANDERS, Bed, VICTIM, message, server};
 
@@ -94,7 +94,7 @@ async fn a_run_is_recorded_before_its_success_is_told() {
     operator.stop().await;
     let ours = Filter::writes().namespace(bed.namespace.name()).successes();
     let (client, audit) = (bed.plane.client(), bed.plane.audit());
-    let writes = audit.query(&client, Position::default(), &ours).await.unwrap();
+    let writes = audit.query(&client, bed.begin, &ours).await.unwrap();
     let last = |resource: &str, subresource: &str| {
         let about = writes.iter().filter(|event| {
             let object = event.object_ref.as_ref();

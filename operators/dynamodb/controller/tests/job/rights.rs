@@ -24,7 +24,7 @@ use reconcile::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use testkit::audit::{Event, Filter, Position};
+use testkit::audit::{Event, Filter};
 
 use crate::{
     bed::{BYSTANDERS, Bed, eventually, message, server},
@@ -113,7 +113,7 @@ impl Account {
         let client = bed.plane.client();
         let theirs = Filter::all().username(&self.user);
         let audit = bed.plane.audit();
-        audit.query(&client, Position::default(), &theirs).await.unwrap()
+        audit.query(&client, bed.begin, &theirs).await.unwrap()
     }
 }
 
