@@ -11,9 +11,11 @@
 
 #[path = "../job/bed.rs"]
 mod bed;
+mod freeze;
 #[path = "../job/operator.rs"]
 mod operator;
 mod replica;
 mod replicas;
 mod serving;
 mod single;
+mod steps;

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use testkit::{
     control_plane::ControlPlane,
@@ -38,6 +40,8 @@ pub struct Start<'a> {
     pub flags: Vec<String>,
     /// Where to listen, instead of free ports.
     pub probes: Option<SocketAddr>,
+    /// Where to find Kubernetes, instead of the API server; who listens there acts for the replica's user.
+    pub kubernetes: Option<String>,
 }
 
 /// The flags of a replica among several, in this namespace.
@@ -63,7 +67,7 @@ impl Replica {
         } else {
             start.user
         };
-        fs::write(&kubeconfig, acting_as(plane, user)).unwrap();
+        fs::write(&kubeconfig, acting_as(plane, user, start.kubernetes.as_deref())).unwrap();
         let (probes, metrics) = (
             start.probes.unwrap_or_else(|| free_address().unwrap()),
             free_address().unwrap(),
@@ -92,6 +96,11 @@ impl Replica {
         }
     }
 
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -99,9 +108,7 @@ impl Replica {
 
     /// Sends a signal by its name to the program alone.
     pub fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &id]).status();
-        assert!(sent.unwrap().success(), "{}", self.log());
+        assert!(signal(self.process.id(), name), "{}", self.log());
     }
 
     /// Waits until it has ended, and returns whether it said that all is well.
@@ -129,10 +136,35 @@ impl Replica {
     }
 }
 
-/// The kubeconfig of the administrator, acting for another user who may do the same.
-fn acting_as(plane: &ControlPlane, user: &str) -> String {
+/// Waits until somebody holds the lease in the bed's namespace.
+pub async fn until_led(bed: &Bed, candidate: &Replica) {
+    let leases: Api<Lease> = Api::namespaced(bed.plane.client(), bed.namespace.name());
+    eventually("nobody leads", async || {
+        let all = leases.list(&ListParams::default()).await.unwrap().items;
+        let holder = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        let held = all.iter().filter_map(holder).any(|holder| !holder.is_empty());
+        if held { Ok(()) } else { Err(candidate.log()) }
+    })
+    .await;
+}
+
+/// Sends a signal by its name to one process; says whether that worked.
+pub fn signal(id: u32, name: &str) -> bool {
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), id.to_string()])
+        .status();
+    sent.is_ok_and(|status| status.success())
+}
+
+/// The kubeconfig of the administrator, acting for another user who may do the same; at another address, nobody's.
+fn acting_as(plane: &ControlPlane, user: &str, address: Option<&str>) -> String {
     let text = fs::read_to_string(plane.kubeconfig_path()).unwrap();
     let mut config: Value = serde_json::from_str(&text).unwrap();
+    if let Some(address) = address {
+        config["clusters"][0]["cluster"] = json!({ "server": address });
+        config["users"][0]["user"] = json!({});
+        return config.to_string();
+    }
     config["users"][0]["user"]["as"] = json!(user);
     config["users"][0]["user"]["as-groups"] = json!(["system:masters"]);
     config.to_string()
