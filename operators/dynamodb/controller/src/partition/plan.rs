@@ -3,6 +3,8 @@
 //! A deletion costs the item's size in KB, rounded up per item, and as much again for each index entry that it
 //! removes. From the number of items and their bytes alone, both ends of that are known.
 
+use std::ops::RangeInclusive;
+
 use dynamodb_api::DeletionPlan;
 
 use super::table::Table;
@@ -38,12 +40,20 @@ const PARTITION_WCU: u64 = 1000;
 const ON_DEMAND_WCU: u64 = 4000;
 
 impl Plan {
-    /// The plan for deleting `items` items of together `bytes` bytes from `table`.
-    pub fn new(table: &Table, items: u64, bytes: u64, complete: bool, max_wcu: Option<u32>) -> Self {
+    /// The plan for deleting `items` items from `table`. `bytes` bounds their size: reads are charged in units, so that
+    /// it is never known to the byte.
+    pub fn new(
+        table: &Table,
+        items: u64,
+        bytes: RangeInclusive<u64>,
+        complete: bool,
+        max_wcu: Option<u32>,
+    ) -> Self {
+        let (least, bytes) = bytes.into_inner();
         let kilobytes = bytes.div_ceil(1024);
         // One entry per index at most: indexes may be sparse, so the lower bound knows of none.
         let entries = 1 + u64::try_from(table.indexes.len()).unwrap_or(0);
-        let wcu_min = items.max(kilobytes);
+        let wcu_min = items.max(least.div_ceil(1024));
         let wcu_max = items.saturating_add(kilobytes).saturating_mul(entries);
         let copies = 1 + u64::try_from(table.replicas).unwrap_or(0);
         let price = |wcu: u64| wcu.saturating_mul(USD_PER_MILLION_WRITES.0) / USD_PER_MILLION_WRITES.1;
@@ -187,10 +197,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_true_cost_lies_within_the_bounds(sizes in proptest::collection::vec(1u64..20_000, 0..50), indexes in 0usize..4, entries in 0u64..=4) {
+        fn the_true_cost_lies_within_the_bounds(sizes in proptest::collection::vec(1u64..20_000, 0..50), indexes in 0usize..4, entries in 0u64..=4, page in 1usize..20) {
             let true_cost: u64 = sizes.iter().map(|size| size.div_ceil(1024)).sum();
             let with_indexes = true_cost * (1 + entries.min(indexes as u64));
-            let plan = Plan::new(&table(indexes), sizes.len() as u64, sizes.iter().sum(), true, None);
+            // As pages are charged: each rounded up to 4 KB, an empty one as well.
+            let charged: u64 = sizes.chunks(page).map(|page| page.iter().sum::<u64>().div_ceil(4096).max(1) * 4096).sum();
+            let pages = sizes.chunks(page).count() as u64;
+            let bytes = charged.saturating_sub(4096 * pages)..=charged;
+            let plan = Plan::new(&table(indexes), sizes.len() as u64, bytes, true, None);
             prop_assert!(plan.wcu_min <= true_cost);
             prop_assert!(with_indexes <= plan.wcu_max);
             prop_assert!(plan.cost_micro_usd_min <= plan.cost_micro_usd_max);
@@ -199,16 +213,16 @@ mod tests {
 
     #[test]
     fn the_estimate_follows_the_tightest_limit() {
-        let at = |max| Plan::new(&table(0), 1000, 0, true, max).estimated_seconds;
+        let at = |max| Plan::new(&table(0), 1000, 0..=0, true, max).estimated_seconds;
         assert_eq!(at(None), 2, "500 provisioned units");
         assert_eq!(at(Some(10)), 100);
         assert_eq!(at(Some(9999)), 2);
-        assert_eq!(Plan::new(&table(0), 0, 0, true, None).estimated_seconds, 0);
+        assert_eq!(Plan::new(&table(0), 0, 0..=0, true, None).estimated_seconds, 0);
     }
 
     #[test]
     fn a_plan_survives_the_status() {
-        let plan = Plan::new(&table(2), 123, 45_678, false, None);
+        let plan = Plan::new(&table(2), 123, 40_000..=45_678, false, None);
         assert_eq!(Plan::from_status(&plan.to_status(&table(2))), plan);
         assert_eq!(plan.warnings.len(), 4);
         assert!(plan.warnings.iter().all(|warning| warning.len() <= 512));

@@ -26,6 +26,8 @@ use super::{
 
 /// Keys read from either end.
 const EDGE: usize = 100;
+/// What a page is rounded up to, in bytes.
+const READ_UNIT: u64 = 4096;
 /// Cursors that count at once.
 const CURSORS: u32 = 8;
 /// Pages counted at most before a deletion without limits: half a GB, about 65,000 read units.
@@ -108,7 +110,7 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
     }
     let (stretches, bytes, complete) = count(run, range, &edges).await.map_err(fail)?;
     let items = stretches.iter().map(|stretch| stretch.items).sum();
-    let plan = plan(run, items, bytes, complete);
+    let plan = plan(run, items, bytes, stretches.len(), complete);
     run.expect_wcu_per_key(plan.item_wcu_milli());
     let pieces = divide(
         &run.alphabet.lock(),
@@ -147,19 +149,21 @@ fn small(run: &Run, page: &Page, range: &SortRange) -> Survey {
         .request
         .plan
         .clone()
-        .unwrap_or_else(|| plan(run, page.count, bytes, true));
+        .unwrap_or_else(|| plan(run, page.count, bytes, 1, true));
     Survey {
         plan: Some(plan),
         pieces: vec![Piece::unknown(range.clone())],
     }
 }
 
-fn plan(run: &Run, items: u64, bytes: u64, complete: bool) -> Plan {
+/// `bytes` as charged for so many pages, each of which is rounded up.
+fn plan(run: &Run, items: u64, bytes: u64, pages: usize, complete: bool) -> Plan {
     let bytes = if items == 0 { 0 } else { bytes };
+    let rounded = u64::try_from(pages).unwrap_or(u64::MAX).saturating_mul(READ_UNIT);
     Plan::new(
         run.source.table(),
         items,
-        bytes,
+        bytes.saturating_sub(rounded)..=bytes,
         complete,
         *run.control.max_wcu.borrow(),
     )
