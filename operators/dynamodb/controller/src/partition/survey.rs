@@ -18,7 +18,7 @@ use super::{
     interpolation::Alphabet,
     key::Key,
     plan::Plan,
-    range::SortRange,
+    range::{Bound, SortRange},
     run::{Counters, Run},
     segment::pause,
     source::{Page, PageQuery},
@@ -144,12 +144,15 @@ pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> 
 }
 
 fn small(run: &Run, page: &Page, range: &SortRange) -> Survey {
+    // The page may hold an item at an end that is left out; nothing is known of its size then.
+    let items = u64::try_from(page.keys.len()).unwrap_or(page.count);
+    let pages = if items < page.count { usize::MAX } else { 1 };
     let bytes = bytes(page.rcu);
     let plan = run
         .request
         .plan
         .clone()
-        .unwrap_or_else(|| plan(run, page.count, bytes, 1, true));
+        .unwrap_or_else(|| plan(run, items, bytes, pages, true));
     Survey {
         plan: Some(plan),
         pieces: vec![Piece::unknown(range.clone())],
@@ -235,6 +238,9 @@ async fn count_part(
             items: page.count,
         });
         if !more {
+            if let Some(last) = stretches.last_mut() {
+                last.items = last.items.saturating_sub(beyond(run, &query.range).await?);
+            }
             return Ok((stretches, rcu, true));
         }
         let allowed = pages_left
@@ -246,6 +252,23 @@ async fn count_part(
         }
         query.after = page.next;
     }
+}
+
+/// How many items a count takes in that the range leaves out: a range with two ends is read with both, see
+/// [`super::source`], and only who reads keys can drop the upper one again.
+async fn beyond(run: &Run, range: &SortRange) -> Result<u64, Problem> {
+    let (Some(_), Bound::Excluded(end)) = (range.low.key(), &range.high) else {
+        return Ok(0);
+    };
+    let end = Bound::Included(end.clone());
+    let query = PageQuery {
+        count_only: true,
+        ..PageQuery::of(SortRange {
+            low: end.clone(),
+            high: end,
+        })
+    };
+    read(run, &query).await.map(|page| page.count)
 }
 
 /// Cuts a range into at most `count` pieces of about equally many items, and notes where each can be cut further.

@@ -197,6 +197,36 @@ async fn a_dry_run_plans_exactly_and_deletes_nothing() {
 }
 
 #[tokio::test]
+async fn a_plan_does_not_count_the_key_behind_a_prefix() {
+    let bed = Bed::orders(3000).await;
+    // The least key above everything that begins with 000000001.
+    let put = bed.client().put_item().table_name("Orders");
+    let put = put.item("pk", bed.key_type.value(crate::bed::TENANT)).item(
+        "sk",
+        aws_sdk_dynamodb::types::AttributeValue::S("000000002".into()),
+    );
+    put.send().await.unwrap();
+    for (prefix, selected) in [("000000001", 1000), ("000000000012", 1)] {
+        let request = Request {
+            mode: RunMode::DryRun,
+            sort_key: Some(SortKeyPredicate {
+                begins_with: Some(prefix.into()),
+                ..SortKeyPredicate::default()
+            }),
+            ..bed.request()
+        };
+        let engine = dynamodb_controller::partition::Engine::default();
+        let prepared = engine.prepare(&bed.client(), request, bed.control()).await;
+        let plan = prepared.unwrap().plan().cloned().unwrap();
+        assert_eq!(
+            (plan.items, plan.complete),
+            (selected, true),
+            "{prefix}: {plan:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_plan_above_the_limits_deletes_nothing() {
     let bed = Bed::orders(200).await;
     for request in [
