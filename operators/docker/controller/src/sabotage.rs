@@ -1,6 +1,6 @@
 //! Named mistakes, made on purpose in test builds: a suite that stays green while one of them is made tests nothing.
 //!
-//! In what ships [`active`] is the constant `false` and the branches are compiled away. With the crate's feature
+//! In what ships `active` is the constant `false` and the branches are compiled away. With the crate's feature
 //! `sabotage`, or in its own unit tests, the environment variable `TESTKIT_SABOTAGE` names the one mistake that the
 //! process makes.
 
