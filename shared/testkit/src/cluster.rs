@@ -16,8 +16,9 @@
 //!   other way, SIGKILL included; should even that fail, the next run removes it ([`sweep`]).
 //! - [`Cluster::create`] killed at any point and run again makes a whole cluster: what is not marked as whole is
 //!   removed and made again.
-//! - [`Cluster::delete`] leaves no container, volume, network or file of the cluster behind, and removes nothing
-//!   that does not carry its label.
+//! - [`Cluster::delete`] leaves no container, volume, network or kubeconfig of the cluster behind (an empty lock file
+//!   stays), and removes nothing that does not carry its label.
+//! - A container of somebody else that has the name of a node is never touched: the cluster is refused.
 //!
 //! # What a cluster has
 //! - Pods on several nodes reach one another by their own addresses; services by kube-proxy; names by CoreDNS.
@@ -114,6 +115,7 @@ impl Cluster {
         sweep::sweep(&docker).await?;
         let _claim = claim(&layout).await?;
         let setup = Setup::new(&docker, layout, false);
+        setup.refuse_foreign(spec.nodes).await?;
         match setup.marker().await? {
             Some(marker) if marker.nodes != spec.nodes => {
                 return Err(ClusterError::Different {
@@ -129,12 +131,12 @@ impl Cluster {
                 }
                 return Ok(cluster);
             }
-            None => remove(&docker, &setup.layout).await?,
+            None => remove(&docker, &setup.layout, "0").await?,
         }
         match setup.create(spec).await {
             // A command of a process that was killed has gone on after it and came in between.
             Err(ClusterError::Docker { source, .. }) if source.says("already ") => {
-                remove(&docker, &setup.layout).await?;
+                remove(&docker, &setup.layout, "0").await?;
                 setup.create(spec).await?;
             }
             result => drop(result?),
@@ -188,6 +190,7 @@ impl Cluster {
         let layout = Layout::new(name)?;
         let docker = Docker::connect().await?;
         let setup = Setup::new(&docker, layout, false);
+        setup.refuse_foreign(1).await?;
         let marker = setup
             .marker()
             .await?
@@ -195,11 +198,17 @@ impl Cluster {
         Self::open(setup, marker.nodes).await
     }
 
-    /// Removes the cluster of this name, whole or not; nothing happens when there is none.
+    /// Removes the cluster of this name, whole or not; nothing happens when there is none. Waits for whoever is
+    /// making it.
     pub async fn delete(name: &str) -> Result<(), ClusterError> {
         let layout = Layout::new(name)?;
         let docker = Docker::connect().await?;
-        remove(&docker, &layout).await
+        let _claim = claim(&layout).await?;
+        let setup = Setup::new(&docker, layout, false);
+        // Whoever made one that is not whole may have been killed just now, with a request under way.
+        let is_whole = setup.refuse_foreign(1).await.is_ok() && setup.marker().await?.is_some();
+        let settle = if is_whole { "0" } else { SETTLE_SECONDS };
+        remove(&docker, &setup.layout, settle).await
     }
 
     async fn open(setup: Setup, nodes: u16) -> Result<Self, ClusterError> {
@@ -207,7 +216,13 @@ impl Cluster {
             return Err(ClusterError::Stopped(setup.layout.name));
         }
         let kubeconfig = setup.layout.kubeconfig()?;
-        let config = read_config(&kubeconfig).await?;
+        let config = if let Ok(config) = read_config(&kubeconfig).await {
+            config
+        } else {
+            // Lost or damaged: the node has it.
+            setup.rewrite_kubeconfig().await?;
+            read_config(&kubeconfig).await?
+        };
         Ok(Self {
             setup,
             nodes,
@@ -320,8 +335,8 @@ fn engage_janitor(docker: &Docker, layout: &Layout) -> Result<Janitor, ClusterEr
 
 /// Removes everything with the cluster's label. Its lock stays: removed while somebody waits for it, it would be had
 /// by two.
-async fn remove(docker: &Docker, layout: &Layout) -> Result<(), ClusterError> {
-    let arguments = deletion(docker, layout, "0", &[layout.kubeconfig()?]);
+async fn remove(docker: &Docker, layout: &Layout, settle: &str) -> Result<(), ClusterError> {
+    let arguments = deletion(docker, layout, settle, &[layout.kubeconfig()?]);
     let output = Command::new("/bin/sh")
         .args(["-c", DELETE, "delete"])
         .args(arguments)

@@ -13,6 +13,7 @@ mod daemon;
 use std::{
     ffi::OsStr,
     io,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
@@ -27,6 +28,9 @@ use crate::tools::{ToolError, on_path};
 
 /// What the labels of the test bed's objects start with.
 pub const LABEL: &str = "operators-testbed";
+
+/// Where a daemon listens that was told nothing else.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// How many lines of a failed command's output an error quotes.
 const QUOTED_LINES: usize = 20;
@@ -66,6 +70,11 @@ pub enum DockerError {
 }
 
 impl DockerError {
+    fn is_broken_pipe(&self) -> bool {
+        let signalled = matches!(self, Self::Failed { status, .. } if status.signal() == Some(libc::SIGPIPE));
+        signalled || self.says("roken pipe")
+    }
+
     /// Whether the command failed and said `text`.
     pub fn says(&self, text: &str) -> bool {
         matches!(self, Self::Failed { output, .. } if output.contains(text))
@@ -93,6 +102,15 @@ impl Docker {
     /// The command line's program.
     pub fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// The daemon's socket on this machine, for containers that mount it; none where the daemon is not asked by one.
+    pub fn socket(&self) -> Option<String> {
+        let path = match std::env::var("DOCKER_HOST") {
+            Ok(host) if !host.is_empty() => host.strip_prefix("unix://")?.to_owned(),
+            _ => DEFAULT_SOCKET.to_owned(),
+        };
+        Path::new(&path).exists().then_some(path)
     }
 
     /// Runs `docker ARGUMENTS…` and returns what it prints, without the last line's end.
@@ -162,8 +180,12 @@ pub(crate) async fn pipe_commands(mut source: Command, mut sink: Command) -> Res
         .unwrap_or_else(Stdio::null);
     sink.stdin(output);
     let (source, sink) = tokio::join!(finish(source, described), run_to_end(sink, None));
-    source?;
-    sink
+    match (source, sink) {
+        // Who had nobody to write to any more is not to blame.
+        (Err(source), Err(sink)) if source.is_broken_pipe() => Err(sink),
+        (Err(source), _) => Err(source),
+        (Ok(_), sink) => sink,
+    }
 }
 
 fn is_absence(output: &str) -> bool {
@@ -251,6 +273,17 @@ mod tests {
         assert_eq!(joined, "a\nb");
         let error = shell.pipe(&["-c", "exit 4"], &["-c", "cat"]).await.unwrap_err();
         assert!(error.to_string().contains("exit status: 4"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_pipe_blames_its_end_where_the_source_only_lost_its_reader() {
+        let shell = docker("/bin/sh");
+        let endless = ["-c", "while echo a; do :; done"];
+        let error = shell
+            .pipe(&endless, &["-c", "echo full >&2; exit 5"])
+            .await
+            .unwrap_err();
+        assert!(error.says("full"), "{error}");
     }
 
     #[tokio::test]

@@ -162,7 +162,7 @@ impl Images {
             for part in image.parts() {
                 self.ensure_built(part).await?;
             }
-            let _lock = lock(image).await?;
+            let _lock = lock(image.name(), image).await?;
             // Another process may have built it while this one waited.
             if !self.is_there(image).await? {
                 let step = Step::start(format!("making image {}", image.name()));
@@ -199,8 +199,22 @@ impl Images {
         }
         arguments.extend(["--tag".to_owned(), tag.to_owned(), folder]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        // Stages of a build under way look like those that are left.
+        let stages = lock_file("stages", image)?;
+        let stages = blocking(move || stages.lock_shared().map(|()| stages))
+            .await
+            .map_err(|source| ImageError::File {
+                image: image.name(),
+                path: "lock".into(),
+                source,
+            })?;
         self.docker.run(&arguments).await.map_err(on(image))?;
-        self.remove_stages().await.map_err(on(image))
+        drop(stages);
+        // Whoever builds last removes them.
+        if let Ok(()) = lock_file("stages", image)?.try_lock() {
+            self.remove_stages().await.map_err(on(image))?;
+        }
+        Ok(())
     }
 
     /// The classic builder leaves the stages that an image was copied from.
@@ -218,22 +232,30 @@ fn is_outdated(tag: &str, current: &[String]) -> bool {
     tag.starts_with("operators-testbed/") && !current.iter().any(|other| other == tag)
 }
 
-/// Holds the right to build `image` until it is dropped, or its process ends.
-async fn lock(image: Image) -> Result<File, ImageError> {
-    let folder = cache_folder()?.join("locks");
+/// Holds the right to make `what` for `image` until it is dropped, or its process ends.
+async fn lock(what: &str, image: Image) -> Result<File, ImageError> {
+    let file = lock_file(what, image)?;
     blocking(move || {
-        let path = folder.join(format!("image-{}", image.name()));
-        let failed = |source| ImageError::File {
+        file.lock().map_err(|source| ImageError::File {
             image: image.name(),
-            path: path.clone(),
+            path: "lock".into(),
             source,
-        };
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        let file = File::create(&path).map_err(failed)?;
-        file.lock().map_err(failed)?;
+        })?;
         Ok(file)
     })
     .await
+}
+
+fn lock_file(what: &str, image: Image) -> Result<File, ImageError> {
+    let folder = cache_folder()?.join("locks");
+    let path = folder.join(format!("image-{what}"));
+    let failed = |source| ImageError::File {
+        image: image.name(),
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    File::create(&path).map_err(failed)
 }
 
 fn on(image: Image) -> impl FnOnce(DockerError) -> ImageError {

@@ -191,6 +191,32 @@ async fn smoke_a_cluster_whose_making_was_killed_is_whole_after_the_next_try() {
         "one that is whole is used as it is"
     );
     assert!(again.elapsed() < Duration::from_secs(10));
+    std::fs::write(&file, "").unwrap();
+    assert!(name.create().wait().unwrap().success());
+    let cluster = Cluster::find(&name.0).await.unwrap();
+    cluster.client().apiserver_version().await.unwrap();
+}
+
+#[tokio::test]
+async fn smoke_a_container_of_somebody_else_with_a_nodes_name_is_left_alone() {
+    let docker = Docker::connect().await.unwrap();
+    let image = Images::new(&docker).ensure(Image::Pause).await.unwrap();
+    let name = Name::new();
+    let node = format!("{}-control-plane", name.0);
+    let program = docker.program().to_string_lossy().into_owned();
+    let _janitor = Janitor::engage(r#""$1" rm --force "$2""#, &[program, node.clone()]).unwrap();
+    docker.run(&["create", "--name", &node, &image]).await.unwrap();
+    let spec = Spec {
+        name: name.0.clone(),
+        ..Spec::default()
+    };
+    let refused = Cluster::create(&spec).await.unwrap_err();
+    assert!(
+        matches!(&refused, ClusterError::Foreign { container, .. } if *container == node),
+        "{refused}"
+    );
+    Cluster::delete(&name.0).await.unwrap();
+    assert!(docker.exists("container", &node).await.unwrap());
 }
 
 /// After how long the making is killed, again and again: twelve random times in a full run, else none. The longest is
@@ -221,13 +247,18 @@ async fn smoke_a_cluster_is_gone_soon_after_its_holder_was_killed() {
     let _turn = TURN.lock().await;
     let docker = Docker::connect().await.unwrap();
     Images::new(&docker).ensure(Image::Node).await.unwrap();
+    let others = held_clusters(&docker).await;
     let mut holder = testkit(&["cluster", "hold"])
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     let mut held = String::new();
     eventually("the node of the held cluster was started", async || {
-        held = held_cluster(&docker).await;
+        let new = held_clusters(&docker)
+            .await
+            .into_iter()
+            .find(|name| !others.contains(name));
+        held = new.unwrap_or_default();
         !held.is_empty()
     })
     .await;
@@ -239,8 +270,8 @@ async fn smoke_a_cluster_is_gone_soon_after_its_holder_was_killed() {
     .await;
 }
 
-/// The name of a cluster that somebody holds and whose node exists.
-async fn held_cluster(docker: &Docker) -> String {
+/// The names of clusters that somebody holds and whose node exists.
+async fn held_clusters(docker: &Docker) -> Vec<String> {
     let label = format!("{LABEL}.cluster");
     let format = format!("{{{{.Label {label:?}}}}}");
     let ephemeral = format!("label={LABEL}.ephemeral");
@@ -248,21 +279,22 @@ async fn held_cluster(docker: &Docker) -> String {
         .run(&["ps", "--filter", &ephemeral, "--format", &format])
         .await
         .unwrap();
-    listed
-        .lines()
-        .find(|name| name.starts_with("held-"))
-        .unwrap_or_default()
-        .to_owned()
+    let held = listed.lines().filter(|name| name.starts_with("held-"));
+    held.map(str::to_owned).collect()
 }
 
 #[tokio::test]
 async fn smoke_a_sweep_removes_what_an_old_run_has_left_and_nothing_else() {
     let docker = Docker::connect().await.unwrap();
     let id = uuid::Uuid::new_v4().simple().to_string();
-    let [left, fresh, person] = ["left", "fresh", "person"].map(|what| format!("{what}-{}", &id[..8]));
+    let [left, fresh, person, elsewhere] =
+        ["left", "fresh", "person", "elsewhere"].map(|what| format!("{what}-{}", &id[..8]));
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let lock = |name: &str| kubeconfig(name).with_extension("lock").display().to_string();
     let now = jiff::Timestamp::now().as_second();
-    let labels = |name: &str, age: i64| {
+    let labels = |name: &str, age: i64, machine: &str| {
         [
+            format!("{LABEL}.holder={}:{}", machine.trim(), lock(name)),
             format!("{LABEL}.cluster={name}"),
             format!("{LABEL}.created={}", now - age),
             format!("{LABEL}.ephemeral=true"),
@@ -277,11 +309,19 @@ async fn smoke_a_sweep_removes_what_an_old_run_has_left_and_nothing_else() {
     };
     let program = docker.program().to_string_lossy().into_owned();
     let script = r#"docker=$1; shift; "$docker" volume rm "$@"; "$docker" network rm "$@""#;
-    let objects = [program, left.clone(), fresh.clone(), person.clone()];
+    let objects = [
+        program,
+        left.clone(),
+        fresh.clone(),
+        person.clone(),
+        elsewhere.clone(),
+    ];
     let _janitor = Janitor::engage(script, &objects).unwrap();
     for kind in ["volume", "network"] {
-        make(kind, &left, &labels(&left, 3600)).await;
-        make(kind, &fresh, &labels(&fresh, 0)).await;
+        make(kind, &left, &labels(&left, 3600, &machine)).await;
+        make(kind, &fresh, &labels(&fresh, 0, &machine)).await;
+        // Whose lock cannot be seen from here.
+        make(kind, &elsewhere, &labels(&elsewhere, 3600, "another")).await;
         make(kind, &person, &["somebody.else=true".to_owned()]).await;
     }
     let swept = Command::new(env!("CARGO_BIN_EXE_testkit"))
@@ -289,7 +329,7 @@ async fn smoke_a_sweep_removes_what_an_old_run_has_left_and_nothing_else() {
         .output()
         .unwrap();
     let mut present = Vec::new();
-    for name in [&left, &fresh, &person] {
+    for name in [&left, &fresh, &person, &elsewhere] {
         let volume = docker.exists("volume", name).await.unwrap();
         present.push((volume, docker.exists("network", name).await.unwrap()));
     }
@@ -298,5 +338,8 @@ async fn smoke_a_sweep_removes_what_an_old_run_has_left_and_nothing_else() {
             .lines()
             .any(|line| line == left)
     );
-    assert_eq!(present, [(false, false), (true, true), (true, true)]);
+    assert_eq!(
+        present,
+        [(false, false), (true, true), (true, true), (true, true)]
+    );
 }

@@ -3,14 +3,16 @@
 docker=$1 label=$2 quiet=$3
 shift 3
 
+# Whether anything was there, or a listing failed, which shows nothing.
 pass() {
   found=
-  objects=$("$docker" ps --all --quiet --filter "label=$label")
+  objects=$("$docker" ps --all --quiet --filter "label=$label") || found=unknown
   [ -z "$objects" ] || { found=yes; "$docker" rm --force --volumes $objects; }
-  objects=$("$docker" volume ls --quiet --filter "label=$label")
+  objects=$("$docker" volume ls --quiet --filter "label=$label") || found=unknown
   [ -z "$objects" ] || { found=yes; "$docker" volume rm --force $objects; }
-  objects=$("$docker" network ls --quiet --filter "label=$label")
+  objects=$("$docker" network ls --quiet --filter "label=$label") || found=unknown
   [ -z "$objects" ] || { found=yes; "$docker" network rm $objects; }
+  [ "$found" != unknown ] || sleep 1
   [ -n "$found" ]
 }
 

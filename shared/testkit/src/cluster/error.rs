@@ -29,6 +29,17 @@ pub enum ClusterError {
         /// How many it should have.
         wanted: u16,
     },
+    /// A container that is not the cluster's has one of its names.
+    #[error(
+        "cluster {name}: the container {container} exists and belongs to somebody else; choose another name, or remove \
+         that container if it is yours"
+    )]
+    Foreign {
+        /// The cluster.
+        name: String,
+        /// The container.
+        container: String,
+    },
     /// It was whole once and does not run.
     #[error(
         "cluster {0}: its containers do not run (was the machine restarted?); delete it and make it again \

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{ClusterError, kubeadm::VOLUMES, layout::Layout, setup::Setup};
 use crate::{
-    docker::{SYS_RESOURCE, has_capability},
+    docker::{DockerError, LABEL, SYS_RESOURCE, has_capability},
     process::free_port,
 };
 
@@ -49,17 +49,45 @@ impl Setup {
             match self.run_container(node, image, &["--publish", &published]).await {
                 Ok(()) => return Ok(port),
                 Err(ClusterError::Docker { source, .. })
-                    if attempt < PORT_ATTEMPTS
-                        && (source.says("already allocated") || source.says("already in use")) =>
+                    if attempt < PORT_ATTEMPTS && is_taken_port(&source) =>
                 {
                     attempt += 1;
                     // The container exists and only could not be started.
-                    self.docker("give way to another port", &["rm", "--force", node])
-                        .await?;
+                    self.remove_own(node).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Removes the container of this name if it is the cluster's.
+    async fn remove_own(&self, node: &str) -> Result<(), ClusterError> {
+        let name = format!("name=^/?{node}$");
+        let label = format!("label={}", self.layout.label());
+        let list = ["ps", "--all", "--quiet", "--filter", &name, "--filter", &label];
+        for id in self.docker("look for a node", &list).await?.lines() {
+            self.docker("give way to another port", &["rm", "--force", id])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Fails if a container that is not the cluster's has the name of one of `nodes`. It is never touched.
+    pub(super) async fn refuse_foreign(&self, nodes: u16) -> Result<(), ClusterError> {
+        let format = format!(r#"{{{{index .Config.Labels "{LABEL}.cluster"}}}}"#);
+        for node in self.layout.nodes(nodes) {
+            if !self.docker.exists("container", &node).await? {
+                continue;
+            }
+            let inspect = ["container", "inspect", "--format", &format, &node];
+            if self.docker("look whose a container is", &inspect).await? != self.layout.name {
+                return Err(ClusterError::Foreign {
+                    name: self.layout.name.clone(),
+                    container: node,
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn run_container(&self, node: &str, image: &str, extra: &[&str]) -> Result<(), ClusterError> {
@@ -85,7 +113,13 @@ impl Setup {
             &shared,
         ]);
         // For pods that make containers of their own: the Docker provider of Cluster API.
-        arguments.extend(["--volume", "/var/run/docker.sock:/run/docker.sock"]);
+        let socket = self
+            .docker
+            .socket()
+            .map(|path| format!("{path}:/run/docker.sock"));
+        if let Some(socket) = &socket {
+            arguments.extend(["--volume", socket]);
+        }
         arguments.extend(["--volume", "/lib/modules:/lib/modules:ro"]);
         for label in &self.labels {
             arguments.extend(["--label", label.as_str()]);
@@ -129,4 +163,10 @@ impl Setup {
         }
         Ok(())
     }
+}
+
+/// Whether a container could not be started because somebody else listens on its port. That a name is in use sounds
+/// alike and is something else.
+fn is_taken_port(error: &DockerError) -> bool {
+    error.says("port is already allocated") || error.says("address already in use")
 }

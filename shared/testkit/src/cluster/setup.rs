@@ -51,6 +51,7 @@ impl Setup {
     pub(super) fn new(docker: &Docker, layout: Layout, ephemeral: bool) -> Self {
         let mut labels = vec![
             layout.label(),
+            format!("{LABEL}.holder={}", holder(&layout)),
             format!("{LABEL}.created={}", jiff::Timestamp::now().as_second()),
         ];
         if ephemeral {
@@ -236,6 +237,17 @@ impl Setup {
         write_private(&path, &published).map_err(|source| ClusterError::File { path, source })
     }
 
+    /// Writes the kubeconfig of a cluster that is there anew.
+    pub(super) async fn rewrite_kubeconfig(&self) -> Result<(), ClusterError> {
+        let node = self.layout.control_plane();
+        let printed = self
+            .docker("ask for its port", &["port", &node, "6443/tcp"])
+            .await?;
+        let port = printed.lines().next().and_then(|line| line.rsplit(':').next());
+        let port = port.and_then(|port| port.trim().parse().ok()).unwrap_or_default();
+        self.write_kubeconfig(&node, port).await
+    }
+
     async fn mark(&self, nodes: u16) -> Result<(), ClusterError> {
         let marker = serde_json::json!(Marker { nodes }).to_string();
         let script = format!("cat > {MARKER}.new && mv {MARKER}.new {MARKER}");
@@ -303,6 +315,14 @@ impl Setup {
             source: Box::new(source),
         }
     }
+}
+
+/// Where the lock of a cluster is that says whether it is held: this machine, and the file on it. Another machine, or a
+/// container, may use the same Docker.
+pub(super) fn holder(layout: &Layout) -> String {
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let path = layout.lock().map(|path| path.display().to_string());
+    format!("{machine}:{}", path.unwrap_or_default())
 }
 
 /// The kubeconfig with its server at a port of 127.0.0.1.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs::File, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{ClusterError, layout::Layout, remove};
+use super::{ClusterError, layout::Layout, remove, setup::holder};
 use crate::{
     docker::{Docker, LABEL},
     progress,
@@ -12,20 +12,23 @@ use crate::{
 
 /// How old an ephemeral cluster may get, even with a holder that seems alive.
 const OLDEST: Duration = Duration::from_hours(12);
+/// How long making an image may take.
+const BUILD: Duration = Duration::from_hours(1);
 /// How long a cluster is left alone whose holder cannot be seen: its lock may be about to be taken.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Removes abandoned ephemeral clusters and returns their names. Others are never touched.
 pub async fn sweep(docker: &Docker) -> Result<Vec<String>, ClusterError> {
     let mut removed = Vec::new();
-    for (name, created) in ephemeral(docker).await? {
+    remove_builds(docker).await?;
+    for (name, found) in ephemeral(docker).await? {
         let Ok(layout) = Layout::new(&name) else { continue };
-        let age = Timestamp::now().duration_since(created).unsigned_abs();
-        if is_abandoned(age, is_held(&layout)) {
+        let age = Timestamp::now().duration_since(found.created).unsigned_abs();
+        if is_abandoned(age, found.holder != holder(&layout) || is_held(&layout)) {
             progress::line(&format!(
                 "removing cluster {name}, which a run that ended {age:.0?} ago at most left"
             ));
-            remove(docker, &layout).await?;
+            remove(docker, &layout, "0").await?;
             // Nobody else will ever want this name. That it is gone already is as good.
             std::fs::remove_file(layout.lock()?).ok();
             removed.push(name);
@@ -38,33 +41,68 @@ fn is_abandoned(age: Duration, held: bool) -> bool {
     age > OLDEST || (age > GRACE && !held)
 }
 
+/// Removes the containers in which an image was being made, of builds that have not ended and that nobody waits for.
+async fn remove_builds(docker: &Docker) -> Result<(), ClusterError> {
+    let filter = format!("label={LABEL}.build");
+    let format = format!(r#"{{{{.ID}}}} {{{{.Label "{LABEL}.created"}}}}"#);
+    let list = ["ps", "--all", "--filter", &filter, "--format", &format];
+    for line in docker.run(&list).await?.lines() {
+        let Some((id, created)) = line.split_once(' ') else {
+            continue;
+        };
+        let created = created
+            .trim()
+            .parse()
+            .ok()
+            .and_then(|s| Timestamp::from_second(s).ok());
+        if created.is_none_or(|created| Timestamp::now().duration_since(created).unsigned_abs() > BUILD) {
+            // Somebody else may sweep at the same time.
+            docker.run(&["rm", "--force", "--volumes", id]).await.ok();
+        }
+    }
+    Ok(())
+}
+
 /// Whether a process holds the cluster's lock.
 fn is_held(layout: &Layout) -> bool {
     let Ok(path) = layout.lock() else { return false };
     File::open(path).is_ok_and(|file| file.try_lock().is_err())
 }
 
-/// The ephemeral clusters of which anything exists, and when the oldest part of each was made.
-async fn ephemeral(docker: &Docker) -> Result<BTreeMap<String, Timestamp>, ClusterError> {
+/// An ephemeral cluster of which anything exists.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    /// When its oldest part was made.
+    created: Timestamp,
+    /// Where its lock is.
+    holder: String,
+}
+
+async fn ephemeral(docker: &Docker) -> Result<BTreeMap<String, Found>, ClusterError> {
     let filter = format!("label={LABEL}.ephemeral");
-    let format = format!(r#"{{{{.Label "{LABEL}.cluster"}}}} {{{{.Label "{LABEL}.created"}}}}"#);
-    let mut found = BTreeMap::new();
+    let format = format!(
+        r#"{{{{.Label "{LABEL}.cluster"}}}} {{{{.Label "{LABEL}.created"}}}} {{{{.Label "{LABEL}.holder"}}}}"#
+    );
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
     for listing in [["ps", "--all"].as_slice(), &["volume", "ls"], &["network", "ls"]] {
         let arguments = [listing, &["--filter", &filter, "--format", &format]].concat();
-        for (name, created) in docker.run(&arguments).await?.lines().filter_map(parse) {
-            let oldest = found.entry(name).or_insert(created);
-            *oldest = created.min(*oldest);
+        for (name, part) in docker.run(&arguments).await?.lines().filter_map(parse) {
+            let created = part.created;
+            let whole = found.entry(name).or_insert(part);
+            whole.created = created.min(whole.created);
         }
     }
     Ok(found)
 }
 
-fn parse(line: &str) -> Option<(String, Timestamp)> {
-    let (name, created) = line.split_once(' ')?;
-    Some((
-        name.to_owned(),
-        Timestamp::from_second(created.trim().parse().ok()?).ok()?,
-    ))
+fn parse(line: &str) -> Option<(String, Found)> {
+    let mut words = line.splitn(3, ' ');
+    let (name, created) = (words.next()?, words.next()?);
+    let found = Found {
+        created: Timestamp::from_second(created.trim().parse().ok()?).ok()?,
+        holder: words.next().unwrap_or_default().to_owned(),
+    };
+    Some((name.to_owned(), found))
 }
 
 #[cfg(test)]
@@ -83,6 +121,7 @@ mod tests {
     #[test]
     fn a_listing_without_labels_names_no_cluster() {
         assert_eq!(parse(" "), None);
-        assert_eq!(parse("dev 100").unwrap().0, "dev");
+        let (name, found) = parse("dev 100 here:/a file").unwrap();
+        assert_eq!((name.as_str(), found.holder.as_str()), ("dev", "here:/a file"));
     }
 }

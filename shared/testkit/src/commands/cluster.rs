@@ -1,6 +1,9 @@
 //! `testkit cluster`: real clusters for people and for tests.
 
-use std::path::PathBuf;
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use super::{caller::Caller, print_lines};
 use anyhow::Context;
@@ -97,10 +100,45 @@ async fn create(arguments: Create) -> anyhow::Result<()> {
     let cluster = Cluster::create(&spec).await?;
     let mut path = cluster.kubeconfig_path().to_owned();
     if let Some(copy) = arguments.kubeconfig {
-        std::fs::copy(&path, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+        write_copy(&path, &copy)?;
         path = copy;
     }
     print_lines([format!("export KUBECONFIG={}", path.display())])
+}
+
+/// Writes a copy of a kubeconfig. What stands there and is none of this cluster's stays: most people have but one.
+fn write_copy(kubeconfig: &Path, copy: &Path) -> anyhow::Result<()> {
+    let content = std::fs::read_to_string(kubeconfig)
+        .with_context(|| format!("cannot read {}", kubeconfig.display()))?;
+    match std::fs::read_to_string(copy) {
+        Ok(present) if present == content => return Ok(()),
+        Ok(present) if !present.is_empty() && contexts(&present) != contexts(&content) => anyhow::bail!(
+            "{} is the kubeconfig of something else: choose another file, or merge them (`KUBECONFIG={}:{} kubectl \
+             config view --flatten`)",
+            copy.display(),
+            copy.display(),
+            kubeconfig.display()
+        ),
+        _ => {}
+    }
+    let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".kubeconfig")
+        .tempfile_in(folder.unwrap_or_else(|| Path::new(".")))
+        .with_context(|| format!("cannot write beside {}", copy.display()))?;
+    file.write_all(content.as_bytes())
+        .with_context(|| format!("cannot write {}", copy.display()))?;
+    file.persist(copy)
+        .with_context(|| format!("cannot write {}", copy.display()))?;
+    Ok(())
+}
+
+/// The lines that name contexts.
+fn contexts(kubeconfig: &str) -> Vec<&str> {
+    kubeconfig
+        .lines()
+        .filter(|line| line.trim_start().starts_with("current-context:"))
+        .collect()
 }
 
 async fn hold(spec: Spec, all_images: bool) -> anyhow::Result<()> {
@@ -134,4 +172,28 @@ async fn list() -> anyhow::Result<()> {
     names.sort_unstable();
     names.dedup();
     print_lines(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_replaces_its_own_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, copy) = (folder.path().join("own"), folder.path().join("copy"));
+        std::fs::write(&own, "current-context: a\nport: 1\n").unwrap();
+        write_copy(&own, &own).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&own).unwrap(),
+            "current-context: a\nport: 1\n"
+        );
+        std::fs::write(&copy, "current-context: a\nport: 2\n").unwrap();
+        write_copy(&own, &copy).unwrap();
+        assert_eq!(std::fs::read(&own).unwrap(), std::fs::read(&copy).unwrap());
+        std::fs::write(&copy, "current-context: work\n").unwrap();
+        let refused = write_copy(&own, &copy).unwrap_err().to_string();
+        assert!(refused.contains("something else"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&copy).unwrap(), "current-context: work\n");
+    }
 }

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -66,8 +65,10 @@ fn start(cache: &Path, why: &str) -> Result<(), DockerError> {
             remedy: remedy.to_owned(),
         })
     };
-    if std::env::var_os("DOCKER_HOST").is_some() {
-        return unavailable("DOCKER_HOST names it: start it there, or unset DOCKER_HOST");
+    for name in ["DOCKER_HOST", "DOCKER_CONTEXT"] {
+        if std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "default") {
+            return unavailable(&format!("{name} names it: start it there, or unset {name}"));
+        }
     }
     if !cfg!(target_os = "linux") {
         return unavailable("start Docker Desktop, Colima or another Docker and run this again");
@@ -102,16 +103,27 @@ fn install() -> Result<(), DockerError> {
         command
     };
     run("updating the list of packages", apt().arg("update"))?;
-    run("installing Docker (docker.io)", apt().args(install))
+    run("installing Docker (docker.io)", apt().args(install))?;
+    // Newer releases have the command line in a package of its own.
+    if on_path("docker").is_none() {
+        let install = ["install", "--yes", "--no-install-recommends", "docker-cli"];
+        run("installing Docker's command line", apt().args(install))?;
+    }
+    Ok(())
 }
 
 /// Starts a daemon that outlives this process, on the default socket and with the default folder, so that every
 /// other command finds it.
 fn start_by_hand(cache: &Path) -> Result<(), DockerError> {
     let log = cache.join("dockerd.log");
-    let output = File::create(&log).map_err(io_error("make dockerd's log"))?;
+    // Appended: why an earlier one ended may stand there.
+    let output = File::options().create(true).append(true).open(&log);
+    let output = output.map_err(io_error("make dockerd's log"))?;
     let errors = output.try_clone().map_err(io_error("make dockerd's log"))?;
-    let mut command = Command::new("dockerd");
+    // Neither the terminal's end nor the low priority of whoever needed it first is to reach it.
+    let nice = rustix::process::getpriority_process(None).unwrap_or(0);
+    let mut command = Command::new("setsid");
+    command.args(["nice", "-n", &(-nice).to_string(), "dockerd"]);
     if !lacks_nothing() {
         let shim = write_shim(cache).map_err(io_error("write the runtime shim"))?;
         command
@@ -119,11 +131,7 @@ fn start_by_hand(cache: &Path) -> Result<(), DockerError> {
             .arg(format!("testbed={}", shim.display()));
         command.args(["--default-runtime", "testbed"]);
     }
-    command
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .process_group(0);
+    command.stdin(Stdio::null()).stdout(output).stderr(errors);
     command.spawn().map_err(io_error("start dockerd"))?;
     wait(Some(&log))
 }

@@ -6,7 +6,7 @@ use tokio::process::Command;
 
 use super::{Image, ImageError, context, on};
 use crate::{
-    docker::{Docker, LABEL, pipe_commands},
+    docker::{Docker, DockerError, LABEL, pipe_commands},
     progress::Step,
     tools::{cache_folder, on_path},
 };
@@ -57,10 +57,15 @@ fn choose(wanted: Option<&str>, is_here: bool, can_install: bool) -> Result<Base
     }
 }
 
-/// Makes the root file system and imports it as `tag`.
+/// Makes the root file system and imports it as `tag`, which stands for a whole one: Docker takes the beginning of an
+/// archive, and even nothing, for an image.
 pub(super) async fn import(docker: &Docker, image: Image, tag: &str) -> Result<(), ImageError> {
     if on_path("mmdebstrap").is_none() {
-        install(image).await?;
+        // Images are made side by side, and packages one after the other.
+        let _lock = super::lock("packages", image).await?;
+        if on_path("mmdebstrap").is_none() {
+            install(image).await?;
+        }
     }
     let log = cache_folder()?.join(format!("mmdebstrap-{}.log", image.name()));
     let file = |source| ImageError::File {
@@ -73,15 +78,30 @@ pub(super) async fn import(docker: &Docker, image: Image, tag: &str) -> Result<(
     source.args(arguments(image)?).stderr(said).kill_on_drop(true);
     let mut sink = Command::new(docker.program());
     let label = format!("LABEL {LABEL}.image={}", image.name());
-    sink.args(["import", "--change", &label, "-", tag])
+    let unchecked = format!("{tag}-unchecked");
+    sink.args(["import", "--change", &label, "-", &unchecked])
         .kill_on_drop(true);
-    pipe_commands(source, sink)
-        .await
-        .map(drop)
-        .map_err(|_| ImageError::Debian {
+    let imported = pipe_commands(source, sink).await.map(drop);
+    let named = match imported {
+        Ok(()) => docker.run(&["tag", &unchecked, tag]).await.map(drop),
+        Err(error) => Err(error),
+    };
+    // Where there is none, nothing was imported.
+    docker.run(&["image", "rm", &unchecked]).await.ok();
+    named.map_err(|error| match error {
+        DockerError::Failed { command, .. } if !is_dockers(&command) => ImageError::Debian {
             image: image.name(),
             output: crate::process::tail(&log, 15),
-        })
+        },
+        error => on(image)(error),
+    })
+}
+
+/// Whether the command was one of Docker's, and not mmdebstrap.
+fn is_dockers(command: &str) -> bool {
+    ["docker import", "docker tag"]
+        .iter()
+        .any(|docker| command.starts_with(docker))
 }
 
 fn arguments(image: Image) -> Result<Vec<String>, ImageError> {
@@ -116,6 +136,7 @@ async fn install(image: Image) -> Result<(), ImageError> {
             "install",
             "--yes",
             "--no-install-recommends",
+            "--option=DPkg::Lock::Timeout=300",
             "mmdebstrap",
             "debian-archive-keyring",
         ],

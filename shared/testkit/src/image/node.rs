@@ -46,8 +46,13 @@ pub(super) async fn preload(docker: &Docker, tag: &str) -> Result<(), ImageError
 }
 
 async fn remove(docker: &Docker, container: &str) -> Result<(), DockerError> {
-    if docker.exists("container", container).await? {
-        docker.run(&["rm", "--force", "--volumes", container]).await?;
+    let (name, label) = (
+        format!("name=^/?{container}$"),
+        format!("label={LABEL}.build=node"),
+    );
+    let list = ["ps", "--all", "--quiet", "--filter", &name, "--filter", &label];
+    for id in docker.run(&list).await?.lines() {
+        docker.run(&["rm", "--force", "--volumes", id]).await?;
     }
     Ok(())
 }
@@ -56,11 +61,14 @@ async fn fill(docker: &Docker, container: &str, tag: &str) -> Result<(), ImageEr
     let failed = || on(Image::Node);
     let base = Image::NodeBase.tag()?;
     let label = format!("{LABEL}.build=node");
+    let created = format!("{LABEL}.created={}", jiff::Timestamp::now().as_second());
     let sleeping = ["--privileged", "--entrypoint", "sleep", &base, "infinity"];
     docker
         .run(
             &[
-                &["run", "--detach", "--name", container, "--label", &label],
+                &[
+                    "run", "--detach", "--name", container, "--label", &label, "--label", &created,
+                ],
                 &sleeping[..],
             ]
             .concat(),
