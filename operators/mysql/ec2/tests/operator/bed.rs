@@ -82,6 +82,13 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) async fn new() -> Self {
+        Self::with(async |_, _, _| {}).await
+    }
+
+    /// One whose operator is started with what `adjust` makes of its options and its access to the namespace.
+    pub(crate) async fn with(
+        adjust: impl AsyncFnOnce(&TestNamespace, &mut kube::Config, &mut Options),
+    ) -> Self {
         reconcile::cli::install_crypto_provider();
         let plane = ControlPlane::shared().await.unwrap();
         plane.apply_crds(&mysql_api::crds()).await.unwrap();
@@ -90,12 +97,9 @@ impl Bed {
         let mut options = Options::new("mysql-operator");
         options.namespaces = vec![namespace.name().to_owned()];
         options.clock = Clock::accelerated(SPEED);
-        let manager = manager(
-            options,
-            plane.config().clone(),
-            &sdk(&ec2.endpoint()),
-            Fleet::new(ec2.world()),
-        );
+        let mut config = plane.config().clone();
+        adjust(&namespace, &mut config, &mut options).await;
+        let manager = manager(options, config, &sdk(&ec2.endpoint()), Fleet::new(ec2.world()));
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(manager.run(shutdown.clone()));
         Self {

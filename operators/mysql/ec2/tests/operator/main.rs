@@ -7,4 +7,5 @@ mod faults;
 mod fleet;
 mod forming;
 mod lives;
+mod rights;
 mod smoke;

@@ -1,0 +1,218 @@
+//! The rights in Kubernetes that the operator documents are those that it needs, all of them and no others.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use k8s_openapi::api::{
+    core::v1::{Namespace, Service},
+    events::v1::Event,
+    rbac::v1::PolicyRule,
+};
+use kube::{
+    Api, Client, Config, Resource as _,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    core::GroupVersionKind,
+};
+use mysql_api::cluster::{FINALIZER, OTHER_FINALIZER};
+use reconcile::{
+    clock::Clock,
+    leader::{LeaderConfig, Timing},
+    manager::Options,
+};
+use serde_json::{Value, json};
+use testkit::{
+    audit::Filter,
+    control_plane::{ControlPlane, TestNamespace},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bed::{Bed, SPEED, manager, sample, says, sdk},
+    fleet::Fleet,
+};
+
+/// Asked for by an admission plugin that this API server does not run.
+const FOR_A_PLUGIN: &str = "mysql.alx.ke/mysqlclusters/finalizers";
+const RBAC: &str = "rbac.authorization.k8s.io";
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A right: group and resource with subresource, and verb.
+type Right = (String, String);
+
+/// The manifests that stand beside the source, and that the operator is installed with.
+fn documented() -> Vec<Value> {
+    serde_saphyr::from_multiple(include_str!("../../../controller/rbac.yaml")).unwrap()
+}
+
+fn user(namespace: &str) -> String {
+    format!("system:serviceaccount:{namespace}:operator")
+}
+
+async fn create(client: &Client, namespace: Option<&str>, kind: &str, mut object: Value) {
+    object["apiVersion"] = json!(format!("{RBAC}/v1"));
+    object["kind"] = json!(kind);
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(RBAC, "v1", kind));
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let object: DynamicObject = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// Grants the account of `namespace` the documented roles there, under names of its own: others' tests run on the same
+/// API server. They go with the namespace.
+async fn grant(client: &Client, namespace: &str) {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let owner = namespaces.get(namespace).await.unwrap().owner_ref(&()).unwrap();
+    for document in documented() {
+        let kind = document["kind"].as_str().unwrap();
+        let documented = document["metadata"]["name"].as_str().unwrap();
+        let name = format!("{documented}-{namespace}");
+        let metadata = json!({"name": name, "ownerReferences": [owner]});
+        let place = (kind == "Role").then_some(namespace);
+        let role = json!({"metadata": metadata, "rules": document["rules"]});
+        create(client, place, kind, role).await;
+        let subject = json!({"kind": "ServiceAccount", "name": "operator", "namespace": namespace});
+        let binding = json!({
+            "metadata": metadata,
+            "roleRef": {"apiGroup": RBAC, "kind": kind, "name": name},
+            "subjects": [subject],
+        });
+        if documented.ends_with("-definitions") {
+            create(client, None, "ClusterRoleBinding", binding).await;
+        } else {
+            create(client, Some(namespace), "RoleBinding", binding).await;
+        }
+    }
+}
+
+/// With the account's rights, by lease.
+fn adjust(namespace: &str, config: &mut Config, options: &mut Options) {
+    config.auth_info.impersonate = Some(user(namespace));
+    let mut election = LeaderConfig::new("mysql-operator", namespace);
+    election.timing = Timing::FAST;
+    options.leader_election = Some(election);
+    options.crds = vec!["mysqlclusters.mysql.alx.ke".to_owned()];
+}
+
+fn granted() -> BTreeSet<Right> {
+    let rules = documented().into_iter().flat_map(|mut document| {
+        serde_json::from_value::<Vec<PolicyRule>>(document["rules"].take()).unwrap()
+    });
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                let verbs = rule.verbs.iter().cloned();
+                rights.extend(verbs.map(|verb| (format!("{group}/{resource}"), verb)));
+            }
+        }
+    }
+    rights
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A life in which everything is needed: two replicas, a refusal that is told twice, members that come up, a Service
+/// that somebody has changed, the end with a finalizer of an older spelling.
+async fn live(bed: &Bed) {
+    let denied = "DescribeInstances";
+    bed.ec2.world().deny(denied, Some("UnauthorizedOperation"));
+    bed.create("whole", sample(3)).await;
+    let events: Api<Event> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    eventually("an event is counted", async || {
+        let all = events.list(&ListParams::default()).await.unwrap();
+        all.items.iter().any(|event| event.series.is_some())
+    })
+    .await;
+    bed.ec2.world().deny(denied, None);
+    bed.until("whole", "it is ready", |cluster| {
+        says(cluster, "Ready", "True", "Replicating")
+    })
+    .await;
+
+    let services: Api<Service> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let changed = json!({"spec": {"ports": [{"name": "mysql", "port": 3306, "targetPort": 1}]}});
+    let params = PatchParams::default();
+    services
+        .patch("whole", &params, &Patch::Merge(&changed))
+        .await
+        .unwrap();
+    let wrong = json!(1);
+    eventually("the Service is as it was", async || {
+        let service = serde_json::to_value(services.get("whole").await.unwrap()).unwrap();
+        service["spec"]["ports"][0]["targetPort"] != wrong
+    })
+    .await;
+    let older = json!({"metadata": {"finalizers": [FINALIZER, OTHER_FINALIZER]}});
+    bed.patch("whole", older).await;
+    bed.clusters
+        .delete("whole", &DeleteParams::default())
+        .await
+        .unwrap();
+    bed.until("whole", "it is gone", |cluster| cluster.is_none())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_rights_are_enough_for_a_clusters_whole_life_and_none_is_left_over() {
+    let plane = ControlPlane::shared().await.unwrap();
+    let begin = plane.audit().position().unwrap();
+    let bed = Bed::with(
+        async |namespace: &TestNamespace, config: &mut Config, options: &mut Options| {
+            grant(&plane.client(), namespace.name()).await;
+            adjust(namespace.name(), config, options);
+        },
+    )
+    .await;
+    let namespace = bed.namespace.name().to_owned();
+    let (mut config, mut options) = (plane.config().clone(), Options::new("mysql-operator"));
+    options.namespaces = vec![namespace.clone()];
+    options.clock = Clock::accelerated(SPEED);
+    adjust(&namespace, &mut config, &mut options);
+    // One leads, the other watches the lease.
+    let other = manager(
+        options,
+        config,
+        &sdk(&bed.ec2.endpoint()),
+        Fleet::new(bed.ec2.world()),
+    );
+    let shutdown = CancellationToken::new();
+    let other = tokio::spawn(other.run(shutdown.clone()));
+    live(&bed).await;
+    shutdown.cancel();
+    other.await.unwrap().unwrap();
+    bed.stop().await;
+
+    let theirs = Filter::all().username(user(&namespace));
+    let requests = plane
+        .audit()
+        .query(&plane.client(), begin, &theirs)
+        .await
+        .unwrap();
+    let refused: Vec<_> = requests.iter().filter(|event| event.code() == 403).collect();
+    assert!(refused.is_empty(), "more is needed: {refused:?}");
+    let used: BTreeSet<Right> = requests
+        .iter()
+        .filter_map(|event| {
+            let object = event.object_ref.as_ref()?;
+            let subresource = Some(&object.subresource).filter(|name| !name.is_empty());
+            let subresource = subresource.map(|name| format!("/{name}")).unwrap_or_default();
+            let resource = format!("{}/{}{subresource}", object.api_group, object.resource);
+            Some((resource, event.verb.clone()))
+        })
+        .collect();
+    let granted = granted();
+    let unused: Vec<_> = granted
+        .difference(&used)
+        .filter(|(resource, _)| resource != FOR_A_PLUGIN)
+        .collect();
+    assert!(unused.is_empty(), "granted and not needed: {unused:?}");
+}
