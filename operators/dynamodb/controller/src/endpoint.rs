@@ -11,18 +11,21 @@
 //!   are resolved by [`CheckedResolver`], and the connection goes to the addresses that were checked, so that a name
 //!   cannot change its meaning between check and connection. [`Names::check`] tells such a name from one that nobody
 //!   answers at, so that a job is told what is wrong.
-//! - AWS is spoken to over https only.
+//! - AWS is spoken to over https only, at a host made here of a region's name ([`Endpoint::url_in`]): what is not such a
+//!   name could lead elsewhere (the SDK takes `local` for `http://localhost:8000`) and is refused.
 //!
 //! # Caveats
 //! An allowed endpoint may well be on a private address or on loopback: that is what a local DynamoDB is.
 
 mod address;
+mod region;
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use url::{Host, Url};
 
 pub use address::{CheckedResolver, Names};
+pub use region::RegionError;
 
 /// The flag that names allowed endpoints.
 pub const FLAG: &str = "--allowed-endpoints";
@@ -134,11 +137,36 @@ impl Endpoint {
         }
     }
 
-    /// The URL for the SDK; none means its own default for the region.
+    /// The URL that was given, if one was.
     pub fn url(&self) -> Option<String> {
         match self {
             Self::Aws => None,
             Self::Url(url) => Some(url.to_string()),
+        }
+    }
+
+    /// The URL that requests of `region` go to. The region must have passed [`Endpoint::check_region`].
+    pub fn url_in(&self, region: &str) -> String {
+        match self {
+            Self::Aws => format!("https://dynamodb.{region}.{}", region::dns_suffix(region)),
+            Self::Url(url) => url.to_string(),
+        }
+    }
+
+    /// Refuses what cannot be a region here: AWS has names of its own shape, other servers take any label.
+    ///
+    /// # Errors
+    /// [`RegionError`].
+    pub fn check_region(&self, region: &str) -> Result<(), RegionError> {
+        let known = if self.is_aws() {
+            region::is_region(region)
+        } else {
+            region::is_label(region)
+        };
+        if known {
+            Ok(())
+        } else {
+            Err(RegionError::new(region, self.is_aws()))
         }
     }
 }
@@ -153,6 +181,7 @@ impl PlainUrl {
         let domains = [
             ".amazonaws.com",
             ".amazonaws.com.cn",
+            ".amazonaws.eu",
             ".api.aws",
             ".api.amazonwebservices.com.cn",
         ];
@@ -160,10 +189,15 @@ impl PlainUrl {
             return false;
         };
         match name.split('.').collect::<Vec<_>>()[..] {
-            // Regional; by account; through an interface endpoint of a VPC.
-            ["dynamodb" | "dynamodb-fips", _region] => true,
-            [account, "ddb", _region] => account.chars().all(|c| c.is_ascii_digit()),
-            [endpoint, "dynamodb", _region, "vpce"] => endpoint.starts_with("vpce-"),
+            // Regional; by account; through an interface endpoint of a VPC. What stands where the region belongs and is
+            // none may be another service, with names that its users choose.
+            ["dynamodb" | "dynamodb-fips", region] => region::is_region(region),
+            [account, "ddb", region] => {
+                account.chars().all(|c| c.is_ascii_digit()) && region::is_region(region)
+            }
+            [endpoint, "dynamodb", region, "vpce"] => {
+                endpoint.starts_with("vpce-") && region::is_region(region)
+            }
             _ => false,
         }
     }
@@ -187,8 +221,9 @@ fn redacted(text: &str) -> String {
 /// What the administrator allows beside AWS.
 ///
 /// As a flag: entries separated by commas, each `scheme://host[:port]`. A host may begin with `*.`, which stands for
-/// one or more labels; a missing port stands for the scheme's own. `aws` allows AWS (the default); a list without it
-/// forbids AWS.
+/// one or more labels; a missing port stands for the scheme's own. `aws` allows all of AWS (the default); a list without
+/// it allows those of AWS's hosts that it names, such as `https://dynamodb.eu-west-1.amazonaws.com`, and jobs without
+/// `endpointURL` in the regions of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedEndpoints {
     aws: bool,
@@ -219,18 +254,20 @@ impl Default for AllowedEndpoints {
 pub struct PatternError(String);
 
 impl AllowedEndpoints {
-    /// Refuses what is not allowed.
-    pub fn check(&self, endpoint: &Endpoint) -> Result<(), EndpointError> {
-        let allowed = match endpoint {
-            _ if endpoint.is_aws() => self.aws,
-            Endpoint::Aws => self.aws,
-            Endpoint::Url(url) => self.patterns.iter().any(|pattern| pattern.matches(url)),
+    /// Refuses what is not allowed for a job in `region`.
+    ///
+    /// # Errors
+    /// [`EndpointError::NotAllowed`].
+    pub fn check(&self, endpoint: &Endpoint, region: &str) -> Result<(), EndpointError> {
+        let url = endpoint.url_in(region);
+        let listed = || {
+            let plain = Url::parse(&url).map(PlainUrl);
+            plain.is_ok_and(|url| self.patterns.iter().any(|pattern| pattern.matches(&url)))
         };
-        let shown = || endpoint.url().unwrap_or_else(|| "(AWS)".into());
-        if allowed {
+        if (self.aws && endpoint.is_aws()) || listed() {
             Ok(())
         } else {
-            Err(EndpointError::NotAllowed(shown()))
+            Err(EndpointError::NotAllowed(url))
         }
     }
 }
@@ -287,83 +324,4 @@ impl FromStr for Pattern {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case::the_seeds_garbage("http://aws-dynamhttp://dynamodb.local:8000")]
-    #[case::user_info("http://me:secret@dynamodb.local:8000")]
-    #[case::a_path("http://dynamodb.local:8000/shell")]
-    #[case::a_query("http://dynamodb.local:8000?x=1")]
-    #[case::another_scheme("file:///etc/passwd")]
-    #[case::no_scheme("dynamodb.local:8000")]
-    #[case::aws_in_clear("http://dynamodb.us-east-1.amazonaws.com")]
-    fn what_is_not_a_plain_url_is_invalid(#[case] text: &str) {
-        let error = Endpoint::parse(text).unwrap_err();
-        assert!(matches!(error, EndpointError::Invalid { .. }), "{error}");
-        assert!(!error.to_string().contains("secret"), "{error}");
-    }
-
-    #[rstest]
-    #[case("http://169.254.169.254")]
-    #[case("http://[fd00:ec2::254]:80")]
-    #[case("http://0xa9fea9fe")]
-    #[case("http://2852039166")]
-    #[case("http://[::ffff:169.254.169.254]")]
-    #[case("http://0.0.0.0:8000")]
-    fn metadata_addresses_are_refused_in_every_spelling(#[case] text: &str) {
-        let error = Endpoint::parse(text).unwrap_err();
-        assert!(matches!(error, EndpointError::ForbiddenAddress { .. }), "{error}");
-    }
-
-    #[test]
-    fn only_aws_is_allowed_unless_the_administrator_says_so() {
-        let default = AllowedEndpoints::default();
-        let local = Endpoint::parse("http://dynamodb.local:8000").unwrap();
-        assert!(default.check(&Endpoint::Aws).is_ok());
-        assert!(
-            default
-                .check(&Endpoint::parse("https://dynamodb.eu-west-1.amazonaws.com").unwrap())
-                .is_ok()
-        );
-        let refusal = default.check(&local).unwrap_err().to_string();
-        assert!(
-            refusal.contains(FLAG) && refusal.contains(CHART_VALUE),
-            "{refusal}"
-        );
-        let allowed: AllowedEndpoints = "http://dynamodb.local:8000, http://*.svc.cluster.local:8000"
-            .parse()
-            .unwrap();
-        assert!(allowed.check(&local).is_ok());
-        assert!(
-            allowed.check(&Endpoint::Aws).is_err(),
-            "a list without `aws` forbids it"
-        );
-        let permits = |url: &str| allowed.check(&Endpoint::parse(url).unwrap()).is_ok();
-        assert!(permits("http://db.default.svc.cluster.local:8000"));
-        assert!(!permits("http://svc.cluster.local:8000") && !permits("http://evilsvc.cluster.local:8000"));
-        assert!(!permits("http://dynamodb.local:8001") && !permits("https://dynamodb.local:8000"));
-    }
-
-    #[test]
-    fn a_lookalike_of_aws_is_not_aws() {
-        for url in [
-            "https://dynamodb.amazonaws.com.evil.example",
-            "https://evilamazonaws.com",
-            "https://abc123.execute-api.us-east-1.amazonaws.com",
-            "https://dynamodb.s3.us-east-1.amazonaws.com",
-            "https://vpce-1.vpce-svc-2.us-east-1.vpce.amazonaws.com",
-        ] {
-            assert!(!Endpoint::parse(url).unwrap().is_aws(), "{url}");
-        }
-    }
-
-    #[test]
-    fn bad_patterns_are_refused() {
-        for text in ["dynamodb.local", "http://", "http://a/b", "ftp://a"] {
-            assert!(text.parse::<AllowedEndpoints>().is_err(), "{text}");
-        }
-    }
-}
+mod tests;

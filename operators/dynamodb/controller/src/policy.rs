@@ -36,7 +36,7 @@ impl Policy {
     /// restarts the operator, and a refused job must be created anew.
     pub fn admit(&self, job: &Job, key: &ObjectKey) -> Result<(), Failure> {
         self.endpoints
-            .check(&job.endpoint)
+            .check(&job.endpoint, &job.target.region)
             .map_err(|error| crate::controllers::ddbctldpjob::refused(&error))?;
         let own = source(
             &job.endpoint,

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use dynamodb_api::{AttributeType, RunMode};
 use reconcile::{clock::Clock, manager::shutdown_signal};
+use tokio_util::sync::CancellationToken;
 
 use super::progress;
 use crate::{
@@ -114,9 +115,13 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
-    if plan.items > 0 && !args.yes && !bar.suspend(|| confirm(&plan))? {
-        println!("Nothing was deleted");
-        return Ok(ExitCode::from(INCOMPLETE));
+    // The plan is of reads that may lag: even when it found nothing there may be something to delete.
+    if !args.yes {
+        bar.suspend(|| question(&plan))?;
+        if !answered(control.cancel.clone(), read_line).await? {
+            println!("Nothing was deleted");
+            return Ok(ExitCode::from(INCOMPLETE));
+        }
     }
     let finished = prepared.execute().await;
     let finished = bar.around(finished)?;
@@ -136,6 +141,7 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
 
 async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
     let endpoint = Endpoint::parse(&args.endpoint_url)?;
+    endpoint.check_region(&args.region).context("--region")?;
     let connector = Connector::new();
     connector.check(&endpoint).await?;
     // A person at a terminal may send credentials of the environment wherever it wants; the operator may not.
@@ -174,18 +180,83 @@ fn report(totals: &Totals) {
     );
 }
 
-fn confirm(plan: &Plan) -> anyhow::Result<bool> {
+/// Asks. The answer is read by [`answered`].
+fn question(plan: &Plan) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
         bail!("there is no terminal to ask on; give --yes to delete without asking");
     }
     let mut out = io::stderr();
-    write!(
-        out,
-        "Delete these {} items? This cannot be undone. [y/N] ",
-        plan.items
-    )?;
-    out.flush()?;
+    match plan.items {
+        0 => write!(
+            out,
+            "No item was found. Look again by a consistent read, and delete what it finds? [y/N] "
+        ),
+        items => write!(out, "Delete these {items} items? This cannot be undone. [y/N] "),
+    }?;
+    Ok(out.flush()?)
+}
+
+fn read_line() -> io::Result<String> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer)
+}
+
+/// Whether `read` returns a yes. An interrupt is a no, at once: reading may take for ever and cannot be ended, so it is
+/// left to its thread, which ends with the process.
+async fn answered(
+    interrupted: CancellationToken,
+    read: impl FnOnce() -> io::Result<String> + Send + 'static,
+) -> anyhow::Result<bool> {
+    let reading = tokio::task::spawn_blocking(read);
+    let answer = tokio::select! {
+        biased;
+        () = interrupted.cancelled() => return Ok(false),
+        answer = reading => answer??,
+    };
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_yes_is_a_yes() {
+        for (text, yes) in [
+            ("y\n", true),
+            (" YES \n", true),
+            ("", false),
+            ("n\n", false),
+            ("yellow\n", false),
+        ] {
+            let read = move || Ok(text.to_owned());
+            assert_eq!(
+                answered(CancellationToken::new(), read).await.unwrap(),
+                yes,
+                "{text:?}"
+            );
+        }
+        let broken = || Err(io::Error::other("gone"));
+        assert!(answered(CancellationToken::new(), broken).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_interrupt_while_the_answer_is_awaited_is_a_no_at_once() {
+        // Nobody answers before the end of the test.
+        let (answer, waiting) = mpsc::channel::<String>();
+        let (asked, is_asked) = tokio::sync::oneshot::channel();
+        let read = move || {
+            let _ = asked.send(());
+            waiting.recv().map_err(io::Error::other)
+        };
+        let interrupt = CancellationToken::new();
+        let question = tokio::spawn(answered(interrupt.clone(), read));
+        is_asked.await.unwrap();
+        interrupt.cancel();
+        assert!(!question.await.unwrap().unwrap());
+        drop(answer);
+    }
 }

@@ -11,36 +11,53 @@ use futures::future::BoxFuture;
 
 use super::{Endpoint, EndpointError};
 
-/// Whether `address` is one that no endpoint may lead to: link-local (the metadata services of clouds among them),
-/// multicast, broadcast, unspecified, and the same in IPv6's disguises.
+/// Whether `address` is one that no endpoint may lead to: link-local (most metadata services of clouds among them),
+/// metadata services elsewhere, multicast, broadcast, unspecified, and the same in IPv6's disguises.
 pub(super) fn is_forbidden(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_forbidden_v4(address),
-        IpAddr::V6(address) => {
-            // `::ffff:a.b.c.d` (mapped) and `64:ff9b::a.b.c.d` (NAT64) reach the IPv4 address inside.
-            let nat64 = || {
-                let [prefix @ .., a, b, c, d] = address.octets();
-                (prefix == [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0]).then(|| Ipv4Addr::new(a, b, c, d))
-            };
-            match address.to_ipv4_mapped().or_else(nat64) {
-                Some(inner) => is_forbidden_v4(inner),
-                None => is_forbidden_v6(address),
-            }
+        IpAddr::V6(address) => match inner(address) {
+            Some(inner) => is_forbidden_v4(inner),
+            None => is_forbidden_v6(address),
+        },
+    }
+}
+
+/// The IPv4 address that this one reaches: `::ffff:a.b.c.d` (mapped), `64:ff9b::a.b.c.d` (NAT64), `2002:…` (6to4).
+fn inner(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let octets = address.octets();
+    match octets {
+        [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] | [0x20, 0x02, a, b, c, d, ..] => {
+            Some(Ipv4Addr::new(a, b, c, d))
         }
+        _ => address.to_ipv4_mapped(),
     }
 }
 
 fn is_forbidden_v4(address: Ipv4Addr) -> bool {
-    address.is_link_local() || address.is_multicast() || address.is_broadcast() || address.octets()[0] == 0
+    /// Metadata services that are not link-local: Alibaba Cloud's, Azure's and Oracle's.
+    const METADATA: [Ipv4Addr; 3] = [
+        Ipv4Addr::new(100, 100, 100, 200),
+        Ipv4Addr::new(168, 63, 129, 16),
+        Ipv4Addr::new(192, 0, 0, 192),
+    ];
+    address.is_link_local()
+        || address.is_multicast()
+        || address.is_broadcast()
+        || address.octets()[0] == 0
+        || METADATA.contains(&address)
 }
 
 fn is_forbidden_v6(address: Ipv6Addr) -> bool {
-    /// Where EC2 serves instance metadata over IPv6: a unique local address, unlike the others.
-    const EC2_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    /// Google Cloud's metadata service: a unique local address, unlike others.
+    const GOOGLE: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+    // AWS keeps `fd00:ec2::/32` for services of the node: instance metadata, Pod Identity's credentials, DNS, time.
+    let of_aws_node = address.segments()[..2] == [0xfd00, 0xec2];
     address.is_unicast_link_local()
         || address.is_multicast()
         || address.is_unspecified()
-        || address == EC2_METADATA
+        || of_aws_node
+        || address == GOOGLE
 }
 
 /// How the names of endpoints become addresses: as the system resolves them, or as a test says. Clones are the same.
@@ -133,15 +150,32 @@ mod tests {
         for text in [
             "169.254.169.254",
             "fe80::1",
+            "169.254.170.2",
+            "169.254.170.23",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
             "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "::ffff:168.63.129.16",
             "224.0.0.1",
             "::",
             "0.1.2.3",
         ] {
             assert!(is_forbidden(text.parse().unwrap()), "{text}");
         }
-        for text in ["10.0.0.1", "127.0.0.1", "::1", "fd12::1", "52.94.0.1"] {
+        for text in [
+            "10.0.0.1",
+            "127.0.0.1",
+            "::1",
+            "fd12::1",
+            "52.94.0.1",
+            "100.100.100.1",
+            "fd20:ce::1",
+        ] {
             assert!(!is_forbidden(text.parse().unwrap()), "{text}");
         }
     }

@@ -57,6 +57,13 @@ const ANY_KEY: &[Case] = &[
         &["awsRegion", "us-east-1"],
     ),
     (
+        // The SDK would take it for http://localhost:8000, and sign with what is AWS's alone.
+        "region-local",
+        |spec| (spec.endpoint_url, spec.aws_region) = (None, Some("local".into())),
+        "TargetInvalid",
+        &["awsRegion", "local", "us-east-1"],
+    ),
+    (
         "sort-key-of-another-type",
         |spec| {
             spec.sort_key = Some(SortKeyPredicate {

@@ -51,12 +51,11 @@ impl Job {
             .region
             .filter(|region| !region.is_empty())
             .unwrap_or(DEFAULT_REGION);
-        if !is_region(region) {
-            let message = format!("`awsRegion` {region:?} is not the name of a region, such as us-east-1");
-            return Err(Failure::terminal(Reason::TargetInvalid, message));
-        }
         let endpoint =
             Endpoint::parse(target.endpoint.unwrap_or_default()).map_err(|error| invalid(&error))?;
+        endpoint
+            .check_region(region)
+            .map_err(|error| Failure::terminal(Reason::TargetInvalid, format!("`awsRegion`: {error}")))?;
         let limits = spec.limits.clone().unwrap_or_default();
         let bound = |value: Option<i64>| {
             value
@@ -162,15 +161,6 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A region becomes part of a host name, so only what can stand in one is let through.
-fn is_region(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (3..=64).contains(&name.len())
-        && name.chars().all(allowed)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-}
-
 /// What a refused endpoint means for the job.
 pub fn invalid(error: &EndpointError) -> Failure {
     let reason = match error {
@@ -229,6 +219,14 @@ mod tests {
     #[case("http://aws-dynamhttp://dynamodb.local:8000", None, Reason::EndpointInvalid)]
     #[case("http://169.254.169.254", None, Reason::EndpointNotAllowed)]
     #[case("", Some("evil.example/#"), Reason::TargetInvalid)]
+    // The SDK takes it for http://localhost:8000.
+    #[case("", Some("local"), Reason::TargetInvalid)]
+    #[case(
+        "https://dynamodb.us-east-1.amazonaws.com",
+        Some("local"),
+        Reason::TargetInvalid
+    )]
+    #[case("http://dynamodb.local:8000", Some("evil.example/#"), Reason::TargetInvalid)]
     fn a_target_that_cannot_be_is_terminal(
         #[case] url: &str,
         #[case] region: Option<&str>,
