@@ -176,7 +176,8 @@ pub struct DdbctlDpJobSpec {
     pub max_wcu_per_second: Option<i32>,
 
     /// What the job may delete and consume at most. A plan above a limit ends the job before anything is deleted; a
-    /// run that reaches one ends there.
+    /// run that reaches one ends there. Exact within one run; if the operator is killed, what was deleted since the
+    /// last write of the status, about a second's work, may come on top.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<RunLimits>,
 

@@ -5,7 +5,8 @@
 //! 2. A task measures the partition. Nothing is deleted yet.
 //! 3. Plan, table id and start time are written as intent: from here on the job "has begun".
 //! 4. A task deletes; its progress wakes the job, which shows it in the status, every few seconds.
-//! 5. The engine's strongly consistent read found nothing left: the run is recorded, then `Succeeded` becomes True.
+//! 5. The engine's strongly consistent read found nothing left: the run is recorded, then `Succeeded` becomes True. Any
+//!    other end, after something was deleted, is recorded as well.
 //!
 //! # Guarantees
 //! - `Succeeded=True` means that the partition was seen empty after the last deletion (or, for a dry run, that the plan
@@ -13,23 +14,25 @@
 //! - No round begins on a table with another id than the recorded one; one that takes its place is noticed in seconds.
 //! - A crash at any point costs at most what was read since: deleted items are not read again, totals lag by the
 //!   seconds since the last status write.
-//! - Deleting the object, suspending and cancelling await the requests in flight.
+//! - Deleting the object, suspending and cancelling await the requests in flight, and no back-off.
 
+mod alarm;
+mod error;
 mod idle;
 mod job;
 mod notice;
 mod report;
 mod rerun;
 mod run;
+mod signer;
 pub mod step;
 
 use std::{sync::Arc, time::Duration};
 
 use dynamodb_api::{DdbctlDpJob, DdbctlDpJobStatus, Reason};
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
-use kube::Api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::{
-    Class, Pass, Progress, ReconcileError, Reconciler,
+    Pass, Progress, Reconciler,
     error::ApiError,
     task::{TaskState, Tasks},
 };
@@ -40,14 +43,10 @@ use self::{
     rerun::Records,
     step::{Ending, Measured, Output, Step},
 };
-use crate::{
-    credentials::{self, Source},
-    partition::Failure,
-    policy::Policy,
-    sabotage,
-};
+use crate::{partition::Failure, policy::Policy, sabotage};
 
 pub use self::{
+    error::JobError,
     idle::Told,
     job::{Job, invalid as refused},
     run::Runner,
@@ -66,40 +65,6 @@ pub struct Jobs {
     tasks: JobTasks,
 }
 
-/// A pass that did not get through.
-#[derive(Debug, thiserror::Error)]
-pub enum JobError {
-    /// A Kubernetes request failed.
-    #[error(transparent)]
-    Api(#[from] ApiError),
-    /// The task failed for a reason that may pass, or that a person must mend.
-    #[error(transparent)]
-    Run(#[from] Failure),
-}
-
-impl ReconcileError for JobError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Api(error) => error.class(),
-            Self::Run(failure) => failure.class,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Api(error) => error.reason(),
-            Self::Run(failure) => failure.reason.as_str(),
-        }
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Api(error) => error.retry_after(),
-            Self::Run(_) => None,
-        }
-    }
-}
-
 impl Jobs {
     /// A reconciler that allows what `policy` allows. `tasks` must be supervised by its controller.
     pub fn new(policy: Policy, runner: Runner, tasks: JobTasks) -> Self {
@@ -111,24 +76,25 @@ impl Jobs {
     }
 
     /// Does what [`step::next`] says, until there is something to wait for.
-    async fn advance(&self, object: &DdbctlDpJob, pass: &Pass<DdbctlDpJob>) -> Result<Progress, JobError> {
-        let job = match Job::parse(object).and_then(|job| self.policy.admit(&job, pass.key()).map(|()| job)) {
-            Ok(job) => job,
-            Err(failure) => return self.refuse(failure, pass).await,
-        };
+    async fn advance(
+        &self,
+        job: &Job,
+        object: &DdbctlDpJob,
+        pass: &Pass<DdbctlDpJob>,
+    ) -> Result<Progress, JobError> {
         self.runner.tune(&pass.uid(), job.max_wcu);
         // Each turn changes what the next one sees; there are fewer than this many states.
         for _ in 0..8 {
             let status = pass.current().status.clone().unwrap_or_default();
             let task = self.tasks.state(&pass.uid());
-            let hash = run::hash(&job, &status);
+            let hash = run::hash(job, &status);
             let respecified = self
                 .tasks
                 .spec_hash(&pass.uid())
                 .is_some_and(|current| current != hash);
-            match step::next(&job, &status, task.as_ref(), pass.clock().now(), respecified) {
+            match step::next(job, &status, task.as_ref(), pass.clock().now(), respecified) {
                 Step::Leave => return Ok(self.leave(pass)),
-                Step::Finish(ending) => return self.finish(&job, &ending, pass).await,
+                Step::Finish(ending) => return self.finish(job, &ending, pass).await,
                 Step::Stop => {
                     self.tasks.stop(&pass.uid());
                     return self.watch(None, pass).await;
@@ -139,10 +105,10 @@ impl Jobs {
                     return Ok(Progress::Settled);
                 }
                 Step::Measure => {
-                    if let Some(ending) = self.already_ran(&job, object, pass).await? {
-                        return self.finish(&job, &ending, pass).await;
+                    if let Some(ending) = self.already_ran(job, object, pass).await? {
+                        return self.finish(job, &ending, pass).await;
                     }
-                    self.start(&job, pass).await?;
+                    self.start(job, pass).await?;
                     return self.watch(job.deadline, pass).await;
                 }
                 Step::Delete => {
@@ -151,14 +117,14 @@ impl Jobs {
                     if live.spec != object.spec || live.metadata.deletion_timestamp.is_some() {
                         return Ok(Progress::waiting(Duration::from_millis(100)));
                     }
-                    self.start(&job, pass).await?;
+                    self.start(job, pass).await?;
                     return self.watch(job.deadline, pass).await;
                 }
                 Step::Record(measured) => {
                     self.begin(&measured, pass).await?;
                     self.tasks.clear(&pass.uid());
                     if job.is_dry_run() {
-                        return self.finish(&job, &step::dry_run_done(), pass).await;
+                        return self.finish(job, &step::dry_run_done(), pass).await;
                     }
                 }
                 Step::Resume => {
@@ -200,7 +166,7 @@ impl Jobs {
         let found = records(job, pass).find().await?;
         Ok(found.filter(|record| record.forbids(object)).map(|record| {
             let message = format!(
-                "a job of this name and target already emptied the partition, before this object was created again; nothing was deleted. If it is to run again, annotate it with {}=true, or delete ConfigMap {}, and create it anew",
+                "a job of this name and target already ran to its end, before this object was created again; nothing was deleted now. If it is to run again, annotate it with {}=true, or delete ConfigMap {}, and create it anew",
                 rerun::ALLOW_RERUN, record.config_map
             );
             Ending::failure(Reason::AlreadyRan, message)
@@ -209,7 +175,7 @@ impl Jobs {
 
     /// Starts the task of the job's phase: measuring before the plan is recorded, deleting after.
     async fn start(&self, job: &Job, pass: &Pass<DdbctlDpJob>) -> Result<(), JobError> {
-        let credentials = match self.credentials(job, pass).await {
+        let credentials = match signer::of(job, pass, &self.policy, &self.runner).await {
             Ok(credentials) => credentials,
             Err(JobError::Run(failure)) => {
                 self.show(&News::Failing(&failure), pass).await?;
@@ -225,45 +191,6 @@ impl Jobs {
         let status = pass.current().status.clone().unwrap_or_default();
         self.runner.start(&self.tasks, job, &status, credentials, pass);
         Ok(())
-    }
-
-    async fn credentials(&self, job: &Job, pass: &Pass<DdbctlDpJob>) -> Result<run::Signer, JobError> {
-        let namespace = &pass.key().namespace;
-        let denied = |error: credentials::CredentialsError| Failure {
-            class: Class::Denied,
-            reason: Reason::CredentialsMissing,
-            message: error.to_string(),
-        };
-        let source = credentials::source(
-            &job.endpoint,
-            job.secret.is_some(),
-            namespace,
-            &self.policy.identity,
-        )
-        .map_err(denied)?;
-        let name = job.secret.as_deref().unwrap_or_default();
-        Ok(match source {
-            Source::Placeholder => run::Signer::new("placeholder".into(), credentials::placeholder()),
-            Source::Operator => self.runner.own_identity().await?,
-            Source::Secret => {
-                let secrets: Api<Secret> = Api::namespaced(pass.client().clone(), namespace);
-                let secret = secrets
-                    .get_opt(name)
-                    .await
-                    .map_err(|e| ApiError::new(format!("read Secret {namespace}/{name}"), e))?;
-                let missing = || credentials::CredentialsError::SecretMissing {
-                    namespace: namespace.to_string(),
-                    name: name.to_owned(),
-                };
-                let data = secret
-                    .ok_or_else(missing)
-                    .map_err(denied)?
-                    .data
-                    .unwrap_or_default();
-                let provider = credentials::from_secret(name, &data).map_err(denied)?;
-                run::Signer::new(format!("{namespace}/{name}"), provider)
-            }
-        })
     }
 
     /// Records, before anything is deleted, what is going to be deleted from what.
@@ -313,22 +240,30 @@ impl Jobs {
         ending: &Ending,
         pass: &Pass<DdbctlDpJob>,
     ) -> Result<Progress, JobError> {
-        // First the record: a job whose success is known must not run again, whatever happens between the two.
-        let emptied = ending.reason == Reason::PartitionEmpty;
+        // First the record: a job whose end is known must not run again, whatever happens between the two.
+        let recorded = self.has_deleted(ending, pass);
         let late = sabotage::active(sabotage::RECORD_AFTER_SUCCESS);
-        if emptied && !late {
+        if recorded && !late {
             records(job, pass).write(&pass.uid()).await?;
         }
         self.show(&News::Ended(ending), pass).await?;
-        if emptied && late {
+        if recorded && late {
             records(job, pass).write(&pass.uid()).await?;
         }
         Ok(self.leave(pass))
     }
 
+    /// Whether a job that ends so has emptied its partition, or deleted some of it.
+    fn has_deleted(&self, ending: &Ending, pass: &Pass<DdbctlDpJob>) -> bool {
+        let status = pass.current().status.clone().unwrap_or_default();
+        let totals = report::totals_now(&status, told(self.tasks.state(&pass.uid())).as_ref());
+        ending.reason == Reason::PartitionEmpty || totals.keys_acknowledged > 0
+    }
+
     fn leave(&self, pass: &Pass<DdbctlDpJob>) -> Progress {
         self.tasks.stop(&pass.uid());
         self.tasks.clear(&pass.uid());
+        alarm::clear(&self.tasks, &pass.uid());
         self.runner.forget(&pass.uid());
         Progress::Settled
     }
@@ -337,12 +272,7 @@ impl Jobs {
     async fn show(&self, news: &News<'_>, pass: &Pass<DdbctlDpJob>) -> Result<(), ApiError> {
         let object = pass.current();
         let before = object.status.clone().unwrap_or_default();
-        let told = match self.tasks.state(&pass.uid()) {
-            Some(TaskState::Running(told) | TaskState::Stopping(told) | TaskState::Finished(told, _)) => {
-                Some(told)
-            }
-            None => None,
-        };
+        let told = told(self.tasks.state(&pass.uid()));
         let target = Job::parse(&object).ok().map(|job| job.target);
         let mut after = report::status(
             &before,
@@ -361,6 +291,13 @@ impl Jobs {
     }
 }
 
+/// What a task has told so far.
+fn told(task: Option<TaskState<Told, Output>>) -> Option<Told> {
+    match task? {
+        TaskState::Running(told) | TaskState::Stopping(told) | TaskState::Finished(told, _) => Some(told),
+    }
+}
+
 /// The record of a run of this job.
 fn records<'a>(job: &Job, pass: &'a Pass<DdbctlDpJob>) -> Records<'a> {
     let identity = job.identity();
@@ -376,25 +313,57 @@ impl Reconciler for Jobs {
     const INTENT_FIELDS: &'static [&'static str] = &["tableId", "keySchema", "plan", "startTime"];
 
     async fn apply(&self, object: Arc<DdbctlDpJob>, pass: &Pass<DdbctlDpJob>) -> Result<Progress, JobError> {
-        self.advance(&object, pass).await
+        let job = Job::parse(&object).and_then(|job| self.policy.admit(&job, pass.key()).map(|()| job));
+        let job = match job {
+            Ok(job) => job,
+            Err(failure) => return self.refuse(failure, pass).await,
+        };
+        let outcome = self.advance(&job, &object, pass).await;
+        if outcome.is_err() {
+            // However long the wait for another attempt is, the deadline is kept.
+            let status = pass.current().status.clone().unwrap_or_default();
+            if let Some(left) = step::remaining(&job, &status, pass.clock().now()) {
+                alarm::set(&self.tasks, pass, left);
+            }
+        }
+        outcome
     }
 
-    /// Awaits the requests in flight, and tells what was done: the status goes with the object.
-    async fn cleanup(&self, _: Arc<DdbctlDpJob>, pass: &Pass<DdbctlDpJob>) -> Result<Progress, JobError> {
+    /// Awaits the requests in flight, and tells what was done, since the status goes with the object. A task that came
+    /// to its end unseen ends the job as ever, with its record: the object may be created again.
+    async fn cleanup(
+        &self,
+        object: Arc<DdbctlDpJob>,
+        pass: &Pass<DdbctlDpJob>,
+    ) -> Result<Progress, JobError> {
         self.tasks.stop(&pass.uid());
-        match self.tasks.state(&pass.uid()) {
-            Some(TaskState::Running(_) | TaskState::Stopping(_))
-                if !sabotage::active(sabotage::RELEASE_IN_MID_RUN) =>
-            {
-                return Ok(Progress::waiting(PROGRESS_INTERVAL));
-            }
-            Some(TaskState::Finished(told, _)) => pass.event(notice::deleted_in_mid_run(&told.run)).await,
-            _ => {}
+        let task = self.tasks.state(&pass.uid());
+        if matches!(task, Some(TaskState::Running(_) | TaskState::Stopping(_)))
+            && !sabotage::active(sabotage::RELEASE_IN_MID_RUN)
+        {
+            return Ok(Progress::waiting(PROGRESS_INTERVAL));
+        }
+        let status = pass.current().status.clone().unwrap_or_default();
+        if step::has_ended(&status) {
+            return Ok(self.leave(pass));
+        }
+        let Ok(job) = Job::parse(&object) else {
+            return Ok(self.leave(pass));
+        };
+        if let Some(TaskState::Finished(_, ended)) = &task
+            && let Some(ending) = step::ending(&job, ended)
+        {
+            return self.finish(&job, &ending, pass).await;
+        }
+        if status.plan.is_some() {
+            let totals = report::totals_now(&status, told(task).as_ref());
+            pass.event(notice::deleted_in_mid_run(&totals)).await;
         }
         Ok(self.leave(pass))
     }
 
     fn forget(&self, uid: &str) {
+        alarm::clear(&self.tasks, uid);
         self.runner.forget(uid);
     }
 }

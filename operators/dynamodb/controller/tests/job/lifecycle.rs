@@ -2,6 +2,7 @@
 
 use dynamodb_api::RunMode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use reconcile::clock::Clock;
 use serde_json::json;
 use testkit::audit::Filter;
 
@@ -153,6 +154,21 @@ async fn a_deadline_ends_a_job_and_what_is_in_flight_is_awaited() {
     assert!(left > 0);
     assert_eq!(acknowledged(&status), 2000 - left);
     bed.until_event("x", "DeadlineExceeded").await;
+    operator.stop().await;
+}
+
+/// In real time, in which another attempt is minutes away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_comes_while_a_failed_job_waits_ends_it_in_time() {
+    let bed = Bed::new(server().await, 50).await;
+    let operator = bed.operator_with(|options, _| options.clock = Clock::system());
+    let mut spec = bed.spec();
+    spec.credentials = serde_json::from_value(json!({ "secretRef": { "name": "missing" } })).unwrap();
+    spec.active_deadline_seconds = Some(10);
+    bed.create("x", spec).await;
+    bed.until("x", "Unknown", "CredentialsMissing").await;
+    bed.until("x", "False", "DeadlineExceeded").await;
+    assert_eq!(bed.counts().await, (50, BYSTANDERS));
     operator.stop().await;
 }
 

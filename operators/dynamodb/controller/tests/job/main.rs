@@ -18,6 +18,7 @@ mod operator;
 mod quiet;
 mod reach;
 mod recovery;
+mod removal;
 mod rerun;
 mod rights;
 mod rounds;

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::json;
 use testkit::audit::Filter;
 
-use crate::bed::{BYSTANDERS, Bed, VICTIM, message, server};
+use crate::bed::{BYSTANDERS, Bed, Gate, VICTIM, message, server};
 
 /// A bed whose job ran and was deleted, and whose partition has new items since.
 async fn bed_after_a_run() -> (Bed, crate::operator::Operator) {
@@ -81,6 +81,49 @@ async fn removing_the_record_allows_a_run_and_another_name_or_target_was_never_f
     bed.create("x", bed.spec()).await;
     bed.until("x", "True", "PartitionEmpty").await;
     assert_eq!(bed.counts().await, (0, BYSTANDERS));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_failed_or_was_cancelled_after_it_deleted_something_does_not_go_on_when_it_is_created_again()
+ {
+    for (change, reason) in [
+        (json!({ "cancel": true }), "Cancelled"),
+        (json!({ "activeDeadlineSeconds": 1 }), "DeadlineExceeded"),
+        (json!({ "limits": { "maxItems": 1 } }), "LimitExceeded"),
+    ] {
+        let bed = Bed::new(server().await, 2000).await;
+        let operator = bed.operator();
+        let gate = Gate::after(&bed.faults, 300);
+        bed.create("x", bed.spec()).await;
+        gate.until_held().await;
+        bed.patch("x", json!({ "spec": change })).await;
+        bed.until("x", "Unknown", "Running").await;
+        gate.open();
+        bed.until("x", "False", reason).await;
+        let left = bed.count(VICTIM).await;
+        assert!(left > 0 && left < 2000);
+        bed.delete("x").await;
+        bed.until_gone("x").await;
+        bed.create("x", bed.spec()).await;
+        bed.until("x", "False", "AlreadyRan").await;
+        assert_eq!(bed.counts().await, (left, BYSTANDERS), "{reason}");
+        operator.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_deleted_nothing_forbids_no_other_of_its_name() {
+    let bed = Bed::new(server().await, 50).await;
+    let operator = bed.operator();
+    let mut spec = bed.spec();
+    spec.limits = serde_json::from_value(json!({ "maxItems": 49 })).unwrap();
+    bed.create("x", spec).await;
+    bed.until("x", "False", "LimitExceeded").await;
+    bed.delete("x").await;
+    bed.until_gone("x").await;
+    bed.create("x", bed.spec()).await;
+    bed.until("x", "True", "PartitionEmpty").await;
     operator.stop().await;
 }
 

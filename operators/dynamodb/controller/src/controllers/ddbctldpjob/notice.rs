@@ -7,7 +7,7 @@ use reconcile::{
 };
 
 use super::step::Measured;
-use crate::partition::Progress;
+use crate::partition::Totals;
 
 const ACTION: &str = "DeletePartition";
 
@@ -27,9 +27,8 @@ pub(super) fn planned(measured: &Measured) -> Notice {
     }
 }
 
-/// The object was deleted while its task ran, or before its result was looked at.
-pub(super) fn deleted_in_mid_run(progress: &Progress) -> Notice {
-    let totals = &progress.totals;
+/// The object was deleted after its deletion had begun and before it ended.
+pub(super) fn deleted_in_mid_run(totals: &Totals) -> Notice {
     let note = format!(
         "Deleted in mid-run: {} keys were read, {} deletions acknowledged, {} WCU consumed; what was deleted stays deleted",
         totals.keys_read,

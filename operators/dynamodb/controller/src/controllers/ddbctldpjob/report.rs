@@ -39,9 +39,7 @@ pub(super) fn status(
 ) -> DdbctlDpJobStatus {
     let mut status = before.clone();
     status.observed_generation = generation;
-    // A run that has not come to its first request knows nothing of those before it.
-    let knows = |told: &&Told| told.run.totals != Totals::default() || told.idle_rounds > 0;
-    if let Some(told) = told.filter(knows) {
+    if let Some(told) = told.filter(|told| knows(told)) {
         record(&mut status, told);
     }
     status.rate = match news {
@@ -85,7 +83,18 @@ fn remaining_seconds(progress: &Progress) -> Option<i64> {
     (progress.items_per_second > 0).then(|| int(left.div_ceil(progress.items_per_second)))
 }
 
-/// The totals of the runs so far.
+/// A run that has not come to its first request knows nothing of those before it.
+fn knows(told: &Told) -> bool {
+    told.run.totals != Totals::default() || told.idle_rounds > 0
+}
+
+/// The totals of the runs so far, the one under way included.
+pub(super) fn totals_now(status: &DdbctlDpJobStatus, told: Option<&Told>) -> Totals {
+    told.filter(|told| knows(told))
+        .map_or_else(|| totals(status), |told| told.run.totals)
+}
+
+/// The totals of the runs so far, as the status has them.
 pub(super) fn totals(status: &DdbctlDpJobStatus) -> Totals {
     let progress = status.progress.clone().unwrap_or_default();
     let consumed = status.consumed.clone().unwrap_or_default();
@@ -176,12 +185,7 @@ fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<Des
             "`spec.suspend` is false",
         ),
     });
-    let (works, stalled) = match news {
-        News::Resting => (False, False),
-        News::Failing(failure) if failure.class == reconcile::Class::Denied => (True, True),
-        News::Accepted | News::Working(_) | News::Stopping | News::Failing(_) => (True, False),
-        News::Ended(ending) => (False, ConditionStatus::from(!ending.succeeded)),
-    };
+    let (works, stalled) = activity(before, news);
     all.push(DesiredCondition::new(
         ConditionType::Reconciling.as_str(),
         works,
@@ -195,6 +199,24 @@ fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<Des
         message,
     ));
     all
+}
+
+/// Whether the job works, and whether only a person can help it.
+fn activity(before: &DdbctlDpJobStatus, news: &News<'_>) -> (ConditionStatus, ConditionStatus) {
+    use ConditionStatus::{False, True};
+    // As long as it is told of the failure, the next attempt has not shown that it fares better.
+    let still = || {
+        let stalled = conditions::is_true(&before.conditions, ConditionType::Stalled.as_str());
+        ConditionStatus::from(stalled && kept(before).is_some())
+    };
+    match news {
+        News::Resting => (False, False),
+        News::Failing(failure) if failure.class == reconcile::Class::Denied => (True, True),
+        News::Accepted => (True, still()),
+        News::Working(progress) if progress.stage == Stage::Preflight => (True, still()),
+        News::Working(_) | News::Stopping | News::Failing(_) => (True, False),
+        News::Ended(ending) => (False, ConditionStatus::from(!ending.succeeded)),
+    }
 }
 
 fn summary(before: &DdbctlDpJobStatus, news: &News<'_>) -> (ConditionStatus, &'static str, String) {

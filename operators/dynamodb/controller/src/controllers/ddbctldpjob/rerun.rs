@@ -2,8 +2,10 @@
 //!
 //! A GitOps tool or a restored backup re-creates a finished job's manifest, without its status. To the API that is a
 //! new object; to its author it is the old one, and running it would delete what has been written to the partition
-//! since. So a job that emptied its partition leaves a record, a ConfigMap in its own namespace, and a job that finds
-//! the record of *another* object of its name and target is refused with reason `AlreadyRan`.
+//! since. So a job that ended after it had deleted something leaves a record, a ConfigMap in its own namespace, and a job
+//! that finds the record of *another* object of its name and target is refused with reason `AlreadyRan`. That holds for
+//! jobs that failed or were cancelled, too: created again by a tool, they would go on past their deadline, and begin
+//! their `limits` anew. A job that was deleted before its end leaves none: it is meant to go on when it is created again.
 //!
 //! The record holds no key value, only a digest of the target. It belongs to nobody, so that it outlives the job.
 //! Two ways lead past it: the annotation [`ALLOW_RERUN`], or deleting the ConfigMap.
@@ -13,6 +15,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
+    core::Status,
 };
 use reconcile::{
     ObjectKey,
@@ -77,7 +80,8 @@ impl<'a> Records<'a> {
         }))
     }
 
-    /// Records that the job with this UID ran to its end. Repeating it is harmless.
+    /// Records that the job with this UID ran to its end. Repeating it is harmless. In a namespace that is being deleted
+    /// there is nothing to be recorded: the record would go with it.
     pub(super) async fn write(&self, uid: &str) -> Result<(), ApiError> {
         let data = json!({ "job": &*self.key.name, UID: uid });
         let metadata = ObjectMeta {
@@ -102,6 +106,7 @@ impl<'a> Records<'a> {
         };
         match self.api().create(&params, &record).await {
             Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if goes_with_its_namespace(&status) => return Ok(()),
             Err(error) => {
                 let error = self.failed("create", error);
                 if error.class() != Class::Conflict {
@@ -135,6 +140,13 @@ impl<'a> Records<'a> {
             source,
         )
     }
+}
+
+fn goes_with_its_namespace(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes
+        .into_iter()
+        .any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// The name of the record of job `job` with the target `identity` (table, region, endpoint, partition value, range):

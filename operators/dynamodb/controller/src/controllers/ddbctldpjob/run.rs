@@ -1,8 +1,7 @@
 //! Runs the engine for a job, as a supervised task.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use aws_credential_types::provider::SharedCredentialsProvider;
 use dynamodb_api::{DdbctlDpJob, DdbctlDpJobStatus, KeySchema, KeySchemaElement, Reason, RunMode};
 use parking_lot::Mutex;
 use reconcile::{
@@ -19,6 +18,7 @@ use super::{
     idle::{self, IdleRounds, Told},
     job::{self, Job},
     report,
+    signer::Signer,
     step::{Measured, Output, TaskOutput},
 };
 use crate::{
@@ -31,17 +31,9 @@ use crate::{
     sabotage,
 };
 
-/// Credentials, and a name for them that reveals nothing.
-pub(super) struct Signer {
-    name: String,
-    provider: SharedCredentialsProvider,
-}
-
-impl Signer {
-    pub(super) fn new(name: String, provider: SharedCredentialsProvider) -> Self {
-        Self { name, provider }
-    }
-}
+/// How often a job with `limits` tells its progress: what is not in the status when the operator is killed does not count
+/// against them.
+const LIMITED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all tasks of the operator share.
 pub struct Runner {
@@ -112,7 +104,11 @@ impl Runner {
             spec_hash: hash(job, status),
         };
         let request = Request {
-            mode: if measure { RunMode::DryRun } else { RunMode::Delete },
+            mode: if measure {
+                job.request.mode
+            } else {
+                RunMode::Delete
+            },
             earlier: if sabotage::active(sabotage::FORGET_TOTALS) {
                 Totals::default()
             } else {
@@ -155,6 +151,8 @@ impl Runner {
                 metrics: metrics.as_ref(),
                 idle,
                 limit: request.backoff_limit,
+                promptly: request.max_items.is_some() || request.max_wcu_total.is_some(),
+                told_at: Duration::ZERO,
                 table: request.table.clone(),
                 cancel: control.cancel.clone(),
                 last: Progress {
@@ -163,7 +161,7 @@ impl Runner {
                 },
             };
             follower
-                .follow(execute(&engine, &client, request, control), seen)
+                .follow(execute(&engine, &client, request, control, measure), seen)
                 .await
         });
     }
@@ -198,8 +196,9 @@ async fn execute(
     client: &aws_sdk_dynamodb::Client,
     request: Request,
     control: Control,
+    measure: bool,
 ) -> Output {
-    let (measure, cancel) = (request.mode == RunMode::DryRun, control.cancel.clone());
+    let cancel = control.cancel.clone();
     let prepared = engine.prepare(client, request, control).await?;
     if !measure {
         return prepared
@@ -237,6 +236,10 @@ struct Follower<'a> {
     idle: IdleRounds,
     /// `backoffLimit`.
     limit: u32,
+    /// Whether the job has `limits`.
+    promptly: bool,
+    /// When it was told last, on the clock of the task.
+    told_at: Duration,
     table: String,
     /// Ends the run.
     cancel: CancellationToken,
@@ -283,10 +286,13 @@ impl Follower<'_> {
             run: progress.clone(),
             idle_rounds,
         };
-        if progress.stage == self.last.stage {
-            self.context.report(told);
-        } else {
+        let now = self.context.clock.elapsed();
+        let due = self.promptly && now.saturating_sub(self.told_at) >= LIMITED_INTERVAL;
+        if due || progress.stage != self.last.stage {
+            self.told_at = now;
             self.context.report_now(told);
+        } else {
+            self.context.report(told);
         }
         self.last = progress;
         idle::exceeded(idle_rounds, self.limit, &self.table, self.last.trouble.as_deref())

@@ -119,6 +119,21 @@ fn started(status: &DdbctlDpJobStatus) -> Option<Timestamp> {
     status.start_time.as_ref().map(|start| start.0).or_else(working)
 }
 
+/// What is left of the job's deadline at `now`; nothing if it has none, or its clock does not run.
+pub(super) fn remaining(job: &Job, status: &DdbctlDpJobStatus, now: Timestamp) -> Option<Duration> {
+    let (limit, start) = job.deadline.zip(started(status))?;
+    let elapsed = now.duration_since(start).max(SignedDuration::ZERO);
+    Some(limit.saturating_sub(elapsed.unsigned_abs()))
+}
+
+/// How the job ends by what its task returned, if that ends it.
+pub(super) fn ending(job: &Job, ended: &Ended<Output>) -> Option<Ending> {
+    match after(job, ended)? {
+        Step::Finish(ending) => Some(ending),
+        _ => None,
+    }
+}
+
 /// Decides the next step. `respecified` says that the task was started with other settings than the spec has now.
 pub fn next(
     job: &Job,
@@ -133,13 +148,17 @@ pub fn next(
     let begun = status.plan.is_some();
     let expired = !begun && job.not_after.is_some_and(|limit| now > limit);
     let runs = matches!(task, Some(TaskState::Running(_) | TaskState::Stopping(_)));
-    // What a task has achieved counts, whatever was asked meanwhile.
-    if let Some(TaskState::Finished(_, ended)) = task
-        && let Some(step) = after(job, ended)
-        // A plan is no reason to begin late.
-        && !(matches!(step, Step::Record(_)) && expired)
-    {
-        return step;
+    let mut failed = None;
+    if let Some(TaskState::Finished(_, ended)) = task {
+        match after(job, ended) {
+            // What would be tried again is not, if that is no longer wanted.
+            Some(Step::Retry(failure)) => failed = Some(failure),
+            // A plan is no reason to begin late.
+            Some(Step::Record(_)) if expired => {}
+            // What a task has achieved counts, whatever was asked meanwhile.
+            Some(step) => return step,
+            None => {}
+        }
     }
     let end = |ending: Ending| if runs { Step::Stop } else { Step::Finish(ending) };
     if job.cancel {
@@ -160,15 +179,16 @@ pub fn next(
     if begun && conditions::is_true(&status.conditions, ConditionType::Suspended.as_str()) {
         return Step::Resume;
     }
-    let remaining = job.deadline.zip(started(status)).map(|(limit, start)| {
-        let elapsed = now.duration_since(start).max(SignedDuration::ZERO);
-        limit.saturating_sub(elapsed.unsigned_abs())
-    });
+    let remaining = remaining(job, status, now);
     if remaining.is_some_and(|left| left.is_zero()) {
         return end(Ending::failure(
             Reason::DeadlineExceeded,
             "`activeDeadlineSeconds` passed before the partition was empty; what was deleted stays deleted",
         ));
+    }
+    // Other settings may do what these did not: no reason to wait.
+    if let Some(failure) = failed.filter(|_| !respecified) {
+        return Step::Retry(failure);
     }
     match (runs, begun) {
         // What it was started with is no longer what is asked for.

@@ -267,3 +267,30 @@ fn the_deadline_also_ends_a_job_that_never_got_to_a_plan() {
         "{step:?}"
     );
 }
+
+#[rstest]
+#[case::cancel(job(|spec| spec.cancel = true), Reason::Cancelled)]
+#[case::deadline(job(|spec| spec.active_deadline_seconds = Some(999)), Reason::DeadlineExceeded)]
+fn what_ends_a_job_does_not_wait_for_another_attempt(#[case] job: Job, #[case] reason: Reason) {
+    for class in [Class::Transient, Class::Denied] {
+        let Step::Finish(ending) = decide(&job, &begun(), finished(Err(failure(class)))) else {
+            panic!("not finished")
+        };
+        assert_eq!((ending.succeeded, ending.reason), (false, reason));
+    }
+}
+
+#[test]
+fn a_suspended_job_rests_instead_of_trying_again() {
+    let suspended = job(|spec| spec.suspend = true);
+    let failed = finished(Err(failure(Class::Denied)));
+    assert_eq!(decide(&suspended, &begun(), failed), Step::Rest);
+}
+
+#[test]
+fn other_settings_are_tried_at_once_after_a_failure() {
+    let failed = finished(Err(failure(Class::Denied)));
+    let again = |respecified| next(&job(|_| {}), &begun(), Some(&failed), at(2000), respecified);
+    assert_eq!(again(true), Step::Delete);
+    assert_eq!(again(false), Step::Retry(failure(Class::Denied)));
+}
