@@ -224,6 +224,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn what_is_no_region_of_aws_is_refused_before_there_is_a_client() {
+        let args = DeleteArgs {
+            table: "Orders".into(),
+            partition: "tenant".into(),
+            key_type: None,
+            endpoint_url: String::new(),
+            // The SDK takes it for http://localhost:8000.
+            region: "local".into(),
+            max_wcu: None,
+            yes: true,
+            dry_run: false,
+        };
+        let refusal = format!("{:#}", client(&args).await.unwrap_err());
+        assert!(
+            refusal.contains("--region") && refusal.contains("\"local\""),
+            "{refusal}"
+        );
+    }
+
+    #[tokio::test]
     async fn only_a_yes_is_a_yes() {
         for (text, yes) in [
             ("y\n", true),

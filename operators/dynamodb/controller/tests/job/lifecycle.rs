@@ -164,10 +164,10 @@ async fn a_deadline_that_comes_while_a_failed_job_waits_ends_it_in_time() {
     let operator = bed.operator_with(|options, _| options.clock = Clock::system());
     let mut spec = bed.spec();
     spec.credentials = serde_json::from_value(json!({ "secretRef": { "name": "missing" } })).unwrap();
-    spec.active_deadline_seconds = Some(10);
+    spec.active_deadline_seconds = Some(3);
     bed.create("x", spec).await;
-    bed.until("x", "Unknown", "CredentialsMissing").await;
     bed.until("x", "False", "DeadlineExceeded").await;
+    bed.until_event("x", "CredentialsMissing").await;
     assert_eq!(bed.counts().await, (50, BYSTANDERS));
     operator.stop().await;
 }
