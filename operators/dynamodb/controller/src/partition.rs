@@ -35,7 +35,10 @@ mod ledger;
 pub mod meter;
 pub mod number;
 pub mod pace;
+mod pause;
+mod pin;
 pub mod plan;
+mod pulse;
 pub mod range;
 mod request;
 mod round;
@@ -52,7 +55,7 @@ use aws_sdk_dynamodb::Client;
 use dynamodb_api::{Reason, RunMode};
 
 pub use self::{
-    bottleneck::Bottleneck,
+    bottleneck::{Bottleneck, Capacity},
     error::{Failure, Kind, Problem},
     plan::Plan,
     request::{Control, End, Finished, Progress, Request, Stage, Totals, Tuning},
@@ -112,7 +115,7 @@ impl Engine {
             check_limits(plan, &run.request)?;
         }
         run.control.progress.send_modify(|progress| {
-            progress.planned_items = survey.plan.as_ref().map(|plan| plan.items);
+            progress.planned_items = survey.plan.as_ref().and_then(Plan::total);
             progress.totals = run.totals();
         });
         Ok(Prepared {
@@ -171,7 +174,7 @@ impl Prepared {
         if run.request.mode == RunMode::DryRun {
             return Ok(finished(End::Planned));
         }
-        round::delete(&run, &range, pieces, plan.map(|plan| plan.items)).await
+        round::delete(&run, &range, pieces, plan.and_then(|plan| plan.total())).await
     }
 }
 

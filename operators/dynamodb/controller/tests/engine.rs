@@ -8,6 +8,12 @@ mod faults;
 #[path = "engine/plain.rs"]
 mod plain;
 #[cfg(feature = "virtual-time")]
+#[path = "engine/replaced.rs"]
+mod replaced;
+#[cfg(feature = "virtual-time")]
+#[path = "engine/sharing.rs"]
+mod sharing;
+#[cfg(feature = "virtual-time")]
 #[path = "engine/simulation.rs"]
 mod simulation;
 #[path = "engine/steering.rs"]

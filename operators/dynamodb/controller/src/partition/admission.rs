@@ -13,11 +13,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    budget::Refusal,
     pace::{Pace, Signal},
     run::{BATCH, Run, as_f64},
 };
 
-/// No wait for capacity lasts longer than this without looking again: limits may have changed.
+/// No wait lasts longer than this without looking again: limits may have changed, or the table was seen again.
 const RECHECK: Duration = Duration::from_millis(250);
 /// A batch is worth at most so many seconds of its range's rate: one that is worth more would leave the range silent
 /// for longer, and nobody would learn meanwhile that more is granted.
@@ -39,11 +40,8 @@ pub(crate) struct Admission {
 pub(crate) enum Used {
     /// DynamoDB answered and used so many WCU.
     Answered(f64, Signal),
-    /// Throttled; whether all writes to the table are concerned.
-    Refused {
-        /// The table, or an index of it, and not one key range.
-        table_wide: bool,
-    },
+    /// Throttled whole.
+    Refused(Refusal),
     /// It may have been carried out or not.
     Unknown,
     /// It was not sent, or refused for another reason than capacity.
@@ -51,7 +49,7 @@ pub(crate) enum Used {
 }
 
 impl Admission {
-    /// Waits until a batch of this pace may be sent: capacity first, then a place among the requests in flight.
+    /// Waits until a batch of this pace may be sent: a table that is known and capacity first, then a place among the requests in flight.
     /// `None` when the round ends meanwhile.
     pub(crate) async fn wait(
         run: Arc<Run>,
@@ -76,6 +74,9 @@ impl Admission {
     }
 
     fn attempt(run: &Arc<Run>, pace: &Arc<Mutex<Pace>>) -> Result<Self, Duration> {
+        if !run.knows_the_table() {
+            return Err(RECHECK);
+        }
         let (now, limit, wcu_per_key) = (run.now(), run.wcu_limit(), run.wcu_per_key());
         let mut own = pace.lock();
         let wait = own.wait(now);
@@ -127,12 +128,16 @@ impl Admission {
         let share = &self.run.share;
         match used {
             Used::Answered(consumed, signal) => {
+                // Keys that are handed back come without a reason.
+                let refusal = (signal != Signal::Clean).then_some(Refusal::Unnamed);
+                let excused = share.settle(reserved, consumed, refusal, now);
+                let signal = if excused { Signal::Excused } else { signal };
                 self.pace.lock().settle(reserved, consumed, signal, now);
-                share.settle(reserved, consumed, false, now);
             }
-            Used::Refused { table_wide } => {
-                self.pace.lock().settle(reserved, 0.0, Signal::Refused, now);
-                share.settle(reserved, 0.0, table_wide, now);
+            Used::Refused(refusal) => {
+                let excused = share.settle(reserved, 0.0, Some(refusal), now);
+                let signal = if excused { Signal::Excused } else { Signal::Refused };
+                self.pace.lock().settle(reserved, 0.0, signal, now);
             }
             Used::Unknown => {}
             Used::Nothing => self.give_back(reserved),

@@ -3,6 +3,11 @@
 //! A job's own limit (`maxWcuPerSecond`) bounds that job. What the table as a whole grants is unknown until it
 //! throttles; from then on it is one [`Pace`] for all jobs on the table, divided so that a job which wants less than
 //! its even share leaves the rest to the others.
+//!
+//! Not every refusal concerns the table: a physical partition has a limit of its own, and slowing all jobs down for a
+//! hot one would punish those that write elsewhere. DynamoDB mostly does not say which it is. What tells is whom it
+//! hits: when nearly all that is written to the table comes from jobs that are being refused, the limit counts as
+//! common to all. If it is not, little is lost: who writes elsewhere wants little, and gets it.
 
 use std::{
     collections::HashMap,
@@ -13,6 +18,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
+    bottleneck::Bottleneck,
     bucket::Bucket,
     meter::Meter,
     pace::{Pace, Signal},
@@ -22,6 +28,32 @@ use super::{
 const TABLE_STEP: f64 = 200.0;
 /// A job may want this much more than it gets, so that it can grow into what others leave.
 const HEADROOM: f64 = 1.25;
+/// For how long a job counts as being refused.
+const REFUSED_LATELY: Duration = Duration::from_secs(2);
+/// The share of what is written to a table that must come from refused jobs for the refusals to concern the table.
+const NEARLY_ALL: f64 = 0.9;
+
+/// What is known of the limit that refused a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is that of one physical partition.
+    KeyRange,
+    /// It is that of the table, of an index or of the account.
+    Table,
+    /// DynamoDB did not say.
+    Unnamed,
+}
+
+impl Refusal {
+    /// A refusal by `bottleneck`, if DynamoDB named one.
+    pub(crate) fn by(bottleneck: Option<&Bottleneck>) -> Self {
+        match bottleneck {
+            Some(bottleneck) if bottleneck.is_table_wide() => Self::Table,
+            Some(_) => Self::KeyRange,
+            None => Self::Unnamed,
+        }
+    }
+}
 
 /// What makes a table the same table for the purpose of sharing its capacity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,6 +84,10 @@ struct Member {
     limit: Option<f64>,
     bucket: Bucket,
     delivered: Meter,
+    /// WCU that were sent, refused ones included.
+    sent: Meter,
+    /// When it was last refused for a reason that was not named.
+    refused: Option<Duration>,
 }
 
 /// A job's place among those that share a table. Dropping it leaves its share to the others.
@@ -92,9 +128,29 @@ impl TableBudget {
                 limit: None,
                 bucket: Bucket::new(None, now),
                 delivered: Meter::new(now),
+                sent: Meter::new(now),
+                refused: None,
             },
         );
         id
+    }
+
+    /// Whether refusals of which the reason is unknown hit nearly everything that is sent, and there is somebody to
+    /// share it with.
+    fn refuses_all(&mut self, now: Duration) -> bool {
+        let (mut all, mut refused, mut jobs) = (0.0, 0.0, 0);
+        for job in self.jobs.values_mut() {
+            let sent = job.sent.rate(now);
+            all += sent;
+            jobs += u32::from(sent > 0.0);
+            if job
+                .refused
+                .is_some_and(|at| now.saturating_sub(at) < REFUSED_LATELY)
+            {
+                refused += sent;
+            }
+        }
+        jobs >= 2 && refused >= all * NEARLY_ALL
     }
 
     /// Sets every job's rate from the table's.
@@ -176,20 +232,47 @@ impl Share {
             .and_then(|job| job.bucket.rate())
     }
 
-    /// Learns from an answer. `table_wide` is true if a throttle concerned the table and not one key range.
-    pub fn settle(&self, reserved: f64, consumed: f64, table_wide: bool, now: Duration) {
+    /// Learns from an answer to a batch that `reserved` was reserved for. Returns whether a refusal is for the others to
+    /// heed: the table is at its limit, and this job has less than an even share of it.
+    pub fn settle(&self, reserved: f64, consumed: f64, refusal: Option<Refusal>, now: Duration) -> bool {
         let mut table = self.table.lock();
-        table.pace.reserve(consumed);
+        if let Some(job) = table.jobs.get_mut(&self.id) {
+            job.delivered.add(consumed, now);
+            job.sent.add(reserved.max(consumed), now);
+            if refusal == Some(Refusal::Unnamed) {
+                job.refused = Some(now);
+            }
+        }
+        let table_wide = match refusal {
+            Some(Refusal::Table) => true,
+            Some(Refusal::Unnamed) => table.refuses_all(now),
+            Some(Refusal::KeyRange) | None => false,
+        };
+        if let Some(job) = table.jobs.get_mut(&self.id) {
+            // An attempt on what belongs to all is a use of the share: else who asks most often gets most.
+            let used = if table_wide {
+                reserved.max(consumed)
+            } else {
+                consumed
+            };
+            job.bucket.take(used - reserved);
+        }
         let signal = if table_wide {
             Signal::Partial
         } else {
             Signal::Clean
         };
+        table.pace.reserve(consumed);
         table.pace.settle(consumed, consumed, signal, now);
-        if let Some(job) = table.jobs.get_mut(&self.id) {
-            job.bucket.take(consumed - reserved);
-            job.delivered.add(consumed, now);
-        }
+        let even = table
+            .pace
+            .rate()
+            .map(|rate| rate / table.jobs.len().max(1) as f64);
+        let job = table.jobs.get_mut(&self.id);
+        let (Some(job), Some(even), true) = (job, even, table_wide) else {
+            return false;
+        };
+        job.delivered.rate(now) < even * NEARLY_ALL
     }
 }
 
@@ -214,126 +297,4 @@ fn fair_shares(total: f64, wants: &[f64]) -> Vec<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn key(table: &str) -> TableKey {
-        TableKey {
-            table: table.into(),
-            ..TableKey::default()
-        }
-    }
-
-    #[test]
-    fn a_limit_binds_its_job_only_and_follows_changes() {
-        let budgets = Budgets::default();
-        let (limited, free) = (
-            budgets.join(key("T"), Duration::ZERO),
-            budgets.join(key("T"), Duration::ZERO),
-        );
-        assert_eq!(limited.try_reserve(Some(10), 20.0, Duration::ZERO), Ok(()));
-        assert_eq!(
-            limited.try_reserve(Some(10), 1.0, Duration::ZERO),
-            Err(Duration::from_secs(2))
-        );
-        assert_eq!(free.try_reserve(None, 1000.0, Duration::ZERO), Ok(()));
-        assert_eq!(
-            limited.try_reserve(Some(100), 1.0, Duration::ZERO),
-            Err(Duration::from_millis(200))
-        );
-        limited.give_back(20.0);
-        assert_eq!(limited.try_reserve(Some(100), 1.0, Duration::ZERO), Ok(()));
-    }
-
-    #[test]
-    fn many_ranges_of_a_job_do_not_start_on_one_token() {
-        let budgets = Budgets::default();
-        let share = budgets.join(key("T"), Duration::ZERO);
-        let mut taken = 0.0;
-        for tick in 0..1000 {
-            // Thirty-two ranges ask at each moment.
-            for _ in 0..32 {
-                if share
-                    .try_reserve(Some(100), 25.0, Duration::from_millis(tick * 10))
-                    .is_ok()
-                {
-                    taken += 25.0;
-                }
-            }
-        }
-        assert!(
-            (975.0..=1050.0).contains(&taken),
-            "{taken} WCU in 10 s at 100 per second"
-        );
-    }
-
-    #[test]
-    fn jobs_on_a_throttled_table_get_even_shares() {
-        let budgets = Budgets::default();
-        let jobs = [
-            budgets.join(key("T"), Duration::ZERO),
-            budgets.join(key("T"), Duration::ZERO),
-        ];
-        let other = budgets.join(key("other"), Duration::ZERO);
-        // One job has been taking three times as much as the other.
-        for tick in 1..=20 {
-            let now = Duration::from_millis(tick * 100);
-            jobs[0].settle(75.0, 75.0, false, now);
-            jobs[1].settle(25.0, 25.0, false, now);
-        }
-        let now = Duration::from_millis(2100);
-        jobs[0].settle(75.0, 0.0, true, now);
-        for job in &jobs {
-            let _ = job.try_reserve(None, 0.0, now);
-        }
-        let rates: Vec<f64> = jobs.iter().filter_map(Share::rate).collect();
-        assert_eq!(rates.len(), 2);
-        assert!(rates[0] < 750.0 && rates[0] <= rates[1] * 2.5, "{rates:?}");
-        assert_eq!(other.try_reserve(None, 25.0, now), Ok(()));
-        assert_eq!(other.rate(), None);
-    }
-
-    #[test]
-    fn a_job_that_ends_leaves_its_share() {
-        let budgets = Budgets::default();
-        let (stays, leaves) = (
-            budgets.join(key("T"), Duration::ZERO),
-            budgets.join(key("T"), Duration::ZERO),
-        );
-        for tick in 1..=20 {
-            let now = Duration::from_millis(tick * 100);
-            stays.settle(100.0, 100.0, false, now);
-            leaves.settle(100.0, 100.0, false, now);
-        }
-        let now = Duration::from_millis(2100);
-        stays.settle(25.0, 0.0, true, now);
-        let _ = stays.try_reserve(None, 0.0, now);
-        let before = stays.rate().unwrap();
-        drop(leaves);
-        let _ = stays.try_reserve(None, 0.0, now);
-        assert!(
-            stays.rate().unwrap() > before * 1.2,
-            "{:?} after {before}",
-            stays.rate()
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn shares_are_fair_and_use_everything_wanted(total in 1.0f64..10_000.0, wants in proptest::collection::vec(0.0f64..5_000.0, 1..20)) {
-            let shares = fair_shares(total, &wants);
-            let sum: f64 = shares.iter().sum();
-            let wanted: f64 = wants.iter().sum();
-            prop_assert!((sum - total.min(wanted)).abs() < 1e-6);
-            for (share, want) in shares.iter().zip(&wants) {
-                prop_assert!(share <= want);
-                // Who is denied something gets at least as much as anybody else.
-                if share + 1e-9 < *want {
-                    prop_assert!(shares.iter().all(|other| *other <= share + 1e-6));
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::{
+    config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
     operation::{
         batch_write_item::BatchWriteItemError, describe_continuous_backups::DescribeContinuousBackupsError,
@@ -82,6 +83,11 @@ impl Problem {
             self.kind,
             Kind::Throttled(_) | Kind::Transient | Kind::Unreachable
         )
+    }
+
+    /// Whether DynamoDB only asks for less haste.
+    pub fn is_throttle(&self) -> bool {
+        matches!(self.kind, Kind::Throttled(_))
     }
 
     /// Whether the request may have been carried out all the same: its answer is what is missing.
@@ -183,14 +189,17 @@ impl ThrottlingReasons for DescribeTableError {}
 impl ThrottlingReasons for DescribeContinuousBackupsError {}
 
 /// Classifies what the SDK returned for `operation`.
-pub(crate) fn classify<E, R>(operation: &'static str, error: &SdkError<E, R>) -> Problem
+pub(crate) fn classify<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Problem
 where
     E: ProvideErrorMetadata + ThrottlingReasons + std::error::Error + 'static,
-    R: std::fmt::Debug + 'static,
 {
     let code = error.code().map(str::to_owned);
     let kind = match error {
-        SdkError::ServiceError(service) => by_code(code.as_deref(), service.err().reasons()),
+        SdkError::ServiceError(service) => by_answer(
+            code.as_deref(),
+            service.raw().status().as_u16(),
+            service.err().reasons(),
+        ),
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Kind::Transient,
         _ if caused_by::<CredentialsError>(error) => Kind::NoCredentials,
         SdkError::DispatchFailure(dispatch) if dispatch.is_io() || dispatch.is_other() => Kind::Unreachable,
@@ -208,16 +217,25 @@ where
     }
 }
 
-fn by_code(code: Option<&str>, reasons: &[ThrottlingReason]) -> Kind {
+/// By the error's code where it is known, else by the status of HTTP: codes are added without notice, and what stands
+/// between here and DynamoDB has codes of its own.
+fn by_answer(code: Option<&str>, status: u16, reasons: &[ThrottlingReason]) -> Kind {
+    let throttled = || Kind::Throttled(reasons.iter().find_map(Bottleneck::from_reason));
     // No code at all: a proxy or a server in distress answered, not DynamoDB.
-    let Some(code) = code else { return Kind::Transient };
+    let Some(code) = code else {
+        return if status == 429 {
+            throttled()
+        } else {
+            Kind::Transient
+        };
+    };
     match code {
         "ProvisionedThroughputExceededException"
         | "ThrottlingException"
         | "RequestLimitExceeded"
         | "LimitExceededException"
         | "Throttling"
-        | "TooManyRequestsException" => Kind::Throttled(reasons.iter().find_map(Bottleneck::from_reason)),
+        | "TooManyRequestsException" => throttled(),
         "ResourceNotFoundException" => Kind::TableMissing,
         "AccessDeniedException" | "AccessDenied" | "UnauthorizedOperation" => Kind::Denied,
         "ExpiredTokenException"
@@ -245,6 +263,8 @@ fn by_code(code: Option<&str>, reasons: &[ThrottlingReason]) -> Kind {
         | "TransactionConflictException"
         | "RequestTimeout"
         | "RequestTimeoutException" => Kind::Transient,
+        _ if status == 429 => throttled(),
+        _ if status >= 500 => Kind::Transient,
         _ => Kind::Rejected,
     }
 }
@@ -270,6 +290,10 @@ fn bounded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_dynamodb::error::ErrorMetadata;
+    use aws_smithy_runtime_api::http::StatusCode;
+    use aws_smithy_types::body::SdkBody;
+
     use super::*;
 
     #[test]
@@ -303,7 +327,7 @@ mod tests {
             ("KMSDisabledException", Reason::TableUnavailable, Class::Waiting),
         ] {
             let problem = Problem {
-                kind: by_code(Some(code), &[]),
+                kind: by_answer(Some(code), 400, &[]),
                 operation: "Query",
                 code: None,
                 message: String::new(),
@@ -312,7 +336,22 @@ mod tests {
             assert_eq!((failure.reason, failure.class), (reason, class), "{code}");
             assert!(failure.message.contains("Orders"), "{}", failure.message);
         }
-        assert_eq!(by_code(None, &[]), Kind::Transient);
+        assert_eq!(by_answer(None, 502, &[]), Kind::Transient);
+    }
+
+    #[test]
+    fn an_answer_with_a_code_that_nobody_knows_is_judged_by_its_status() {
+        let answered = |status: u16| {
+            let error = QueryError::generic(ErrorMetadata::builder().code("NewlyInvented").build());
+            let status = StatusCode::try_from(status).unwrap();
+            let error = SdkError::service_error(error, HttpResponse::new(status, SdkBody::empty()));
+            classify("Query", &error).kind
+        };
+        for status in [500, 502, 503, 504] {
+            assert_eq!(answered(status), Kind::Transient, "{status}");
+        }
+        assert_eq!(answered(429), Kind::Throttled(None));
+        assert_eq!(answered(400), Kind::Rejected);
     }
 
     #[test]
@@ -321,7 +360,7 @@ mod tests {
             .reason("IndexWriteProvisionedThroughputExceeded")
             .resource("arn:aws:dynamodb:us-east-1:123456789012:table/Orders/index/byStatus")
             .build();
-        let kind = by_code(Some("ProvisionedThroughputExceededException"), &[reason]);
+        let kind = by_answer(Some("ProvisionedThroughputExceededException"), 400, &[reason]);
         assert_eq!(
             kind,
             Kind::Throttled(Some(Bottleneck::Index("byStatus".to_owned())))

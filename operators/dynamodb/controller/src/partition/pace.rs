@@ -36,6 +36,8 @@ pub enum Signal {
     Partial,
     /// The whole batch was refused.
     Refused,
+    /// Refused, in part or whole, because others take more than their share: no reason to be slower.
+    Excused,
 }
 
 /// The rate of one stream of writes.
@@ -118,6 +120,7 @@ impl Pace {
         self.delivered.add(consumed, now);
         match signal {
             Signal::Clean => self.grow(now),
+            Signal::Excused => {}
             Signal::Partial => self.cut(0.85, now),
             Signal::Refused => self.cut(0.7, now),
         }

@@ -71,6 +71,11 @@ impl Plan {
         }
     }
 
+    /// How many items there are in all, if they were counted whole: nothing can be a share of a lower bound.
+    pub fn total(&self) -> Option<u64> {
+        self.complete.then_some(self.items)
+    }
+
     /// WCU that deleting an item of the mean size takes, in thousandths, indexes left out.
     pub fn item_wcu_milli(&self) -> u64 {
         self.bytes

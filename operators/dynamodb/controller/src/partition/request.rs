@@ -137,7 +137,7 @@ pub struct Totals {
     pub keys_acknowledged: u64,
     /// Keys handed back unprocessed and sent again.
     pub unprocessed_retries: u64,
-    /// Requests refused as a whole because of throttling.
+    /// Requests, reads and writes, refused as a whole because of throttling.
     pub throttles: u64,
     /// Read capacity in thousandths of a unit.
     pub rcu_milli: u64,
@@ -183,15 +183,18 @@ pub struct Progress {
     pub stage: Stage,
     /// The pass over the partition, counted from 1; 0 before the first.
     pub round: u32,
+    /// Rounds in a row, up to now, that ended without a single deletion. Those that ended because DynamoDB throttles
+    /// are no such rounds.
+    pub idle_rounds: u32,
     /// What was done, earlier runs included.
     pub totals: Totals,
-    /// Items that the plan counted.
+    /// Items that the plan counted; `None` without a plan, or when counting was stopped.
     pub planned_items: Option<u64>,
     /// Items per second, lately.
     pub items_per_second: u64,
     /// WCU per second, lately.
     pub wcu_per_second: u64,
-    /// Whether writes were refused within the last seconds.
+    /// Whether requests were refused within the last seconds for lack of capacity.
     pub throttled: bool,
     /// What refused them, when DynamoDB said so.
     pub bottleneck: Option<Bottleneck>,
@@ -200,8 +203,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Share of the planned items that are deleted, 0 to 100; `None` without a plan. 100 is only reached when the
-    /// count is.
+    /// Share of the planned items that are deleted, 0 to 100; `None` without a plan that counted all of them. 100 is
+    /// only reached when the count is.
     pub fn percent(&self) -> Option<u8> {
         let planned = self.planned_items?;
         if planned == 0 {

@@ -21,6 +21,7 @@ use super::{
     error::{Failure, Problem},
     frontier::{Frontier, Piece},
     pace::Pace,
+    pin::{missing_or_replaced, same_table, watch_table},
     range::SortRange,
     request::{End, Finished, Progress, Stage},
     run::{Run, Verdict, as_f64, milli},
@@ -28,7 +29,6 @@ use super::{
     slots::Slot,
     source::PageQuery,
     survey,
-    table::{check_pin, describe},
 };
 use crate::sabotage;
 
@@ -36,8 +36,6 @@ use crate::sabotage;
 const PASSES: u32 = 10;
 /// How often the progress is told.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
-/// How often the table is looked at while items are deleted from it.
-const GUARD_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest pause between rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How much, in WCU per second, all ranges of a run grow by first after a cut.
@@ -52,15 +50,10 @@ pub(crate) async fn delete(
     mut pieces: Vec<Piece>,
     planned: Option<u64>,
 ) -> Result<Finished, Failure> {
-    let mut teller = Teller {
-        planned,
-        round: 0,
-        trouble: None,
-    };
-    let (mut idle, mut passes) = (0, 0);
+    let mut teller = Teller::new(planned);
+    let mut passes = 0;
     loop {
-        teller.round += 1;
-        let before = run.totals.snapshot().keys_acknowledged;
+        teller.begin_round(run);
         run.begin_round();
         let left = Sweep::new(run, &mut teller, pieces).guarded().await;
         if run.is_interrupted() {
@@ -71,12 +64,14 @@ pub(crate) async fn delete(
                 rounds: teller.round,
             });
         }
-        let verdict = if let Some(verdict) = run.take_verdict() {
-            Err(verdict)
-        } else {
-            teller.tell(run, Stage::Verifying);
-            verify(run, range).await
+        let verdict = match run.take_verdict() {
+            Some(verdict) => Err(missing_or_replaced(run, verdict).await),
+            None => {
+                teller.tell(run, Stage::Verifying);
+                verify(run, range).await
+            }
         };
+        let throttled = matches!(&verdict, Err(Verdict::Passing(problem)) if problem.is_throttle());
         teller.trouble = match verdict {
             Ok(true) => {
                 teller.tell(run, Stage::Verifying);
@@ -93,14 +88,10 @@ pub(crate) async fn delete(
             Err(Verdict::Final(failure)) => return Err(failure),
             Err(Verdict::Passing(problem)) => Some(problem.into_failure(&run.request.table).message),
         };
-        idle = if run.totals.snapshot().keys_acknowledged > before {
-            0
-        } else {
-            idle + 1
-        };
-        give_up(run, &teller, idle, passes)?;
+        teller.end_round(run, throttled);
+        give_up(run, &teller, passes)?;
         teller.tell(run, Stage::Retrying);
-        rest(run, idle.max(passes / 2)).await;
+        rest(run, teller.idle.max(passes / 2)).await;
         // What was found may lie in another table of the same name.
         if let Err(Verdict::Final(failure)) = same_table(run).await {
             return Err(failure);
@@ -113,8 +104,8 @@ pub(crate) async fn delete(
     }
 }
 
-fn give_up(run: &Run, teller: &Teller, idle: u32, passes: u32) -> Result<(), Failure> {
-    let table = &run.request.table;
+fn give_up(run: &Run, teller: &Teller, passes: u32) -> Result<(), Failure> {
+    let (table, idle) = (&run.request.table, teller.idle);
     let trouble = teller.trouble.as_deref().unwrap_or_default();
     if passes >= PASSES {
         return Err(Failure::terminal(
@@ -180,47 +171,64 @@ async fn verify(run: &Run, range: &SortRange) -> Result<bool, Verdict> {
     same_table(run).await.map(|()| true)
 }
 
-async fn same_table(run: &Run) -> Result<(), Verdict> {
-    let pinned = run.source.table().id.clone();
-    let judged = match describe(run.source.client(), &run.request.table).await {
-        Ok(table) => check_pin(&table, Some(&pinned)),
-        Err(failure) => Err(failure),
-    };
-    match judged {
-        Ok(()) => Ok(()),
-        Err(Failure {
-            class: Class::Transient,
-            message,
-            ..
-        }) => Err(Verdict::Passing(Problem {
-            kind: super::error::Kind::Transient,
-            operation: "DescribeTable",
-            code: None,
-            message,
-        })),
-        Err(failure) => Err(Verdict::Final(failure)),
-    }
-}
-
-/// Tells the progress.
+/// Tells the progress, and counts the rounds.
 struct Teller {
     planned: Option<u64>,
     round: u32,
+    /// Rounds in a row that deleted nothing.
+    idle: u32,
+    /// Keys acknowledged when the round began.
+    before: u64,
     trouble: Option<String>,
 }
 
 impl Teller {
+    fn new(planned: Option<u64>) -> Self {
+        Self {
+            planned,
+            round: 0,
+            idle: 0,
+            before: 0,
+            trouble: None,
+        }
+    }
+
+    fn begin_round(&mut self, run: &Run) {
+        self.round += 1;
+        self.before = run.totals.snapshot().keys_acknowledged;
+    }
+
+    /// A round in which DynamoDB was too busy to answer says nothing about whether the next one is worth it.
+    fn end_round(&mut self, run: &Run, throttled: bool) {
+        let idle = self.idle(run);
+        self.idle = if self.is_busy(run) || throttled {
+            idle
+        } else {
+            idle + 1
+        };
+    }
+
+    fn is_busy(&self, run: &Run) -> bool {
+        run.totals.snapshot().keys_acknowledged > self.before
+    }
+
+    /// A deletion ends the row at once.
+    fn idle(&self, run: &Run) -> u32 {
+        if self.is_busy(run) { 0 } else { self.idle }
+    }
+
     fn tell(&self, run: &Run, stage: Stage) {
-        let (throttled, bottleneck, items, wcu) = run.pulse();
+        let beat = run.pulse.beat(run.now());
         let progress = Progress {
             stage,
             round: self.round,
+            idle_rounds: self.idle(run),
             totals: run.totals(),
             planned_items: self.planned,
-            items_per_second: milli(items) / 1000,
-            wcu_per_second: milli(wcu) / 1000,
-            throttled,
-            bottleneck,
+            items_per_second: milli(beat.items) / 1000,
+            wcu_per_second: milli(beat.wcu) / 1000,
+            throttled: beat.throttled,
+            bottleneck: beat.bottleneck,
             trouble: self.trouble.clone(),
         };
         run.control.progress.send_if_modified(|told| {
@@ -263,16 +271,7 @@ impl<'a> Sweep<'a> {
 
     /// Sweeps while the table is watched; returns what is left undone.
     async fn guarded(self) -> Vec<Piece> {
-        let run = self.run;
-        let guard = async {
-            loop {
-                run.control.clock.sleep(GUARD_INTERVAL).await;
-                if let Err(verdict @ Verdict::Final(_)) = same_table(run).await {
-                    run.end_round(verdict);
-                    return;
-                }
-            }
-        };
+        let guard = watch_table(self.run);
         let sweep = self.sweep();
         tokio::pin!(guard, sweep);
         tokio::select! {

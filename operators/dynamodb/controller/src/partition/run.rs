@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     allowance::{Allowance, Granted},
-    bottleneck::Bottleneck,
+    bottleneck::Capacity,
     budget::Share,
     error::{Failure, Kind, Problem, classify},
     interpolation::Alphabet,
     key::Key,
     ledger::Entry,
-    meter::Meter,
+    pin::Pin,
+    pulse::Pulse,
     request::{Control, Request, Totals},
     slots::Slots,
     source::Source,
@@ -34,8 +35,6 @@ use crate::sabotage;
 pub(crate) const BATCH: usize = 25;
 /// Requests in a row, over all ranges, that may fail without a success between them before the round is given up.
 const FAILURES_IN_A_ROW: u32 = 12;
-/// For how long a throttle counts as present.
-const THROTTLE_MEMORY: Duration = Duration::from_secs(10);
 
 /// The state of one run.
 #[derive(Debug)]
@@ -56,7 +55,9 @@ pub(crate) struct Run {
     failures_in_a_row: AtomicU32,
     /// Mean WCU of one deletion, in thousandths, as answers showed it.
     item_wcu_milli: AtomicU64,
-    throttling: Mutex<Throttling>,
+    pub(crate) pulse: Pulse,
+    /// Since when the table is known to be the right one.
+    pub(crate) pin: Pin,
 }
 
 /// Why a round ended early.
@@ -77,14 +78,6 @@ pub(crate) struct Counters {
     pub(crate) throttles: AtomicU64,
     pub(crate) rcu_milli: AtomicU64,
     pub(crate) wcu_milli: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Throttling {
-    last: Option<Duration>,
-    bottleneck: Option<Bottleneck>,
-    items: Meter,
-    wcu: Meter,
 }
 
 /// What a batch came back with.
@@ -151,12 +144,8 @@ impl Run {
             fenced: AtomicBool::new(false),
             failures_in_a_row: AtomicU32::new(0),
             item_wcu_milli: AtomicU64::new(1000),
-            throttling: Mutex::new(Throttling {
-                last: None,
-                bottleneck: None,
-                items: Meter::new(now),
-                wcu: Meter::new(now),
-            }),
+            pulse: Pulse::new(now),
+            pin: Pin::new(),
         }
     }
 
@@ -202,8 +191,7 @@ impl Run {
 
     /// Judges a failed request: whether to try it again (`true`), or whether the round ends.
     pub(crate) fn survives(&self, problem: &Problem) -> bool {
-        if let Kind::Throttled(bottleneck) = &problem.kind {
-            self.note_throttle(bottleneck.as_ref());
+        if self.note_throttle(problem) {
             return true;
         }
         if problem.is_passing() {
@@ -221,38 +209,18 @@ impl Run {
         self.failures_in_a_row.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_throttle(&self, bottleneck: Option<&Bottleneck>) {
-        let now = self.now();
-        let mut throttling = self.throttling.lock();
-        throttling.last = Some(now);
-        if let Some(bottleneck) = bottleneck {
-            throttling.bottleneck = Some(bottleneck.clone());
-        }
-    }
-
-    /// Whether writes were refused lately.
-    pub(crate) fn is_throttled(&self) -> bool {
-        let now = self.now();
-        let last = self.throttling.lock().last;
-        last.is_some_and(|last| now.saturating_sub(last) < THROTTLE_MEMORY)
-    }
-
-    /// Whether throttled lately, by what, and the rates of items and WCU per second.
-    pub(crate) fn pulse(&self) -> (bool, Option<Bottleneck>, f64, f64) {
-        let now = self.now();
-        let mut throttling = self.throttling.lock();
-        let throttled = throttling
-            .last
-            .is_some_and(|last| now.saturating_sub(last) < THROTTLE_MEMORY);
-        if !throttled {
-            throttling.bottleneck = None;
-        }
-        (
-            throttled,
-            throttling.bottleneck.clone(),
-            throttling.items.rate(now),
-            throttling.wcu.rate(now),
-        )
+    /// Counts and shows a request that was refused for lack of capacity; `false` if `problem` is another one.
+    pub(crate) fn note_throttle(&self, problem: &Problem) -> bool {
+        let Kind::Throttled(bottleneck) = &problem.kind else {
+            return false;
+        };
+        let capacity = match problem.operation {
+            "BatchWriteItem" => Capacity::Write,
+            _ => Capacity::Read,
+        };
+        Counters::add(&self.totals.throttles, 1);
+        self.pulse.refuse(capacity, bottleneck.as_ref(), self.now());
+        true
     }
 
     /// A place among the requests in flight. `None` cannot happen as long as the run exists.
@@ -294,11 +262,20 @@ impl Run {
         }
     }
 
-    /// Sends one batch. The fence is asked last, immediately before; `Err(None)` means that nothing was sent.
+    /// Whether the table was seen recently enough to write to it.
+    pub(crate) fn knows_the_table(&self) -> bool {
+        !self.pin.is_stale() || sabotage::active(sabotage::FORGET_TABLE_ID_PIN)
+    }
+
+    /// Sends one batch. The fence and the pin are asked last, immediately before; `Err(None)` means that nothing was
+    /// sent.
     pub(crate) async fn send(&self, entries: Vec<Entry>) -> (Vec<Entry>, Result<Answer, Option<Problem>>) {
         if !(self.control.fence)() && !sabotage::active(sabotage::IGNORE_FENCE) {
             self.fenced.store(true, Ordering::Relaxed);
             self.stop.lock().cancel();
+            return (entries, Err(None));
+        }
+        if !self.knows_the_table() {
             return (entries, Err(None));
         }
         let table = &self.source.table().name;
@@ -360,11 +337,7 @@ impl Run {
         Counters::add(&self.totals.keys_acknowledged, acknowledged);
         Counters::add(&self.totals.unprocessed_retries, answer.unprocessed.len());
         Counters::add_capacity(&self.totals.wcu_milli, answer.wcu);
-        let now = self.now();
-        let mut throttling = self.throttling.lock();
-        throttling.items.add(as_f64(acknowledged), now);
-        throttling.wcu.add(answer.wcu, now);
-        drop(throttling);
+        self.pulse.deleted(as_f64(acknowledged), answer.wcu, self.now());
         if acknowledged > 0 && answer.wcu > 0.0 {
             let seen = milli(answer.wcu / as_f64(acknowledged)).max(1);
             let before = self.item_wcu_milli.load(Ordering::Relaxed);

@@ -4,23 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use rand::RngExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Admission, Used},
+    bottleneck::Capacity,
+    budget::Refusal,
     error::{Kind, Problem},
     frontier::{Frontier, Piece},
     ledger::{Entry, Ledger},
     pace::{Pace, START, Signal},
+    pause::{SHORTEST, pause},
     run::{Answer, BATCH, Counters, Run, as_f64},
     slots::Slot,
     source::{Page, PageQuery},
 };
 use crate::sabotage;
 
-/// Shortest and longest pause before refused keys are sent again.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// What a page is worth, in WCU: half a second's work of a physical partition. What is read cannot be given away any
 /// more, and an idle worker could not help with it.
 const PAGE_WCU: f64 = 500.0;
@@ -29,8 +29,12 @@ const LEAST_PAGE: usize = 2 * BATCH;
 /// Refusals in a row after which the pause for lack of capacity grows no more (0.8 s): the rate falls as well, and
 /// whoever sleeps longer lets capacity lie idle.
 const REFUSED: u32 = 4;
-/// Pages after which a range makes way for a job that has none under work.
+/// Pages after which a range reads no more when a job waits that has none under work...
 const TURN: u32 = 8;
+/// ...or time, whichever is over first: what is read it deletes first.
+const READING_TURN: Duration = Duration::from_secs(2);
+/// Time after which a range makes way with keys unsent, if its own pace, or throttling, has kept it from sending them.
+const LONGEST_TURN: Duration = Duration::from_secs(5);
 
 /// How work on a range ended.
 pub(crate) enum Ended {
@@ -59,6 +63,8 @@ pub(crate) struct Segment {
     hold_until: Duration,
     found: u64,
     pages: u32,
+    /// When the work began.
+    begun: Duration,
 }
 
 type Admitting = BoxFuture<'static, Option<Admission>>;
@@ -68,8 +74,9 @@ type Sending = BoxFuture<'static, (Admission, Vec<Entry>, Result<Answer, Option<
 impl Segment {
     pub(crate) fn new(run: Arc<Run>, frontier: Arc<Mutex<Frontier>>, consistent: bool, step: f64) -> Self {
         let rate = frontier.lock().piece.rate;
-        let begin = rate.or_else(|| run.is_throttled().then_some(START));
-        let pace = Pace::of_range(step, begin, run.now());
+        let now = run.now();
+        let begin = rate.or_else(|| run.pulse.refuses_writes(now).then_some(START));
+        let pace = Pace::of_range(step, begin, now);
         let (pace, stop) = (Arc::new(Mutex::new(pace)), run.stop_token());
         Self {
             run,
@@ -82,6 +89,7 @@ impl Segment {
             hold_until: Duration::ZERO,
             found: 0,
             pages: 0,
+            begun: now,
         }
     }
 
@@ -95,6 +103,8 @@ impl Segment {
         let mut in_flight: FuturesUnordered<Sending> = FuturesUnordered::new();
         let mut reading: Option<Reading> = self.read_on(None);
         let mut admitting: Option<Admitting> = None;
+        let turn = self.end_of_turn();
+        tokio::pin!(turn);
         while !self.stop.is_cancelled() {
             if reading.is_none() && in_flight.is_empty() && self.ledger.is_settled() {
                 break;
@@ -108,6 +118,7 @@ impl Segment {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
+                () = &mut turn => break,
                 Some((admission, entries, answer)) = in_flight.next(), if !in_flight.is_empty() => {
                     self.settle(admission, entries, answer);
                 }
@@ -138,6 +149,15 @@ impl Segment {
         self.finish()
     }
 
+    /// Returns when another job is to have the slot, however much is unsent.
+    fn end_of_turn(&self) -> BoxFuture<'static, ()> {
+        let (run, end) = (Arc::clone(&self.run), self.begun + LONGEST_TURN);
+        Box::pin(async move {
+            run.control.clock.sleep_until(end).await;
+            run.slots.wanted().await;
+        })
+    }
+
     /// Waits for the time to send, then for capacity.
     fn admission(&self, send_at: Duration) -> Admitting {
         let (run, pace, stop) = (Arc::clone(&self.run), Arc::clone(&self.pace), self.stop.clone());
@@ -150,8 +170,9 @@ impl Segment {
     /// Whether to read on: the next page is fetched while the last one is written.
     fn has_room(&self) -> bool {
         let page = self.page_keys();
-        let turn_is_over = self.pages >= TURN && self.run.slots.is_contended();
-        !turn_is_over
+        let had_its_turn = self.pages >= TURN || self.run.now().saturating_sub(self.begun) >= READING_TURN;
+        let makes_way = had_its_turn && self.run.slots.is_contended();
+        !makes_way
             && !self.frontier.lock().exhausted
             && self.ledger.fresh() <= page / 2
             && self.ledger.backlog() <= page * 2
@@ -242,7 +263,7 @@ impl Segment {
         let refused = entries.split_off(granted);
         if !refused.is_empty() {
             // What is in flight may come back and leave room for them.
-            self.ledger.give_back(refused, now + PAUSE.0);
+            self.ledger.give_back(refused, now + SHORTEST);
         }
         if entries.is_empty() {
             return None;
@@ -283,16 +304,11 @@ impl Segment {
         self.streak = self.streak.saturating_add(1);
         let _ = self.run.survives(&problem);
         let used = match &problem.kind {
-            Kind::Throttled(bottleneck) => {
-                Counters::add(&self.run.totals.throttles, 1);
-                Used::Refused {
-                    table_wide: bottleneck.as_ref().is_some_and(super::Bottleneck::is_table_wide),
-                }
-            }
+            Kind::Throttled(bottleneck) => Used::Refused(Refusal::by(bottleneck.as_ref())),
             _ if doubt => Used::Unknown,
             _ => Used::Nothing,
         };
-        let throttled = matches!(used, Used::Refused { .. });
+        let throttled = matches!(used, Used::Refused(_));
         admission.settle(used, now);
         let longest = if throttled { REFUSED } else { u32::MAX };
         self.hold_until = now + pause(self.streak.min(longest));
@@ -327,7 +343,7 @@ impl Segment {
             self.streak = 0;
             return;
         }
-        self.run.note_throttle(None);
+        self.run.pulse.refuse(Capacity::Write, None, now);
         self.streak = if signal == Signal::Refused {
             self.streak.saturating_add(1)
         } else {
@@ -373,12 +389,3 @@ async fn pending<T>(future: &mut Option<BoxFuture<'static, T>>) -> Option<T> {
         None => None,
     }
 }
-
-/// Full jitter: anything up to a pause that doubles with every attempt.
-pub(crate) fn pause(attempt: u32) -> Duration {
-    let longest = PAUSE.0.saturating_mul(1 << attempt.min(7)).min(PAUSE.1);
-    longest.mul_f64(rand::rng().random_range(0.0..=1.0))
-}
-
-#[cfg(test)]
-mod tests;

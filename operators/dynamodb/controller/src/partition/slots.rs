@@ -1,24 +1,29 @@
-//! How many ranges the whole process works on at once.
+//! How much the whole process does at once: ranges under work, and pages being read to measure or to verify.
 //!
 //! A range under work holds a few pages of keys; a slot is the right to do so. Every job gets one slot in turn, jobs
-//! that have one may take more as long as nobody waits: a thousand jobs share the memory of a few hundred ranges, and
-//! none starves.
+//! that have one may take more as long as nobody waits: a thousand jobs share the memory of a few hundred ranges.
+//!
+//! # Guarantees
+//! None starves, provided that holders leave when [`Slots::wanted`] tells them to: for each one that waits, one holder
+//! is told, however long its own work would take.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Ranges under work in one process, by default: at most about 0.3 MB each.
 pub const DEFAULT_SLOTS: usize = 256;
+/// Pages that the process reads at once beside those of ranges under work: at 10 ms each they count some GB per
+/// second.
+pub const READS: usize = 64;
 
 /// The process's slots. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Slots {
     permits: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    reads: Arc<Semaphore>,
+    queue: Arc<Queue>,
 }
 
 /// The right to work on one range; given back when dropped.
@@ -27,18 +32,38 @@ pub struct Slot {
     _permit: OwnedSemaphorePermit,
 }
 
+/// The right to read one page; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    counts: Mutex<Counts>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    waiting: usize,
+    /// Holders that were told to leave for somebody who still waits. Never more than are about to.
+    leaving: usize,
+}
+
 impl Slots {
     /// `count` slots.
     pub fn new(count: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(count.max(1))),
-            waiting: Arc::default(),
+            reads: Arc::new(Semaphore::new(READS)),
+            queue: Arc::default(),
         }
     }
 
     /// A slot, in the order of asking. `None` cannot happen as long as the process runs.
     pub async fn acquire(&self) -> Option<Slot> {
-        let _waiting = Waiting::enter(&self.waiting);
+        let _waiting = Waiting::enter(&self.queue);
         Arc::clone(&self.permits)
             .acquire_owned()
             .await
@@ -57,9 +82,32 @@ impl Slots {
             .map(|permit| Slot { _permit: permit })
     }
 
-    /// Whether somebody waits: holders should then give back what they have had for a while.
+    /// Whether somebody waits: holders should then take on no more.
     pub fn is_contended(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.queue.counts.lock().waiting > 0
+    }
+
+    /// Returns when the caller is to give its slot back for one who waits. As many callers are told as there are
+    /// waiting, whatever else becomes free meanwhile.
+    pub async fn wanted(&self) {
+        loop {
+            let changed = self.queue.changed.notified();
+            {
+                let mut counts = self.queue.counts.lock();
+                if counts.waiting > counts.leaving {
+                    counts.leaving += 1;
+                    return;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// A place among the pages that are read at once, in the order of asking.
+    pub(crate) async fn reading(&self) -> Reading {
+        Reading {
+            _permit: Arc::clone(&self.reads).acquire_owned().await.ok(),
+        }
     }
 }
 
@@ -69,18 +117,24 @@ impl Default for Slots {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a>(&'a Queue);
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    fn enter(queue: &'a Queue) -> Self {
+        queue.counts.lock().waiting += 1;
+        queue.changed.notify_waiters();
+        Self(queue)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut counts = self.0.counts.lock();
+        counts.waiting -= 1;
+        // Served by one who left, or by another: then the next one may count on who leaves, or a further one is told.
+        counts.leaving = counts.leaving.saturating_sub(1);
+        drop(counts);
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -105,6 +159,38 @@ mod tests {
         assert!(!slots.is_contended());
         drop(first);
         assert!(slots.spare().is_some());
+    }
+
+    #[tokio::test]
+    async fn for_each_one_that_waits_one_holder_is_told_to_leave() {
+        let slots = Slots::new(3);
+        let mut held = Vec::new();
+        while let Some(slot) = slots.spare() {
+            held.push(slot);
+        }
+        assert_eq!(held.len(), 3);
+        let mut told = Box::pin(slots.wanted());
+        assert!(told.as_mut().now_or_never().is_none(), "nobody waits");
+        let mut first = Box::pin(slots.acquire());
+        let mut second = Box::pin(slots.acquire());
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(told.as_mut().now_or_never().is_some());
+        assert!(slots.wanted().now_or_never().is_none(), "one waits, one was told");
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(slots.wanted().now_or_never().is_some());
+        // One is served by a holder that came to its end before those that were told to leave.
+        held.pop();
+        let served = first.await.unwrap();
+        held.pop();
+        let also_served = second.await.unwrap();
+        let mut third = Box::pin(slots.acquire());
+        assert!(third.as_mut().now_or_never().is_none());
+        assert!(
+            slots.wanted().now_or_never().is_some(),
+            "who waits now is not forgotten"
+        );
+        drop((held, served, also_served));
+        assert!(third.await.is_some());
     }
 
     #[tokio::test]

@@ -17,10 +17,11 @@ use super::{
     frontier::Piece,
     interpolation::Alphabet,
     key::Key,
+    pause::pause,
     plan::Plan,
     range::{Bound, SortRange},
+    request::Request,
     run::{Counters, Run},
-    segment::pause,
     source::{Page, PageQuery},
 };
 
@@ -30,7 +31,8 @@ const EDGE: usize = 100;
 const READ_UNIT: u64 = 4096;
 /// Cursors that count at once.
 const CURSORS: u32 = 8;
-/// Pages counted at most before a deletion without limits: half a GB, about 65,000 read units.
+/// Pages counted at most before a deletion: half a GB, about 65,000 read units. A deletion with limits is counted until
+/// these are known to be exceeded.
 const PAGES: u64 = 512;
 /// A range is worth its own cursor from this many WCU on: a second's work of a physical partition.
 const WORTHWHILE: u64 = 1000;
@@ -125,11 +127,17 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
     })
 }
 
-/// Reads a page, patiently.
+/// Reads a page, patiently; a place among the process's reads is held only while the request is under way.
 pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> {
     let mut attempt = 0;
     loop {
-        match run.source.page(query).await {
+        let place = run.slots.reading().await;
+        let answer = run.source.page(query).await;
+        drop(place);
+        if let Err(problem) = &answer {
+            run.note_throttle(problem);
+        }
+        match answer {
             Ok(page) => {
                 Counters::add_capacity(&run.totals.rcu_milli, page.rcu);
                 return Ok(page);
@@ -198,16 +206,8 @@ async fn count(
         items: u64::from(CURSORS),
     }];
     let parts = divide(&run.alphabet.lock(), range, edges, whole, u64::from(CURSORS));
-    let limited = run.request.mode == RunMode::Delete
-        && run.request.max_items.is_none()
-        && run.request.max_wcu_total.is_none();
-    let pages_left = AtomicU64::new(if limited { PAGES } else { u64::MAX });
-    let counts = try_join_all(
-        parts
-            .into_iter()
-            .map(|part| count_part(run, part.range, &pages_left)),
-    )
-    .await?;
+    let enough = Enough::of(&run.request);
+    let counts = try_join_all(parts.into_iter().map(|part| count_part(run, part.range, &enough))).await?;
     let mut stretches = Vec::new();
     let (mut rcu, mut complete) = (0.0, true);
     for (part, consumed, whole) in counts {
@@ -218,10 +218,47 @@ async fn count(
     Ok((stretches, bytes(rcu), complete))
 }
 
+/// Up to where to count: a dry run is there to know everything, a deletion need not pay for it.
+#[derive(Debug)]
+struct Enough {
+    pages_left: AtomicU64,
+    items_left: AtomicU64,
+}
+
+impl Enough {
+    fn of(request: &Request) -> Self {
+        let limit = [request.max_items, request.max_wcu_total]
+            .into_iter()
+            .flatten()
+            .min();
+        let (pages, items) = match (request.mode, limit) {
+            (RunMode::DryRun, _) => (u64::MAX, u64::MAX),
+            (RunMode::Delete, None) => (PAGES, u64::MAX),
+            // Each cursor may have counted one item that is not of the range. Deleting an item takes one WCU at least.
+            (RunMode::Delete, Some(limit)) => (u64::MAX, limit.saturating_add(u64::from(CURSORS))),
+        };
+        Self {
+            pages_left: AtomicU64::new(pages),
+            items_left: AtomicU64::new(items),
+        }
+    }
+
+    /// Takes note of another page of `items`; whether to stop after it.
+    fn is_reached(&self, items: u64) -> bool {
+        let take = |left: &AtomicU64, amount| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(amount)
+            })
+            .is_err()
+        };
+        take(&self.pages_left, 1) | take(&self.items_left, items)
+    }
+}
+
 async fn count_part(
     run: &Run,
     range: SortRange,
-    pages_left: &AtomicU64,
+    enough: &Enough,
 ) -> Result<(Vec<Stretch>, f64, bool), Problem> {
     let end = range.high.key().cloned();
     let mut query = PageQuery {
@@ -243,10 +280,7 @@ async fn count_part(
             }
             return Ok((stretches, rcu, true));
         }
-        let allowed = pages_left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-            .is_ok();
-        if !allowed || run.is_interrupted() {
+        if enough.is_reached(page.count) || run.is_interrupted() {
             stretches.push(Stretch { end, items: 0 });
             return Ok((stretches, rcu, false));
         }

@@ -11,10 +11,11 @@ use dynamodb_api::{AttributeType, IndexSummary, Reason};
 use reconcile::Class;
 
 use super::{
-    error::{Failure, Problem, classify},
+    error::{Failure, Kind, Problem, classify},
     key::{Key, MAX_PARTITION_KEY},
     range::SortRange,
     request::Request,
+    run::Verdict,
 };
 use crate::sabotage;
 
@@ -77,7 +78,7 @@ pub struct Preflight {
 /// [`Problem::into_failure`] says.
 pub async fn preflight(client: &Client, request: &Request) -> Result<Preflight, Failure> {
     let table = describe(client, &request.table).await?;
-    check_pin(&table, request.table_id.as_deref())?;
+    check_pin(&table.name, &table.id, request.table_id.as_deref())?;
     let preflight = resolve(table, request)?;
     if request.require_point_in_time_recovery {
         require_recovery(client, &request.table).await?;
@@ -87,19 +88,37 @@ pub async fn preflight(client: &Client, request: &Request) -> Result<Preflight, 
 
 /// Fetches the table's description.
 pub(crate) async fn describe(client: &Client, name: &str) -> Result<Table, Failure> {
-    let problem = match client.describe_table().table_name(name).send().await {
-        Ok(output) => match output.table() {
-            Some(description) => return read(name, description),
-            None => Problem {
-                kind: super::error::Kind::Rejected,
-                operation: "DescribeTable",
-                code: None,
-                message: "the answer describes no table".to_owned(),
-            },
-        },
-        Err(error) => classify("DescribeTable", &error),
-    };
-    Err(problem.into_failure(name))
+    let description = fetch(client, name)
+        .await
+        .map_err(|problem| problem.into_failure(name))?;
+    read(name, &description)
+}
+
+async fn fetch(client: &Client, name: &str) -> Result<TableDescription, Problem> {
+    let answer = client.describe_table().table_name(name).send().await;
+    let output = answer.map_err(|error| classify("DescribeTable", &error))?;
+    output.table.ok_or_else(|| Problem {
+        kind: Kind::Rejected,
+        operation: "DescribeTable",
+        code: None,
+        message: "the answer describes no table".to_owned(),
+    })
+}
+
+/// Makes sure that the table is the one that the job began with, and usable. A new one is told from the old one also
+/// while it is being made.
+pub(crate) async fn confirm(client: &Client, name: &str, pinned: &str) -> Result<(), Verdict> {
+    let description = fetch(client, name).await.map_err(|problem| {
+        if problem.is_passing() {
+            Verdict::Passing(problem)
+        } else {
+            Verdict::Final(problem.into_failure(name))
+        }
+    })?;
+    check_pin(name, &identity(&description), Some(pinned))
+        .and_then(|()| read(name, &description))
+        .map(drop)
+        .map_err(Verdict::Final)
 }
 
 fn identity(description: &TableDescription) -> String {
@@ -116,14 +135,13 @@ fn identity(description: &TableDescription) -> String {
 }
 
 /// Refuses another table than the one that the job began with.
-pub(crate) fn check_pin(table: &Table, pinned: Option<&str>) -> Result<(), Failure> {
+fn check_pin(table: &str, id: &str, pinned: Option<&str>) -> Result<(), Failure> {
     match pinned {
-        Some(pinned) if pinned != table.id && !sabotage::active(sabotage::FORGET_TABLE_ID_PIN) => {
+        Some(pinned) if pinned != id && !sabotage::active(sabotage::FORGET_TABLE_ID_PIN) => {
             Err(Failure::terminal(
                 Reason::TableReplaced,
                 format!(
-                    "table '{}' was dropped and created again since the job began (its id was {pinned}, now it is {}); nothing is deleted from the new one: create another DdbctlDpJob if that is wanted",
-                    table.name, table.id
+                    "table '{table}' was dropped and created again since the job began (its id was {pinned}, now it is {id}); nothing is deleted from the new one: create another DdbctlDpJob if that is wanted"
                 ),
             ))
         }
@@ -322,13 +340,10 @@ mod tests {
 
     #[test]
     fn another_table_of_the_same_name_is_refused() {
-        let table = table(AttributeType::S, None);
-        check_pin(&table, None).unwrap();
-        check_pin(&table, Some("id-1")).unwrap();
-        assert_eq!(
-            check_pin(&table, Some("id-0")).unwrap_err().reason,
-            Reason::TableReplaced
-        );
+        check_pin("Orders", "id-1", None).unwrap();
+        check_pin("Orders", "id-1", Some("id-1")).unwrap();
+        let failure = check_pin("Orders", "id-1", Some("id-0")).unwrap_err();
+        assert_eq!(failure.reason, Reason::TableReplaced);
     }
 
     #[test]

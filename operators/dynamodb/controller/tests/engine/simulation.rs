@@ -5,15 +5,6 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::{Client, config::retry::RetryConfig};
-use aws_smithy_runtime_api::{
-    client::{
-        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
-        orchestrator::{HttpRequest, HttpResponse},
-        runtime_components::RuntimeComponents,
-    },
-    http::StatusCode,
-};
-use aws_smithy_types::body::SdkBody;
 use dynamodb_controller::{
     credentials,
     partition::{Control, Request},
@@ -23,6 +14,9 @@ use parking_lot::Mutex;
 use reconcile::clock::Clock;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+#[path = "simulation/wire.rs"]
+mod wire;
 
 /// The table, its partition, and what its items hold beside their keys.
 const TABLE: &str = "Orders";
@@ -41,8 +35,24 @@ pub(crate) struct Layout {
     pub(crate) first_rate: f64,
     /// What deleting an item consumes.
     pub(crate) wcu: f64,
+    /// What DynamoDB names as the reason when it refuses a whole batch.
+    pub(crate) reason: Option<&'static str>,
+    /// Items on a page that is only counted, at most.
+    pub(crate) page: Option<u64>,
     /// There and back.
     pub(crate) latency: Duration,
+}
+
+/// What becomes of a look at the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Looks {
+    /// It is answered.
+    #[default]
+    Answered,
+    /// The server fails.
+    Failing,
+    /// No answer comes.
+    Hanging,
 }
 
 impl Default for Layout {
@@ -53,6 +63,8 @@ impl Default for Layout {
             rate: f64::INFINITY,
             first_rate: f64::INFINITY,
             wcu: 1.0,
+            reason: Some("TableWriteKeyRangeThroughputExceeded"),
+            page: None,
             latency: Duration::from_millis(10),
         }
     }
@@ -71,6 +83,8 @@ pub(crate) struct Asked {
     pub(crate) keys: u64,
     /// WCU consumed.
     pub(crate) wcu: f64,
+    /// The most Queries that were under way at once.
+    pub(crate) most_queries: u64,
 }
 
 /// A simulated DynamoDB. Clones are the same.
@@ -91,6 +105,12 @@ struct State {
     buckets: Vec<(f64, Duration)>,
     /// WCU consumed, and when, for [`Simulation::most_within`].
     history: Vec<(Duration, f64)>,
+    queries_under_way: u64,
+    looks: Looks,
+    /// So many of the next reads that prove the partition empty are throttled.
+    throttled_proofs: u32,
+    /// So many of the next batches find no table.
+    blind_batches: u32,
 }
 
 impl std::fmt::Debug for Simulation {
@@ -103,23 +123,7 @@ impl Simulation {
     /// A table with one filled partition. The caller's runtime must stand still in time.
     pub(crate) fn new(layout: Layout) -> Self {
         let database = Database::memory().unwrap();
-        let table = json!({
-            "TableName": TABLE, "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}],
-            "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        });
-        database
-            .create_table(serde_json::from_value(table).unwrap())
-            .unwrap();
-        let numbers: Vec<u64> = (0..layout.items).collect();
-        for numbers in numbers.chunks(25) {
-            let put = |number: &u64| json!({"PutRequest": {"Item": {"pk": {"S": TENANT}, "sk": {"S": sort_key(*number)}}}});
-            let puts: Vec<_> = numbers.iter().map(put).collect();
-            let batch = json!({"RequestItems": {TABLE: puts}});
-            database
-                .batch_write_item(serde_json::from_value(batch).unwrap())
-                .unwrap();
-        }
+        create(&database, layout.items);
         let rate = |partition| {
             if partition == 0 {
                 layout.first_rate.min(layout.rate)
@@ -163,8 +167,44 @@ impl Simulation {
         Control::unattended(Clock::system())
     }
 
+    /// Drops the table and makes it anew, filled as before.
+    pub(crate) fn recreate(&self) {
+        let drop = serde_json::from_value(json!({"TableName": TABLE})).unwrap();
+        self.0.database.delete_table(drop).unwrap();
+        create(&self.0.database, self.0.layout.items);
+    }
+
+    /// From now on looks at the table end like this.
+    pub(crate) fn looks(&self, looks: Looks) {
+        self.0.state.lock().looks = looks;
+    }
+
+    /// Throttles so many of the reads that look whether anything is left.
+    pub(crate) fn throttle_proofs(&self, count: u32) {
+        self.0.state.lock().throttled_proofs = count;
+    }
+
+    /// Answers so many batches as if there were no table.
+    pub(crate) fn hide_from_batches(&self, count: u32) {
+        self.0.state.lock().blind_batches = count;
+    }
+
     pub(crate) fn asked(&self) -> Asked {
         self.0.state.lock().asked
+    }
+
+    /// Waits until so many batches were sent.
+    pub(crate) async fn has_been_asked(&self, batches: u64) {
+        while self.asked().batches < batches {
+            tokio::time::sleep(self.0.layout.latency).await;
+        }
+    }
+
+    /// Waits until so many batches were refused whole.
+    pub(crate) async fn has_refused(&self, batches: u64) {
+        while self.asked().refused < batches {
+            tokio::time::sleep(self.0.layout.latency).await;
+        }
     }
 
     /// The most WCU that were consumed within any stretch of this length.
@@ -188,7 +228,13 @@ impl Simulation {
 
     fn answer(&self, operation: &str, body: &[u8]) -> (u16, Value) {
         let database = &self.0.database;
-        let parsed: Value = serde_json::from_slice(body).unwrap();
+        let mut parsed: Value = serde_json::from_slice(body).unwrap();
+        if let Some(refusal) = self.refuse(operation, &parsed) {
+            return refusal;
+        }
+        if let Some(page) = self.0.layout.page.filter(|_| parsed["Select"] == json!("COUNT")) {
+            parsed["Limit"] = json!(page);
+        }
         let answer = match operation {
             "Query" => {
                 self.0.state.lock().asked.queries += 1;
@@ -227,7 +273,9 @@ impl Simulation {
         state.asked.keys += sent;
         if passed.is_empty() {
             state.asked.refused += 1;
-            let reasons = json!([{"reason": "TableWriteKeyRangeThroughputExceeded", "resource": "arn:aws:dynamodb:us-east-1:0:table/Orders"}]);
+            let named =
+                |reason| json!({"reason": reason, "resource": "arn:aws:dynamodb:us-east-1:0:table/Orders"});
+            let reasons: Vec<_> = self.0.layout.reason.map(named).into_iter().collect();
             return (
                 400,
                 json!({"__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", "message": "too fast", "ThrottlingReasons": reasons}),
@@ -289,25 +337,24 @@ impl Simulation {
     }
 }
 
-impl HttpClient for Simulation {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for Simulation {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let simulation = self.clone();
-        HttpConnectorFuture::new(async move {
-            let target = request.headers().get("x-amz-target").unwrap_or_default();
-            let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-            let half = simulation.0.layout.latency / 2;
-            tokio::time::sleep(half).await;
-            let (status, answer) = simulation.answer(&operation, request.body().bytes().unwrap_or_default());
-            tokio::time::sleep(simulation.0.layout.latency.saturating_sub(half)).await;
-            let status = StatusCode::try_from(status).unwrap();
-            Ok(HttpResponse::new(status, SdkBody::from(answer.to_string())))
-        })
+/// A table with one filled partition.
+fn create(database: &Database, items: u64) {
+    let table = json!({
+        "TableName": TABLE, "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    });
+    database
+        .create_table(serde_json::from_value(table).unwrap())
+        .unwrap();
+    let numbers: Vec<u64> = (0..items).collect();
+    for numbers in numbers.chunks(25) {
+        let put = |number: &u64| json!({"PutRequest": {"Item": {"pk": {"S": TENANT}, "sk": {"S": sort_key(*number)}}}});
+        let puts: Vec<_> = numbers.iter().map(put).collect();
+        let batch = json!({"RequestItems": {TABLE: puts}});
+        database
+            .batch_write_item(serde_json::from_value(batch).unwrap())
+            .unwrap();
     }
 }
 

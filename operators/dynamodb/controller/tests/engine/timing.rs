@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use dynamodb_api::Reason;
-use dynamodb_controller::partition::{Control, End, Engine, Plan, Request, Totals};
+use dynamodb_api::{Reason, RunMode};
+use dynamodb_controller::partition::{Bottleneck, Capacity, Control, End, Engine, Plan, Request, Totals};
 use tokio::sync::watch;
 
 use crate::simulation::{Layout, Simulation, timed};
@@ -129,4 +129,98 @@ async fn the_limit_of_capacity_in_all_is_kept_with_many_batches_in_flight() {
         (1000.0..=1004.0).contains(&consumed),
         "{consumed} WCU: the last unit pays for one item"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_partition_takes_its_own_time_and_wastes_little() {
+    let layout = Layout {
+        items: 4 * 500,
+        partitions: 4,
+        rate: 1000.0,
+        first_rate: 100.0,
+        ..Layout::default()
+    };
+    let simulation = Simulation::new(layout.clone());
+    let took = empty(&simulation).await;
+    // What the slowest one needs; the others are done in a fraction of it.
+    let ideal = (500.0 - layout.first_rate) / layout.first_rate;
+    let (ratio, asked) = (took.as_secs_f64() / ideal, simulation.asked());
+    let (sent, least) = (asked.keys as f64 / 2000.0, 2000 / 25);
+    println!("{ratio:.3} of the ideal time, {sent:.2} of the keys; {asked:?}");
+    assert!(ratio <= 1.2, "{ratio} of the time that the slow partition needs");
+    assert!(sent <= 2.2, "each key was sent {sent} times");
+    assert!(
+        asked.batches <= 4 * least,
+        "{} batches instead of {least}",
+        asked.batches
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_partition_is_not_counted_whole_before_it_is_deleted() {
+    let simulation = Simulation::new(Layout {
+        items: 3000,
+        page: Some(2),
+        ..Layout::default()
+    });
+    let simulation = &simulation;
+    let prepare = |request| {
+        let (engine, client) = (Engine::default(), simulation.client());
+        async move {
+            let prepared = engine.prepare(&client, request, Simulation::control()).await;
+            let plan = prepared.map(|prepared| prepared.plan().cloned().unwrap());
+            (plan, simulation.asked().queries)
+        }
+    };
+    let (plan, queries) = prepare(Simulation::request()).await;
+    let plan = plan.unwrap();
+    assert!(!plan.complete && plan.items < 1200, "{plan:?}");
+    assert!(queries < 600, "{queries} Queries");
+    assert_eq!(plan.total(), None, "nothing is a share of a lower bound");
+
+    // A limit is known to be exceeded long before the end.
+    let limited = Request {
+        max_items: Some(100),
+        ..Simulation::request()
+    };
+    let (plan, again) = prepare(limited).await;
+    assert_eq!(plan.unwrap_err().reason, Reason::LimitExceeded);
+    assert!(again - queries < 100, "{} Queries", again - queries);
+
+    // A dry run is there to know everything.
+    let dry = Request {
+        mode: RunMode::DryRun,
+        ..Simulation::request()
+    };
+    let plan = prepare(dry).await.0.unwrap();
+    assert_eq!(
+        (plan.items, plan.complete, plan.total()),
+        (3000, true, Some(3000))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_reads_are_waited_out_counted_and_named() {
+    let simulation = Simulation::new(Layout::default());
+    // Three times as many as one read tries again: three rounds end without a proof.
+    simulation.throttle_proofs(33);
+    let request = Request {
+        backoff_limit: 0,
+        ..Simulation::request()
+    };
+    let control = Simulation::control();
+    let mut progress = control.progress.subscribe();
+    let client = simulation.client();
+    let engine = Engine::default();
+    let run = engine.delete_partition(&client, request, control);
+    let seen = async {
+        let named = Some(Bottleneck::Table(Capacity::Read));
+        let seen = progress.wait_for(|progress| progress.bottleneck == named).await;
+        seen.is_ok_and(|seen| seen.throttled && seen.idle_rounds == 0)
+    };
+    let (finished, seen) = tokio::join!(run, seen);
+    let finished = finished.unwrap();
+    assert!(seen);
+    assert_eq!((finished.end, finished.rounds), (End::Empty, 4));
+    assert_eq!(finished.totals.throttles, 33);
 }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use dynamodb_api::Reason;
 
-use crate::partition::{Failure, Progress, Stage};
+use crate::partition::{Failure, Progress};
 
 /// What a task tells its job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,43 +22,27 @@ pub struct Told {
 /// Counts rounds without a deletion.
 #[derive(Debug)]
 pub(super) struct IdleRounds {
-    count: u32,
-    /// Keys acknowledged so far; more of them end the row.
+    /// Those of earlier runs, as long as this one deletes nothing either.
+    earlier: u32,
+    /// Keys acknowledged by them; more of them end the row.
     acknowledged: u64,
-    /// The round under way deleted something.
-    busy: bool,
-    /// The first round whose end was not seen yet.
-    next: u32,
 }
 
 impl IdleRounds {
     /// Goes on from what the status says of earlier runs.
     pub(super) fn new(earlier: u32, acknowledged: u64) -> Self {
         Self {
-            count: earlier,
+            earlier,
             acknowledged,
-            busy: false,
-            next: 1,
         }
     }
 
     /// Takes in how far the run is, and returns the count. Steps that were not seen do no harm.
     pub(super) fn see(&mut self, progress: &Progress) -> u32 {
         if progress.totals.keys_acknowledged > self.acknowledged {
-            self.acknowledged = progress.totals.keys_acknowledged;
-            (self.busy, self.count) = (true, 0);
+            self.earlier = 0;
         }
-        let ended = match progress.stage {
-            Stage::Retrying => progress.round,
-            _ => progress.round.saturating_sub(1),
-        };
-        if ended >= self.next {
-            if !self.busy {
-                self.count += ended + 1 - self.next;
-            }
-            (self.busy, self.next) = (false, ended + 1);
-        }
-        self.count
+        self.earlier.saturating_add(progress.idle_rounds)
     }
 }
 
@@ -87,36 +71,33 @@ mod tests {
     use super::*;
     use crate::partition::Totals;
 
-    fn at(round: u32, stage: Stage, keys_acknowledged: u64) -> Progress {
+    fn at(idle_rounds: u32, keys_acknowledged: u64) -> Progress {
         let totals = Totals {
             keys_acknowledged,
             ..Totals::default()
         };
         Progress {
-            stage,
-            round,
+            idle_rounds,
             totals,
             ..Progress::default()
         }
     }
 
     #[test]
-    fn a_round_without_a_deletion_counts_once_and_adds_to_those_before_the_restart() {
+    fn rounds_without_a_deletion_add_to_those_before_the_restart() {
         let mut idle = IdleRounds::new(2, 100);
         assert_eq!(idle.see(&Progress::default()), 2, "nothing is known yet");
-        assert_eq!(idle.see(&at(1, Stage::Deleting, 100)), 2);
-        assert_eq!(idle.see(&at(1, Stage::Retrying, 100)), 3);
-        assert_eq!(idle.see(&at(1, Stage::Retrying, 100)), 3);
-        assert_eq!(idle.see(&at(2, Stage::Deleting, 100)), 3);
-        assert_eq!(idle.see(&at(4, Stage::Deleting, 100)), 5, "two ended unseen");
+        assert_eq!(idle.see(&at(0, 100)), 2);
+        assert_eq!(idle.see(&at(1, 100)), 3);
+        assert_eq!(idle.see(&at(1, 100)), 3, "once each");
+        assert_eq!(idle.see(&at(3, 100)), 5, "one ended unseen");
     }
 
     #[test]
-    fn a_deletion_ends_the_row_and_its_round_is_not_idle() {
+    fn a_deletion_ends_the_row() {
         let mut idle = IdleRounds::new(5, 100);
-        assert_eq!(idle.see(&at(1, Stage::Deleting, 101)), 0);
-        assert_eq!(idle.see(&at(1, Stage::Retrying, 101)), 0);
-        assert_eq!(idle.see(&at(2, Stage::Retrying, 101)), 1);
+        assert_eq!(idle.see(&at(0, 101)), 0);
+        assert_eq!(idle.see(&at(1, 101)), 1);
     }
 
     #[test]

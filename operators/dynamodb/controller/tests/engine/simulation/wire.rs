@@ -1,0 +1,86 @@
+//! The way to the simulated server and back: its length, and what goes wrong on it.
+
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+        orchestrator::{HttpRequest, HttpResponse},
+        runtime_components::RuntimeComponents,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+use serde_json::{Value, json};
+
+use super::{Looks, Simulation};
+
+impl Simulation {
+    /// What the test wants to go wrong.
+    pub(super) fn refuse(&self, operation: &str, body: &Value) -> Option<(u16, Value)> {
+        let mut state = self.0.state.lock();
+        let take = |count: &mut u32| {
+            let left = count.checked_sub(1);
+            *count = left.unwrap_or(0);
+            left.is_some()
+        };
+        match operation {
+            "DescribeTable" if state.looks == Looks::Failing => {
+                Some((500, json!({"__type": "InternalServerError", "message": "later"})))
+            }
+            // Only the proof reads two keys at most.
+            "Query" if body["Limit"] == json!(2) && take(&mut state.throttled_proofs) => Some((
+                400,
+                json!({"__type": "ProvisionedThroughputExceededException", "message": "too many reads",
+                    "ThrottlingReasons": [{"reason": "TableReadProvisionedThroughputExceeded", "resource": "arn:aws:dynamodb:us-east-1:0:table/Orders"}]}),
+            )),
+            "BatchWriteItem" if take(&mut state.blind_batches) => Some((
+                400,
+                json!({"__type": "ResourceNotFoundException", "message": "no such table"}),
+            )),
+            _ => None,
+        }
+    }
+
+    /// Counts what is under way; a look that hangs does so here.
+    async fn travel(&self, operation: &str) {
+        let hangs = {
+            let mut state = self.0.state.lock();
+            if operation == "Query" {
+                state.queries_under_way += 1;
+                state.asked.most_queries = state.asked.most_queries.max(state.queries_under_way);
+            }
+            operation == "DescribeTable" && state.looks == Looks::Hanging
+        };
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(self.0.layout.latency / 2).await;
+    }
+
+    fn arrive(&self, operation: &str) {
+        if operation == "Query" {
+            self.0.state.lock().queries_under_way -= 1;
+        }
+    }
+}
+
+impl HttpClient for Simulation {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Simulation {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let simulation = self.clone();
+        HttpConnectorFuture::new(async move {
+            let target = request.headers().get("x-amz-target").unwrap_or_default();
+            let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+            simulation.travel(&operation).await;
+            let (status, answer) = simulation.answer(&operation, request.body().bytes().unwrap_or_default());
+            tokio::time::sleep(simulation.0.layout.latency / 2).await;
+            simulation.arrive(&operation);
+            let status = StatusCode::try_from(status).unwrap();
+            Ok(HttpResponse::new(status, SdkBody::from(answer.to_string())))
+        })
+    }
+}
