@@ -64,12 +64,11 @@ pub(crate) async fn delete(
                 rounds: teller.round,
             });
         }
-        let verdict = match run.take_verdict() {
-            Some(verdict) => Err(missing_or_replaced(run, verdict).await),
-            None => {
-                teller.tell(run, Stage::Verifying);
-                verify(run, range).await
-            }
+        let verdict = if let Some(verdict) = run.take_verdict() {
+            Err(missing_or_replaced(run, verdict).await)
+        } else {
+            teller.tell(run, Stage::Verifying);
+            verify(run, range).await
         };
         let throttled = matches!(&verdict, Err(Verdict::Passing(problem)) if problem.is_throttle());
         teller.trouble = match verdict {

@@ -61,7 +61,9 @@ async fn runs_that_are_throttled_for_ever_hold_no_other_up() {
         let client = healthy.client();
         let run = engine.delete_partition(&client, planned("healthy", 2000), Simulation::control());
         let (finished, took) = timed(tokio::time::timeout(Duration::from_secs(120), run)).await;
-        controls.iter().for_each(|control| control.cancel.cancel());
+        for control in &controls {
+            control.cancel.cancel();
+        }
         (finished, took)
     };
     let (stuck, (finished, took)) = tokio::join!(join_all(stuck), served);
