@@ -41,7 +41,10 @@ async fn a_fifth_of_the_keys_unprocessed_is_sent_again_within_the_same_pass() {
     // What is sent in all, in whole batches. More of them are half empty: what came back may not have to wait for more.
     let least = (4000 + finished.totals.unprocessed_retries) / 25;
     println!("{batches} batches instead of {least}");
-    assert!(batches as u64 <= least * 3 / 2, "{batches} batches instead of {least}");
+    assert!(
+        batches as u64 <= least * 3 / 2,
+        "{batches} batches instead of {least}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
