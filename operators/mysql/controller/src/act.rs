@@ -109,6 +109,9 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let mut seen = self
             .observe(&ledger, if moving { FRESH } else { SETTLED })
             .await?;
+        if !moving && is_restless(&seen) {
+            seen = self.observe(&ledger, FRESH).await?;
+        }
         let zones = self.operator.reader.zones(self.region, &desired.subnets).await;
         // Without the zones members are spread over subnets; a wrong subnet is reported by its launch.
         seen.zones = zones.unwrap_or_default().into_iter().collect();
@@ -275,7 +278,8 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         }
         self.launch(desired, calls, &mut outcome).await?;
         let replicas = desired.map_or(0, |desired| desired.replicas);
-        outcome.next = self.next(&outcome.ledger, replicas);
+        let moving = is_moving(&outcome.ledger, replicas) || is_restless(&outcome.seen);
+        outcome.next = self.next(moving, replicas);
         Ok(outcome)
     }
 
@@ -341,17 +345,13 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     }
 
     /// When to look again: soon while something moves, at the end of the shortest wait.
-    fn next(&self, ledger: &Ledger, replicas: i32) -> Duration {
+    fn next(&self, moving: bool, replicas: i32) -> Duration {
         let now = self.operator.clock.now();
         let evidence = self.evidence.lock();
         let waits = (0..replicas.max(9))
             .filter_map(|ordinal| evidence.held(ordinal))
             .map(|hold| Duration::try_from(hold.until.duration_since(now)).unwrap_or_default());
-        let usual = if is_moving(ledger, replicas) {
-            FRESH
-        } else {
-            SETTLED
-        };
+        let usual = if moving { FRESH } else { SETTLED };
         waits
             .filter(|wait| !wait.is_zero())
             .min()
@@ -371,6 +371,16 @@ fn is_moving(ledger: &Ledger, replicas: i32) -> bool {
         .iter()
         .all(|entry| matches!(entry.phase, LaunchPhase::Launched | LaunchPhase::Over));
     !settled || usize::try_from(replicas) != Ok(launched)
+}
+
+/// Whether an instance was last seen on its way from one state to another, or not at all.
+fn is_restless(seen: &Seen) -> bool {
+    let at_rest = |sighting: &Sighting| match sighting {
+        Sighting::Seen { state, .. } => matches!(state, InstanceState::Running | InstanceState::Terminated),
+        Sighting::Gone => true,
+        Sighting::Missing => false,
+    };
+    !seen.sightings.values().all(at_rest)
 }
 
 /// Whether every launch is proven over.

@@ -49,9 +49,10 @@ impl Ec2 {
         }
     }
 
-    /// With the default chain of credentials; `endpoint` takes the place of AWS's own.
-    pub async fn from_environment(endpoint: Option<&str>) -> Self {
-        let mut loader = aws_config::from_env();
+    /// With the default chain of credentials; `endpoint` takes the place of AWS's own. `region` is that of credentials:
+    /// without one the SDK would ask the machine's metadata service for it.
+    pub async fn from_environment(endpoint: Option<&str>, region: &str) -> Self {
+        let mut loader = aws_config::from_env().region(Region::new(region.to_owned()));
         if let Some(endpoint) = endpoint {
             loader = loader.endpoint_url(endpoint);
         }

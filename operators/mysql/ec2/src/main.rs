@@ -53,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
         region: args.aws_region,
         ..Settings::default()
     };
-    let ec2 = Ec2::from_environment(args.aws_endpoint_url.as_deref()).await;
+    let ec2 = Ec2::from_environment(args.aws_endpoint_url.as_deref(), &settings.region).await;
     let cloud = Arc::new(Limited::new(ec2, options.clock.clone()));
     let operator = Operator {
         reader: Reader::new(cloud.clone(), &settings.operator_id, options.clock.clone()),
