@@ -12,6 +12,8 @@
 
 mod clusterctl;
 mod manifests;
+pub mod nodes;
+mod upstream;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,7 +29,10 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::clusterctl::{Clusterctl, Infrastructure};
+pub use self::{
+    clusterctl::{Clusterctl, Infrastructure},
+    upstream::UpstreamDocker,
+};
 use crate::{
     control_plane::ControlPlane,
     process::{ScratchFolder, Supervised, free_port, tail},
@@ -40,6 +45,9 @@ const READY_DEADLINE: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(100);
 /// What the managers are started with, beyond what every installation has.
 const FEATURES: &str = "--feature-gates=MachinePool=true,ClusterTopology=true";
+
+/// The folder of `tools`, and the module that has the managers' manifests.
+const MODULE: (&str, &str) = ("cluster-api", "sigs.k8s.io/cluster-api");
 
 /// One of the managers.
 struct Part {
@@ -91,7 +99,7 @@ impl Prepared {
         let kubectl = programs.pop().context("kubectl was not built")?;
         let folder = ScratchFolder::create("testkit-cluster-api")?;
         let certificate = manifests::write_certificate(folder.path())?;
-        let module = manifests::module().await?;
+        let module = manifests::module(MODULE.0, MODULE.1).await?;
         let mut parts = Vec::new();
         for part in &PARTS {
             let port = free_port()?;

@@ -18,7 +18,7 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-pub(crate) use daemon::{SYS_RESOURCE, has_capability};
+pub(crate) use daemon::{SYS_RESOURCE, has_capability, lacks_nothing};
 use tokio::{
     io::AsyncWriteExt,
     process::{Child, Command},

@@ -9,20 +9,18 @@ use tokio::process::Command;
 
 use super::output;
 
-/// The module's path.
-const MODULE: &str = "sigs.k8s.io/cluster-api";
 /// What needs pods, or is replaced by certificates of our own.
 const LEFT_OUT: [&str; 4] = ["Deployment", "Service", "Certificate", "Issuer"];
 
-/// Where the module's source is; downloads it if need be.
-pub(super) async fn module() -> anyhow::Result<PathBuf> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/cluster-api");
+/// Where the source of the Go module `path` is, in the version that `tools/<name>` pins; downloads it if need be.
+pub(super) async fn module(name: &str, path: &str) -> anyhow::Result<PathBuf> {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tools")).join(name);
     let mut download = Command::new("go");
-    download.args(["mod", "download", MODULE]).current_dir(folder);
+    download.args(["mod", "download", path]).current_dir(&folder);
     output(download).await?;
     let mut list = Command::new("go");
-    list.args(["list", "-m", "-f", "{{.Dir}}", MODULE])
-        .current_dir(folder);
+    list.args(["list", "-m", "-f", "{{.Dir}}", path])
+        .current_dir(&folder);
     let path = String::from_utf8(output(list).await?).context("go printed something else than a path")?;
     Ok(PathBuf::from(path.trim()))
 }

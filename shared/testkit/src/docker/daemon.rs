@@ -168,7 +168,7 @@ fn write_shim(cache: &Path) -> io::Result<PathBuf> {
 }
 
 /// Whether this machine may give every capability to a container.
-fn lacks_nothing() -> bool {
+pub(crate) fn lacks_nothing() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| has_capability(&status, SYS_RESOURCE))
 }
 

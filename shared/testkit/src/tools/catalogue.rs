@@ -37,6 +37,8 @@ pub enum Tool {
     ClusterApiControlPlane,
     /// Cluster API's command line.
     Clusterctl,
+    /// Runs Tiltfiles for whoever answers their calls.
+    Starlark,
 }
 
 /// A pinned Go module under `shared/testkit/tools`.
@@ -49,11 +51,12 @@ pub(super) enum Module {
     Kustomize,
     Helm,
     ClusterApi,
+    Starlark,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -70,6 +73,7 @@ impl Tool {
         Self::ClusterApiBootstrap,
         Self::ClusterApiControlPlane,
         Self::Clusterctl,
+        Self::Starlark,
     ];
 
     /// The tool of this file name.
@@ -96,6 +100,8 @@ impl Tool {
             Self::ClusterApiBootstrap => "cluster-api-bootstrap",
             Self::ClusterApiControlPlane => "cluster-api-control-plane",
             Self::Clusterctl => "clusterctl",
+            Self::ClusterApiDocker => "cluster-api-docker",
+            Self::Starlark => "starlark",
         }
     }
 
@@ -118,6 +124,8 @@ impl Tool {
             Self::ClusterApiBootstrap => "sigs.k8s.io/cluster-api/bootstrap/kubeadm",
             Self::ClusterApiControlPlane => "sigs.k8s.io/cluster-api/controlplane/kubeadm",
             Self::Clusterctl => "sigs.k8s.io/cluster-api/cmd/clusterctl",
+            Self::ClusterApiDocker => "sigs.k8s.io/cluster-api/test/infrastructure/docker",
+            Self::Starlark => "tools.invalid/starlark",
         }
     }
 
@@ -139,6 +147,8 @@ impl Tool {
             | Self::ClusterApiBootstrap
             | Self::ClusterApiControlPlane
             | Self::Clusterctl => Module::ClusterApi,
+            Self::ClusterApiDocker => Module::ClusterApiTest,
+            Self::Starlark => Module::Starlark,
         }
     }
 
@@ -159,6 +169,8 @@ impl Module {
             Self::Kustomize => "kustomize",
             Self::Helm => "helm",
             Self::ClusterApi => "cluster-api",
+            Self::ClusterApiTest => "cluster-api-test",
+            Self::Starlark => "starlark",
         }
     }
 
@@ -172,6 +184,8 @@ impl Module {
             Self::Kustomize => Some("sigs.k8s.io/kustomize/kustomize/v5"),
             Self::Helm => Some("helm.sh/helm/v3"),
             Self::ClusterApi => Some("sigs.k8s.io/cluster-api"),
+            Self::ClusterApiTest => Some("sigs.k8s.io/cluster-api/test"),
+            Self::Starlark => Some("go.starlark.net"),
         }
     }
 
@@ -180,8 +194,8 @@ impl Module {
     const fn version_packages(self) -> &'static [&'static str] {
         match self {
             Self::Kubernetes => &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
-            Self::ClusterApi => &["sigs.k8s.io/cluster-api/version"],
-            Self::Etcd | Self::Coredns | Self::Pause | Self::Kustomize | Self::Helm => &[],
+            Self::ClusterApi | Self::ClusterApiTest => &["sigs.k8s.io/cluster-api/version"],
+            Self::Etcd | Self::Coredns | Self::Pause | Self::Kustomize | Self::Helm | Self::Starlark => &[],
         }
     }
 

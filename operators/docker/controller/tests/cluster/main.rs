@@ -10,7 +10,6 @@
 mod bed;
 mod engine;
 mod management;
-mod manifests;
 
 use std::time::Duration;
 
@@ -46,7 +45,8 @@ async fn smoke_a_cluster_comes_up_rests_heals_scales_moves_and_leaves_nothing() 
     let bed = Bed::start().await;
     bed.try_apply(bed.generate("h1", Some("ha"), 1).await).await;
     let generated = bed.generate("c1", None, 1).await;
-    bed.apply(manifests::fit_for_this_machine(generated)).await;
+    bed.apply(testkit::capi::nodes::fit_for_this_machine(generated))
+        .await;
 
     let nodes: Api<Node> = Api::all(bed.workload_client("c1").await);
     bed.eventually("two nodes are Ready", async || {
