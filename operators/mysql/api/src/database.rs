@@ -1,11 +1,13 @@
 //! `MySQL` (otus.homework/v1): one server inside the cluster.
 
+mod reason;
 mod spec;
 mod status;
 
+pub use reason::{ConditionType, Reason};
 pub use spec::{
-    BackupOnDelete, BackupSettings, DeletionPolicy, MySQL, MySQLSpec, ResourceAmounts, Resources,
-    RestorePolicy, RestoreSettings, SecretKeyRef, ServiceSettings, ServiceType, VolumeSettings,
+    BackupOnDelete, BackupSettings, ConcurrencyPolicy, DeletionPolicy, MySQL, MySQLSpec, ResourceAmounts,
+    Resources, RestorePolicy, RestoreSettings, SecretKeyRef, ServiceSettings, ServiceType, VolumeSettings,
 };
 pub use status::{BackupRecord, Binding, MySQLStatus};
 

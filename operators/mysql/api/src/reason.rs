@@ -32,6 +32,8 @@ macro_rules! closed_set {
     };
 }
 
+pub(crate) use closed_set;
+
 closed_set! {
     /// The types of condition that a `MySQLCluster` reports. `Ready` is the summary.
     ConditionType {
@@ -92,12 +94,17 @@ closed_set! {
         Ambiguous,
         /// Another instance answers for a member's client token.
         TokenTaken,
+        /// The instances of the cluster that the annotation `mysql.alx.ke/adopt` names cannot be taken over; nothing is
+        /// launched in their place.
+        AdoptionImpossible,
         /// Members inside the cluster are not implemented yet; give `spec.aws`.
         BackendUnavailable,
         /// MySQL is being started and configured on the members.
         Forming,
         /// Writer and replicas work.
         Replicating,
+        /// Another member is about to take writes, because the one that does is to be replaced or removed.
+        HandingOver,
         /// The server that takes writes does not answer; nobody else is promoted by itself.
         PrimaryUnavailable,
         /// The server that took writes is gone with its data; the replicas hold what it acknowledged.

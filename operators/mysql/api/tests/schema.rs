@@ -166,7 +166,8 @@ fn check_database(new: &Value, old: Option<&Value>) -> Result<(), ValidationErro
     // another name.
     let schema = schema::<MySQL>()
         .to_string()
-        .replace("self.storage_size", "self.storage__size");
+        .replace("self.storage_size", "self.storage__size")
+        .replace("oldSelf.storage_size", "oldSelf.storage__size");
     let schema: Value = serde_json::from_str(&schema).unwrap();
     Validator::new().validate(&schema, &database(new), old.map(database).as_ref())
 }
@@ -281,4 +282,22 @@ fn a_database_says_its_size_and_its_password_once() {
     let mut spec = base.clone();
     spec["database"] = json!("e");
     refused(check_database(&spec, Some(&base)), "`database` must not change");
+}
+
+#[test]
+fn a_volume_of_a_database_grows_and_never_shrinks_nor_changes_its_class() {
+    let of = |size: &str| json!({"image": "mysql:8.4", "database": "d", "storage_size": size});
+    check_database(&of("2Gi"), Some(&of("1Gi"))).unwrap();
+    check_database(&of("1024Mi"), Some(&of("1Gi"))).unwrap();
+    refused(check_database(&of("1G"), Some(&of("1Gi"))), "never shrink");
+    let with = |storage: Value| json!({"image": "mysql:8.4", "database": "d", "storage": storage});
+    let base = with(json!({"size": "10Gi", "storageClassName": "fast"}));
+    refused(
+        check_database(&with(json!({"size": "9Gi"})), Some(&base)),
+        "never shrink",
+    );
+    let moved = with(json!({"size": "10Gi", "storageClassName": "slow"}));
+    refused(check_database(&moved, Some(&base)), "must not change");
+    // From the older way to say it to the better one.
+    check_database(&base, Some(&of("1Gi"))).unwrap();
 }

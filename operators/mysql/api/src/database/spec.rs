@@ -72,7 +72,13 @@ use super::status::MySQLStatus;
     validation = Rule::new("has(self.storage) && has(self.storage.size) ? !has(self.storage_size) : has(self.storage_size)")
         .message("the size must be given exactly once: as `storage.size`, or as `storage_size`"),
     validation = Rule::new("self.database == oldSelf.database")
-        .message("`database` must not change: create another MySQL")
+        .message("`database` must not change: create another MySQL"),
+    validation = Rule::new("!has(self.storage_size) || !has(oldSelf.storage_size) || !isQuantity(self.storage_size) || !isQuantity(oldSelf.storage_size) || quantity(self.storage_size).compareTo(quantity(oldSelf.storage_size)) >= 0")
+        .message("`storage_size` may grow and never shrink"),
+    validation = Rule::new("!has(self.storage) || !has(oldSelf.storage) || !has(self.storage.size) || !has(oldSelf.storage.size) || !isQuantity(self.storage.size) || !isQuantity(oldSelf.storage.size) || quantity(self.storage.size).compareTo(quantity(oldSelf.storage.size)) >= 0")
+        .message("`storage.size` may grow and never shrink"),
+    validation = Rule::new("!has(self.storage) || !has(oldSelf.storage) || !has(self.storage.storageClassName) || !has(oldSelf.storage.storageClassName) || self.storage.storageClassName == oldSelf.storage.storageClassName")
+        .message("`storage.storageClassName` of a volume must not change: delete and create again, which goes by way of a backup")
 )]
 pub struct MySQLSpec {
     /// The image of the server, as of the official MySQL images: `mysql:8.4`. It must contain mysqld, mysql and mysqldump.
@@ -221,7 +227,7 @@ pub enum ServiceType {
 }
 
 /// Backups.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupSettings {
     /// Whether a deletion waits for a backup: `Required` waits until there is one, `BestEffort` tries for its deadline,
@@ -232,6 +238,15 @@ pub struct BackupSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 100))]
     pub schedule: Option<String>,
+    /// What happens when a scheduled backup is due while another one is under way: `Forbid` leaves it out, `Replace` ends
+    /// the one under way. Default Forbid.
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// Scheduled backups start up to this many seconds later, each server's by as much every time, so that many with one
+    /// schedule do not start at once. Default 300.
+    #[serde(default = "five_minutes")]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub jitter_seconds: i32,
     /// How many backups are kept. Default 3.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 100))]
@@ -239,6 +254,20 @@ pub struct BackupSettings {
     /// The volume that they go to. Default 1Gi of the default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<VolumeSettings>,
+}
+
+impl Default for BackupSettings {
+    /// What the schema fills in.
+    fn default() -> Self {
+        Self {
+            on_delete: BackupOnDelete::default(),
+            schedule: None,
+            concurrency_policy: ConcurrencyPolicy::default(),
+            jitter_seconds: five_minutes(),
+            keep: three(),
+            storage: None,
+        }
+    }
 }
 
 /// Whether a deletion waits for a backup.
@@ -252,6 +281,19 @@ pub enum BackupOnDelete {
     BestEffort,
     /// It does not.
     Never,
+}
+
+/// What happens when a scheduled backup is due while another one is under way.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[schemars(
+    description = "What happens when a scheduled backup is due while another one is under way: `Forbid` or `Replace`."
+)]
+pub enum ConcurrencyPolicy {
+    /// It is left out.
+    #[default]
+    Forbid,
+    /// The one under way is ended.
+    Replace,
 }
 
 /// What a new server starts from.
@@ -298,4 +340,8 @@ fn password_key() -> String {
 
 const fn three() -> i32 {
     3
+}
+
+const fn five_minutes() -> i32 {
+    300
 }

@@ -14,12 +14,13 @@ pub struct MySQLStatus {
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
 
-    /// The conditions, `Ready` first; its parts are StorageReady, ServerReady, RestoreDone and BackupTaken.
+    /// The conditions, `Ready` first; its parts are StorageReady, RestoreDone, ServerReady
+    /// and BackupTaken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
 
-    /// What the server says it is: `8.4.3`.
+    /// Version of the server, as its image's tag says: `8.4.3`. Absent where the tag says none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub server_version: Option<String>,
@@ -33,6 +34,20 @@ pub struct MySQLStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub restored_from: Option<String>,
+
+    /// UID of the last Job for a backup whose end stands in this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub recorded_job: Option<String>,
+
+    /// For when the last scheduled backup that was started was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+
+    /// Value of the annotation `otus.homework/backup-now` that was last acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_request: Option<String>,
 
     /// The newest backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,12 +67,14 @@ pub struct BackupRecord {
     pub id: String,
     /// When it was taken.
     pub time: Time,
-    /// Its size in bytes.
+    /// Its size in bytes; absent if the pod that took it was gone before it could be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
-    pub bytes: i64,
-    /// SHA-256 of the dump, hexadecimal.
+    pub bytes: Option<i64>,
+    /// SHA-256 of the dump, hexadecimal; absent as `bytes` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub sha256: String,
+    pub sha256: Option<String>,
     /// The version of the server that it was taken from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
