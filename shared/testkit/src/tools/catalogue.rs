@@ -37,6 +37,8 @@ pub enum Tool {
     ClusterApiControlPlane,
     /// Cluster API's command line.
     Clusterctl,
+    /// Cluster API's own Docker provider.
+    ClusterApiDocker,
     /// Runs Tiltfiles for whoever answers their calls.
     Starlark,
 }
@@ -51,12 +53,13 @@ pub(super) enum Module {
     Kustomize,
     Helm,
     ClusterApi,
+    ClusterApiTest,
     Starlark,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -73,6 +76,7 @@ impl Tool {
         Self::ClusterApiBootstrap,
         Self::ClusterApiControlPlane,
         Self::Clusterctl,
+        Self::ClusterApiDocker,
         Self::Starlark,
     ];
 
