@@ -1,0 +1,175 @@
+# Makes the data folder of a new server: from a backup where there is one, else empty, with the accounts of the Secret.
+# What is there already stays as it is, whatever it is. The folder is filled in one step, by renaming what a private
+# server without networking has made and closed in good order; a kill leaves nothing, or what the next run goes on with.
+# Environment: DATABASE, OWNER (namespace/name), POLICY (IfBackupExists, Required or Never), FROM (the id of a backup;
+# empty: the newest), PRIVATE_ARGUMENTS.
+data=/var/lib/mysql
+accounts=/etc/mysql-client/accounts.sql
+work=$data/.mysql-operator
+origin=.mysql-operator.json
+mine=$work/new.${HOSTNAME:-$(cat /etc/hostname)}
+server=
+
+undo() {
+  [ -z "$server" ] || kill -KILL "$server" 2> /dev/null
+  rm -rf "$mine"
+}
+
+# Whether nobody has put anything into the folder. Names with a dot are the volume's own, or ours.
+is_empty() {
+  for entry in "$data"/*; do
+    [ "$entry" = "$data/lost+found" ] || [ ! -e "$entry" ] || return 1
+  done
+}
+
+finish() {
+  report "$(cat "$data/$origin")"
+  exit 0
+}
+
+# Moves what is whole to its place, the note of where it comes from last.
+settle() {
+  for entry in "$work/whole"/* "$work/whole"/.[!.]*; do
+    name=${entry##*/}
+    [ -e "$entry" ] && [ "$name" != "$origin" ] || continue
+    [ ! -e "$data/$name" ] || fail DataFolderForeign "somebody has put $name into the data folder while it was filled"
+    mv -T "$entry" "$data/$name" || [ ! -e "$entry" ] || fail VolumeUnusable "cannot move $name within the data volume"
+  done
+  sync "$data" || fail VolumeUnusable "cannot write the data folder through to its volume"
+  mv -T "$work/whole/$origin" "$data/$origin" || [ -e "$data/$origin" ] \
+    || fail VolumeUnusable "cannot write $origin to the data volume"
+  sync "$data"
+  rm -rf "$work"
+  finish
+}
+
+# Sets `backup` to the folder to restore from, or to nothing; `legacy` to a plain file as the kind's first operator
+# wrote it, which has neither a manifest nor a statement that makes its database.
+choose() {
+  backup=
+  legacy=
+  [ "$POLICY" != Never ] || return
+  cd /backup || fail VolumeUnusable "there is no backup volume at /backup"
+  old=${OWNER#*/}-dump.sql
+  case $FROM in
+    '') backup=$(backups | head -n 1 | cut -d ' ' -f 2) ;;
+    original) legacy=$old ;;
+    .* | *.partial | *[!A-Za-z0-9._-]*) fail BackupMissing "no backup is called so; restore.from is wrong" ;;
+    *) backup=$FROM ;;
+  esac
+  [ -z "$backup" ] || [ -f "$backup/manifest.json" ] \
+    || fail BackupMissing "there is no backup $backup; there are: $(backups | cut -d ' ' -f 2 | tr '\n' ' ')"
+  [ -n "$backup$legacy" ] || [ ! -f "$old" ] || legacy=$old
+  [ -z "$legacy" ] || [ -f "$legacy" ] || fail BackupMissing "there is no $legacy on the backup volume"
+  [ -n "$backup$legacy" ] || [ "$POLICY" != Required ] || fail BackupMissing \
+    "restore.policy is Required and there is no backup: bring one, or change the policy before anything is written"
+}
+
+# What is not whole is not restored, and nothing else in its place without being asked.
+check() {
+  remedy="name an older backup in restore.from, or start empty with restore.policy Never"
+  if [ -n "$backup" ]; then
+    text=$(damage "$backup")
+    [ -z "$text" ] || fail BackupDamaged "$text; $remedy"
+    note="{\"origin\":\"backup\",$(summary "$backup")}"
+  elif [ -n "$legacy" ]; then
+    ends_well cat "$legacy" || fail BackupDamaged "$legacy does not end as a dump does; $remedy"
+    note="{\"origin\":\"backup\",\"id\":\"original\",\"time\":\"$(date -u -r "$legacy" +%Y-%m-%dT%H:%M:%SZ)\""
+    note="$note,\"bytes\":$(wc -c < "$legacy" | tr -d ' '),\"sha256\":\"$(checksum "$legacy")\",\"version\":\"\"}"
+  else
+    note='{"origin":"empty"}'
+  fi
+}
+
+sql() { mysql --no-defaults --socket="$scratch/socket" --user=root --binary-mode --batch --skip-column-names \
+  --default-character-set=utf8mb4 --max-allowed-packet=1073741824 "$@"; }
+
+mysqld_failed() { fail ServerFailed "mysqld $1: $(last_words "$scratch/log")"; }
+
+initialize() {
+  mkdir -p "$mine" || fail VolumeUnusable "cannot write to the data volume"
+  user=
+  if [ "$(id -u)" = 0 ]; then
+    id -u mysql > /dev/null 2>&1 && user=mysql || user=root
+    chown "$user" "$data" "$work" "$mine" "$scratch" || fail VolumeUnusable "cannot give the data folder to $user"
+    user=--user=$user
+  fi
+  waits mysqld --initialize-insecure $user --datadir="$mine" --log-error="$scratch/log" \
+    || mysqld_failed "cannot make an empty data folder"
+}
+
+start() {
+  mysqld $user --datadir="$mine" --log-error="$scratch/log" --socket="$scratch/socket" --pid-file="$scratch/pid" \
+    --skip-networking $PRIVATE_ARGUMENTS --event-scheduler=OFF --read-only=OFF --super-read-only=OFF --autocommit=ON \
+    --performance-schema=OFF --max-allowed-packet=1073741824 --innodb-flush-log-at-trx-commit=0 --sync-binlog=0 \
+    > /dev/null 2>&1 &
+  server=$!
+  until sql --execute='SELECT 1' > /dev/null 2>&1; do
+    kill -0 "$server" 2> /dev/null || { server=; mysqld_failed "ended before it answered"; }
+    waits sleep 0.2
+  done
+}
+
+# Where positions are GTIDs, replicas that come later learn the data from the binary log; elsewhere it would only
+# take twice the space.
+load() {
+  [ "$(sql --execute='SELECT @@GLOBAL.gtid_mode' 2> /dev/null)" = ON ] && logged=1 || logged=0
+  if [ -n "$legacy" ]; then
+    grep '^CREATE DATABASE' "$accounts" | sql 2> "$scratch/load" || load_failed
+    set -- cat "$legacy"
+  else
+    set -- gzip -dc "$backup/dump.sql.gz"
+  fi
+  { "$@"; echo $? > "$scratch/status"; } | sql --init-command="SET SESSION sql_log_bin = $logged" \
+    ${legacy:+--database="$DATABASE"} > /dev/null 2> "$scratch/load" &
+  wait $! || load_failed
+  [ "$(cat "$scratch/status")" = 0 ] || fail BackupDamaged "the dump could not be read to its end"
+}
+
+load_failed() {
+  text=$(last_words "$scratch/load")
+  case "$text $(last_words "$scratch/log")" in
+    *'is full'* | *'No space left'* | *'rrno 28'* | *'rrno: 28'* | *'error: 28'*)
+      fail VolumeFull "no space is left on the data volume: $text" ;;
+  esac
+  fail LoadFailed "the server refuses the dump: $text"
+}
+
+assert_accounts() {
+  sql < "$accounts" > /dev/null 2> "$scratch/load" || load_failed
+  mysql --defaults-file="$client" --protocol=socket --socket="$scratch/socket" --execute='SELECT 1' \
+    > /dev/null 2> "$scratch/load" || fail AccessDenied "the accounts were made and cannot be used: $(cat "$scratch/load")"
+}
+
+stop() {
+  kill -TERM "$server"
+  wait "$server" || mysqld_failed "did not end in good order"
+  server=
+}
+
+[ ! -f "$data/$origin" ] || [ -d "$work/whole" ] || { rm -rf "$work"; finish; }
+[ ! -d "$work/whole" ] || settle
+if ! is_empty; then
+  [ -d "$data/mysql" ] || fail DataFolderForeign \
+    "the data volume holds something that is no data folder of MySQL; empty it, or give another volume"
+  rm -rf "$work"
+  report '{"origin":"existing"}'
+  exit 0
+fi
+need mysqld mysql gzip sha256sum sync
+make_scratch
+choose
+check
+# What others left half done; should one of them be alive yet, it finds its work gone, all of it.
+for left in "$work"/new.* "$work"/dropped; do
+  [ ! -e "$left" ] || { rm -rf "$work/dropped"; mv -T "$left" "$work/dropped" && rm -rf "$work/dropped"; }
+done
+initialize
+start
+[ -z "$backup$legacy" ] || load
+assert_accounts
+stop
+printf '%s\n' "$note" > "$mine/$origin" || fail VolumeFull "no space is left on the data volume for $origin"
+sync || fail VolumeUnusable "cannot write the data folder through to its volume"
+mv -T "$mine" "$work/whole" || [ -d "$work/whole" ] || fail VolumeUnusable "cannot rename within the data volume"
+settle
