@@ -8,14 +8,19 @@ use serde_json::Value;
 /// What marks the comment that describes the value below it.
 const MARK: &str = "# -- ";
 
-/// The README of the chart with this `Chart.yaml` and `values.yaml`.
-pub(super) fn text(chart: &str, values: &str) -> Result<String> {
+/// The README of the chart with this `Chart.yaml` and `values.yaml`, which needs these values to be set.
+pub(super) fn text(chart: &str, values: &str, needs: &[&str]) -> Result<String> {
     let chart: Value = serde_saphyr::from_str(chart).context("cannot read Chart.yaml")?;
     let defaults: Value = serde_saphyr::from_str(values).context("cannot read values.yaml")?;
     let (name, about) = (text_of(&chart["name"]), text_of(&chart["description"]));
+    let mut set = String::new();
+    for value in needs {
+        // Writing to a String cannot fail.
+        let _ = write!(set, " \\\n  --set {value}");
+    }
     let mut text = format!(
         "# {name}\n\n{about}.\n\n```sh\nhelm install {name} charts/{name} --namespace {name}-system --create-namespace \\\n  \
-         --set leaderElect=true --set replicaCount=2\n```\n\nThe chart stands alone: no dependency is fetched. What it \
+         --set leaderElect=true --set replicaCount=2{set}\n```\n\nThe chart stands alone: no dependency is fetched. What it \
          installs and what an uninstall leaves behind:\nthe definitions (`crds.keep`) and the objects of its kinds; nothing \
          else.\n\n| value | default | meaning |\n|---|---|---|\n"
     );
@@ -79,8 +84,10 @@ mod tests {
         let readme = text(
             "name: x\ndescription: Does things",
             "a:\n  # -- The first.\n  b: [1]\n",
+            &["c=d"],
         )
         .unwrap();
+        assert!(readme.contains("replicaCount=2 \\\n  --set c=d\n```"), "{readme}");
         assert!(readme.ends_with("| `a.b` | `[1]` | The first. |\n"), "{readme}");
     }
 }

@@ -13,7 +13,6 @@ Symptoms that a person has to look at. Each names the page that says what to do.
     summary: No replica of {{ include "operator.fullname" . }} answers
     description: No object of its kinds is reconciled. Look at the pods and their events in namespace {{ .Release.Namespace }}.
     runbook_url: {{ $runbook }}#operatorabsent
-{{- if .Values.leaderElect }}
 - alert: OperatorWithoutLeader
   expr: sum(leader_election_master_status{job={{ $job | quote }}}) < 1
   for: 5m
@@ -23,7 +22,6 @@ Symptoms that a person has to look at. Each names the page that says what to do.
     summary: No replica of {{ include "operator.fullname" . }} holds the lease
     description: Replicas answer, and none acts. Look at the Lease {{ include "operator.fullname" . }} and at the log of each replica.
     runbook_url: {{ $runbook }}#operatorwithoutleader
-{{- end }}
 - alert: OperatorReconcileErrors
   expr: |-
     sum by (controller) (rate(controller_runtime_reconcile_errors_total{job={{ $job | quote }}}[10m]))
