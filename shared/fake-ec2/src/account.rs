@@ -102,6 +102,16 @@ impl Account {
         }
     }
 
+    /// The account with all of its subnets in `10.<number>.0.0/16`: accounts beside one another have different ones.
+    #[must_use]
+    pub fn within(mut self, number: u8) -> Self {
+        let subnets = self.regions.values_mut().flat_map(|region| &mut region.subnets);
+        for (third, subnet) in (0u8..).zip(subnets) {
+            subnet.prefix = format!("10.{number}.{third}");
+        }
+        self
+    }
+
     /// Adds a region with zones `a`, `b` and `c`. Each has a subnet whose id is `subnet-` and the eight digits of
     /// `digits` with the last one counted up; `sg-<digits>` and `ami` exist.
     #[must_use]

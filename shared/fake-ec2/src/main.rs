@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use fake_ec2::{FakeEc2, Faults, Limits, MachineOptions, Machines, Options, Timings};
+use fake_ec2::{Account, FakeEc2, Faults, Limits, MachineOptions, Machines, Options, Timings};
 use reconcile::clock::Clock;
 
 /// Serves EC2's Query protocol with EC2's semantics, until it is interrupted
@@ -35,9 +35,12 @@ struct Args {
     /// Boot what is launched: a container of this image for each instance (systemd, cloud-init), on this Docker network
     #[arg(long, requires = "machine_network")]
     machine_image: Option<String>,
-    /// Name of the Docker network to make for machines; it has the range 10.0.0.0/14 of the account's subnets
+    /// Name of the Docker network to make for machines; it has the range of the account's subnets
     #[arg(long)]
     machine_network: Option<String>,
+    /// N of the range 10.N.0.0/16 that the account's subnets are in
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    range: u8,
     /// Ids and lags follow from it
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -46,6 +49,7 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let options = Options {
+        account: Account::default().within(args.range),
         timings: Timings {
             boot: Duration::from_secs(args.boot_seconds),
             lag: Duration::from_millis(args.lag_ms),
@@ -60,7 +64,6 @@ fn main() -> anyhow::Result<()> {
         clock: Clock::accelerated(args.speed),
         seed: args.seed,
         listen: args.listen,
-        ..Options::default()
     };
     let server = FakeEc2::start(&options)?;
     let machines = args
@@ -70,7 +73,7 @@ fn main() -> anyhow::Result<()> {
             docker: "docker".into(),
             image,
             network,
-            range: "10.0.0.0/14".to_owned(),
+            range: format!("10.{}.0.0/16", args.range),
         });
     let _machines = machines
         .map(|options| Machines::start(server.world(), options))

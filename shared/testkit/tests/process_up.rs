@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// `testkit up` with 2,000 items, keeping its temporary files in `scratch`.
+/// `testkit up dynamodb` with 2,000 items, keeping its temporary files in `scratch`.
 fn up(scratch: &Path, arguments: &[&str]) -> Result<Child> {
     let testkit = PathBuf::from(env!("CARGO_BIN_EXE_testkit"));
     let programs = testkit.parent().context("a program has no folder")?;
@@ -24,7 +24,7 @@ fn up(scratch: &Path, arguments: &[&str]) -> Result<Child> {
         operator.display()
     );
     Command::new(&testkit)
-        .arg("up")
+        .args(["up", "dynamodb"])
         .arg("--project")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
         .arg("--programs")

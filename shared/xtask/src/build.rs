@@ -100,12 +100,12 @@ pub(crate) fn everything() -> Result<Artifacts> {
     build(&mut command)
 }
 
-/// Builds the test bed's program and those of `package`, and nothing that only other operators need. What is compiled
+/// Builds the test bed's program and those of `packages`, and nothing that only other operators need. What is compiled
 /// here serves the tests too.
-pub(crate) fn programs(package: Option<&str>) -> Result<Artifacts> {
+pub(crate) fn programs(packages: &[&str]) -> Result<Artifacts> {
     let mut command = workspace::cargo("build");
     command.args(["--all-features", "--bins"]).args(ALONGSIDE);
-    command.args(package.map(|package| format!("--package={package}")));
+    command.args(packages.iter().map(|package| format!("--package={package}")));
     build(&mut command)
 }
 
@@ -196,17 +196,17 @@ mod tests {
     #[test]
     fn nothing_is_compiled_for_up_that_tests_do_not_use() {
         let everything = compiled(&["--workspace".to_owned()]);
-        for (_, package) in OPERATORS {
+        for (_, packages) in OPERATORS {
             let mut selection: Vec<_> = ALONGSIDE
                 .iter()
                 .filter(|argument| argument.starts_with("--package"))
                 .map(|&argument| argument.to_owned())
                 .collect();
-            selection.push(format!("--package={package}"));
+            selection.extend(packages.iter().map(|package| format!("--package={package}")));
             let twice: Vec<_> = compiled(&selection).difference(&everything).cloned().collect();
             assert!(
                 twice.is_empty(),
-                "compiled twice because of other features for {package}: {twice:?}"
+                "compiled twice because of other features for {packages:?}: {twice:?}"
             );
         }
     }

@@ -15,7 +15,7 @@ pub(crate) struct Args {
 
 /// Builds, then becomes `testkit cluster`.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let artifacts = build::programs(None)?;
+    let artifacts = build::programs(&[])?;
     let mut command = Command::new(artifacts.program("testkit")?);
     command.arg("cluster").args(&args.arguments);
     Err(anyhow!(command.exec()).context("cannot start `testkit cluster`"))

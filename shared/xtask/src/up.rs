@@ -1,49 +1,52 @@
-//! `cargo xtask up`: builds the programs and hands over to `testkit up`, which shows an operator at work.
+//! `cargo xtask up`: builds the programs and hands over to `testkit up`, which shows the operators at work.
 
 use std::{os::unix::process::CommandExt, process::Command, time::Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{build, prerequisites, workspace};
 
-/// The operators that can be shown, with the package of each one's program. What each does there stands in the test
-/// bed.
-pub(crate) const OPERATORS: [(&str, &str); 1] = [("dynamodb", "dynamodb-controller")];
+/// The operators that can be shown, in the order in which they are, with the packages of what runs for each. What each
+/// does there stands in the test bed.
+pub(crate) const OPERATORS: [(&str, &[&str]); 3] = [
+    ("dynamodb", &["dynamodb-controller"]),
+    ("mysql", &["mysql-ec2", "fake-ec2"]),
+    ("docker", &["docker-controller"]),
+];
 
 /// Arguments of `cargo xtask up`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The operator to run
-    #[arg(default_value = "dynamodb")]
-    operator: String,
-    /// End when the main job is done, instead of staying until Ctrl-C
+    /// The operators to show, one after another: dynamodb, mysql, docker [default: all of them]
+    #[arg(value_name = "OPERATOR")]
+    operators: Vec<String>,
+    /// End when the main jobs are done, instead of staying until Ctrl-C
     #[arg(long, visible_alias = "exit")]
     once: bool,
-    /// Items in the partition that the main job deletes
+    /// Items in the partition that DynamoDB's job deletes
     #[arg(long, default_value_t = 100_000)]
     items: u32,
+    /// Build the programs of these operators, and nothing else
+    #[arg(long, hide = true)]
+    build_only: bool,
 }
 
-/// Builds, then becomes `testkit up`.
+/// Builds the first operator, then becomes `testkit up`, which has the others built meanwhile.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
-    let (_, package) = OPERATORS
-        .iter()
-        .find(|(name, _)| *name == args.operator)
-        .with_context(|| {
-            let names: Vec<_> = OPERATORS.iter().map(|(name, _)| *name).collect();
-            format!(
-                "there is no operator {} to show; there are: {}",
-                args.operator,
-                names.join(", ")
-            )
-        })?;
+    let packages = args.operators.iter().map(|name| packages(name));
+    let packages = packages.collect::<Result<Vec<_>>>()?;
     prerequisites::ensure(&prerequisites::COMPILER)?;
-    eprintln!("building the operator and the test bed …");
-    let artifacts = build::programs(Some(package))?;
+    if args.build_only {
+        return build::programs(&packages.concat()).map(drop);
+    }
+    let (first, first_packages) = OPERATORS[0];
+    let first = args.operators.first().map_or(first, String::as_str);
+    eprintln!("building the operator {first} and the test bed …");
+    let artifacts = build::programs(packages.first().unwrap_or(&first_packages))?;
     let testkit = artifacts.program("testkit")?;
     let mut command = Command::new(testkit);
-    command.arg("up").arg(&args.operator);
+    command.arg("up").args(&args.operators);
     command.arg("--project").arg(workspace::root());
     command
         .arg("--programs")
@@ -52,8 +55,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     command
         .arg("--build-seconds")
         .arg(started.elapsed().as_secs().to_string());
+    command.arg("--builder").arg(artifacts.program("xtask")?);
     if args.once {
         command.arg("--once");
     }
     Err(anyhow!(command.exec()).context("cannot start `testkit up`"))
+}
+
+fn packages(operator: &str) -> Result<&'static [&'static str]> {
+    let found = OPERATORS.iter().find(|(name, _)| *name == operator);
+    ensure!(
+        found.is_some(),
+        "there is no operator {operator} to show; there are: {}",
+        OPERATORS.map(|(name, _)| name).join(", ")
+    );
+    Ok(found.map_or(&[], |(_, packages)| packages))
 }

@@ -64,7 +64,7 @@ impl Lab {
         let janitor = Janitor::engage(&script, &[program, network.clone()]).unwrap();
         let clock = Clock::accelerated(SPEED);
         let ec2 = FakeEc2::start(&Ec2Options {
-            account: account(second_number(namespace.name())),
+            account: Account::default().within(second_number(namespace.name())),
             timings: Timings {
                 lag: Duration::from_secs(1),
                 ..Timings::default()
@@ -225,17 +225,6 @@ fn second_number(namespace: &str) -> u8 {
         .bytes()
         .fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte))
         % 128
-}
-
-/// The default account with its subnets in `10.<number>.0.0/16`.
-fn account(number: u8) -> Account {
-    let mut account = Account::default();
-    for region in account.regions.values_mut() {
-        for (index, subnet) in (1u8..).zip(&mut region.subnets) {
-            subnet.prefix = format!("10.{number}.{index}");
-        }
-    }
-    account
 }
 
 fn rows(from: usize, to: usize) -> String {

@@ -2,13 +2,13 @@
 
 use anyhow::ensure;
 use aws_sdk_dynamodb::types::AttributeValue;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{
     dynamodb::{Fill, KeyType, Server, Table},
     progress::Step,
 };
 
-use super::operator::Operator;
+use super::operator::{Operator, Settings};
 
 /// The partition that is deleted.
 const DELETED: &str = "tenant-42";
@@ -46,14 +46,17 @@ impl World {
     }
 
     /// What the operator must be told of it.
-    pub(super) fn operator_arguments(&self) -> Vec<String> {
-        vec!["--allowed-endpoints".to_owned(), self.endpoint()]
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            arguments: vec!["--allowed-endpoints".to_owned(), self.endpoint()],
+            ..Settings::default()
+        }
     }
 
     /// Points the job at this server.
-    pub(super) fn retarget(&self, job: &mut Value) {
-        if let Some(endpoint) = job.pointer_mut("/spec/endpointURL") {
-            *endpoint = self.endpoint().into();
+    pub(super) fn adapt(&self, object: &mut Value) {
+        if object["kind"] == "DdbctlDpJob" {
+            object["spec"]["endpointURL"] = json!(self.endpoint());
         }
     }
 

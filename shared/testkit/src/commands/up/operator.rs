@@ -22,22 +22,52 @@ pub(super) struct Operator {
     pub(super) name: &'static str,
     /// Its binary.
     pub(super) program: &'static str,
+    /// What that is started with before everything else.
+    arguments: &'static [&'static str],
     /// The API group of its kinds.
     pub(super) group: &'static str,
-    /// The manifest of its main job, whose last object is the job.
+    /// The manifest of its main job.
     pub(super) example: &'static str,
+    /// The kind in that whose progress is shown.
+    pub(super) target: &'static str,
 }
 
-/// All of them.
-const OPERATORS: [Operator; 1] = [Operator {
-    name: "dynamodb",
-    program: "dynamoctl",
-    group: "dynamoctl.dp.operators.sanjivmadhavan.io",
-    example: "examples/dynamodb/quick-start.yaml",
-}];
+/// All of them, in the order in which they are shown.
+const OPERATORS: [Operator; 3] = [
+    Operator {
+        name: "dynamodb",
+        program: "dynamoctl",
+        arguments: &["manager"],
+        group: "dynamoctl.dp.operators.sanjivmadhavan.io",
+        example: "examples/dynamodb/quick-start.yaml",
+        target: "DdbctlDpJob",
+    },
+    Operator {
+        name: "mysql",
+        program: "mysql-operator",
+        arguments: &[],
+        group: "mysql.alx.ke",
+        example: "examples/mysql/three-zones.yaml",
+        target: "MySQLCluster",
+    },
+    Operator {
+        name: "docker",
+        program: "capdkc",
+        arguments: &[],
+        group: "infrastructure.cluster.x-k8s.io",
+        example: "examples/docker/quick-start.yaml",
+        target: "Cluster",
+    },
+];
 
-/// The namespace in which the example lives: that of a plain `kubectl get`.
-const NAMESPACE: &str = "default";
+/// What an operator must be told of its backend.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// Flags.
+    pub(super) arguments: Vec<String>,
+    /// Variables of its environment.
+    pub(super) environment: Vec<(&'static str, String)>,
+}
 
 /// The object whose progress is shown.
 #[derive(Debug)]
@@ -47,15 +77,25 @@ pub(super) struct Target {
 }
 
 impl Operator {
-    /// The operator of this name.
-    pub(super) fn called(name: &str) -> anyhow::Result<&'static Self> {
-        OPERATORS
-            .iter()
-            .find(|operator| operator.name == name)
-            .with_context(|| {
+    /// The operators of these names, in this order; all where none is named.
+    pub(super) fn called(names: &[String]) -> anyhow::Result<Vec<&'static Self>> {
+        if names.is_empty() {
+            return Ok(OPERATORS.iter().collect());
+        }
+        let mut found: Vec<&Self> = Vec::new();
+        for name in names {
+            let operator = OPERATORS.iter().find(|operator| operator.name == name);
+            let operator = operator.with_context(|| {
                 let names: Vec<_> = OPERATORS.iter().map(|operator| operator.name).collect();
                 format!("there is no operator {name}; there are: {}", names.join(", "))
-            })
+            })?;
+            ensure!(
+                !found.iter().any(|other| other.name == operator.name),
+                "{name} is named twice"
+            );
+            found.push(operator);
+        }
+        Ok(found)
     }
 
     /// Its CRDs, from `crds/`.
@@ -86,6 +126,17 @@ impl Operator {
         serde_saphyr::from_multiple(&read(&path)?).with_context(|| path.display().to_string())
     }
 
+    /// The command that runs it, with probes and metrics off: nobody asks for them here, and ports may be taken.
+    pub(super) fn command(&self, program: &Path, kubeconfig: &Path, settings: Settings) -> Command {
+        let mut command = Command::new(program);
+        command.args(self.arguments).arg("--kubeconfig").arg(kubeconfig);
+        command
+            .args(["--metrics-bind-address", "0", "--health-probe-bind-address", "0"])
+            .args(settings.arguments)
+            .envs(settings.environment);
+        command
+    }
+
     /// Where its program is.
     pub(super) fn program(&self, programs: &Path) -> anyhow::Result<PathBuf> {
         let program = programs.join(self.program);
@@ -98,33 +149,14 @@ impl Operator {
     }
 }
 
-/// The command that runs an operator, with probes and metrics off: nobody asks for them here, and ports may be taken.
-pub(super) fn command(program: &Path, kubeconfig: &Path, arguments: &[String]) -> Command {
-    let mut command = Command::new(program);
-    command.arg("manager").arg("--kubeconfig").arg(kubeconfig);
-    command
-        .args(["--metrics-bind-address", "0", "--health-probe-bind-address", "0"])
-        .args(arguments);
-    command
-}
-
-/// The objects of an example, the last of which, the job, is changed by `adapt`.
-pub(super) fn adapted(
-    mut objects: Vec<Value>,
-    adapt: impl Fn(&mut Value),
-) -> anyhow::Result<Vec<DynamicObject>> {
-    if let Some(job) = objects.last_mut() {
-        adapt(job);
-    }
-    let objects = objects.into_iter().map(serde_json::from_value);
-    objects
-        .collect::<Result<_, _>>()
-        .context("an object of the example")
-}
-
-/// Applies the objects in their order; returns where the last one is.
-pub(super) async fn apply(client: &Client, objects: &[DynamicObject]) -> anyhow::Result<Target> {
-    let mut target = None;
+/// Applies the objects in their order; returns where the one of the kind `target` is.
+pub(super) async fn apply(
+    client: &Client,
+    namespace: &str,
+    target: &str,
+    objects: &[DynamicObject],
+) -> anyhow::Result<Target> {
+    let mut found = None;
     for object in objects {
         let name = object
             .metadata
@@ -139,15 +171,17 @@ pub(super) async fn apply(client: &Client, objects: &[DynamicObject]) -> anyhow:
         let (resource, _) = discovery::pinned_kind(client, &kind)
             .await
             .with_context(|| format!("kind of {name}"))?;
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &resource);
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
         api.patch(name, &PatchParams::apply("up").force(), &Patch::Apply(object))
             .await
             .with_context(|| format!("cannot apply {} {name}", resource.kind))?;
-        target = Some(Target {
-            path: format!("{}/{name}", api.resource_url()),
-        });
+        if resource.kind == target {
+            found = Some(Target {
+                path: format!("{}/{name}", api.resource_url()),
+            });
+        }
     }
-    target.context("the example is empty")
+    found.with_context(|| format!("the example has no {target}"))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

@@ -38,11 +38,15 @@ struct Row {
     object: Value,
 }
 
-/// Prints a line for each change until the condition `Succeeded` (of a bounded job) or `Ready` is decided. Fails if
-/// it is decided badly, if `check` fails, or if nothing is decided for 15 minutes.
+/// The condition of a bounded job, which is False when it has failed.
+pub(super) const SUCCEEDED: &str = "Succeeded";
+
+/// Prints a line for each change until the condition `goal` is True. Fails if the job has failed, if `check` fails, or
+/// if nothing is decided for 15 minutes.
 pub(super) async fn follow(
     client: &Client,
     target: &Target,
+    goal: &str,
     mut check: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
@@ -63,10 +67,16 @@ pub(super) async fn follow(
             line(&columns(cells.into_iter().map(|(_, cell)| cell)));
             shown = Some(changing);
         }
-        match verdict(&row.object) {
+        match verdict(&row.object, goal) {
             Some((true, _)) => return Ok(()),
             Some((false, why)) => bail!("the job has failed: {why}"),
-            None if Instant::now() > deadline => bail!("the job has not ended within {} s", LIMIT.as_secs()),
+            None if Instant::now() > deadline => {
+                bail!(
+                    "it was not {goal} within {} s: {}",
+                    LIMIT.as_secs(),
+                    row.object["status"]["conditions"]
+                )
+            }
             None => tokio::time::sleep(INTERVAL).await,
         }
     }
@@ -103,24 +113,17 @@ fn columns(cells: impl Iterator<Item = String>) -> String {
     padded.join(" ").trim_end().to_owned()
 }
 
-/// Whether the job ended well, and the message; `None` while it is undecided. `Ready` may be False on the way.
-fn verdict(object: &Value) -> Option<(bool, String)> {
+/// Whether it ended well, and the message; `None` while it is undecided. All but a job's end may be False on the way.
+fn verdict(object: &Value, goal: &str) -> Option<(bool, String)> {
     let conditions = object.pointer("/status/conditions")?.as_array()?;
-    let find = |kind: &str| conditions.iter().find(|condition| condition["type"] == kind);
-    let message = |condition: &Value| {
-        let text = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
-        format!("{}: {}", text("reason"), text("message"))
-    };
-    if let Some(succeeded) = find("Succeeded") {
-        return match succeeded["status"].as_str() {
-            Some("True") => Some((true, message(succeeded))),
-            Some("False") => Some((false, message(succeeded))),
-            _ => None,
-        };
+    let found = conditions.iter().find(|condition| condition["type"] == goal)?;
+    let text = |key: &str| found[key].as_str().unwrap_or_default();
+    let message = format!("{}: {}", text("reason"), text("message"));
+    match text("status") {
+        "True" => Some((true, message)),
+        "False" if goal == SUCCEEDED => Some((false, message)),
+        _ => None,
     }
-    find("Ready")
-        .filter(|ready| ready["status"] == "True")
-        .map(|ready| (true, message(ready)))
 }
 
 #[cfg(test)]
@@ -135,10 +138,23 @@ mod tests {
             json!({"status": {"conditions": [
                 {"type": "Succeeded", "status": status, "reason": "R", "message": "m"}]}})
         };
+        let verdict = |object: &Value| verdict(object, SUCCEEDED);
         assert_eq!(verdict(&json!({})), None);
         assert_eq!(verdict(&object("Unknown")), None);
         assert_eq!(verdict(&object("True")), Some((true, "R: m".to_owned())));
         assert_eq!(verdict(&object("False")), Some((false, "R: m".to_owned())));
+    }
+
+    #[test]
+    fn what_is_to_be_ready_may_be_unready_on_the_way() {
+        let object = |status: &str| {
+            json!({"status": {"conditions": [
+                {"type": "Succeeded", "status": "False"},
+                {"type": "Ready", "status": status, "reason": "R", "message": "m"}]}})
+        };
+        assert_eq!(verdict(&object("False"), "Ready"), None);
+        assert_eq!(verdict(&object("True"), "Ready"), Some((true, "R: m".to_owned())));
+        assert_eq!(verdict(&object("True"), "Available"), None);
     }
 
     #[test]
