@@ -96,18 +96,27 @@ pub fn is_not_found(error: &kube::Error) -> bool {
 /// An error's message followed by those of its sources, each once.
 ///
 /// Libraries disagree about whether a message repeats its source; a source whose text the message before it
-/// already ends with is left out.
+/// already ends with is left out. Of what the API server answered only its own words are taken.
 pub fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut text = own_text(error);
     let mut source = error.source();
     while let Some(error) = source {
-        let next = error.to_string();
+        let next = own_text(error);
         if !text.ends_with(&next) {
             let _ = write!(text, ": {next}");
         }
         source = error.source();
     }
     text
+}
+
+/// kube prints an answer of the API server twice, the second time as the debugging form of a struct.
+fn own_text(error: &(dyn StdError + 'static)) -> String {
+    let boxed = || error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+    match error.downcast_ref::<kube::Error>().or_else(boxed) {
+        Some(kube::Error::Api(status)) => status.to_string(),
+        _ => error.to_string(),
+    }
 }
 
 /// A failed request to the Kubernetes API, as a [`ReconcileError`].
@@ -185,5 +194,20 @@ mod tests {
         let text = chain(&error);
         assert!(text.starts_with("failed to read Widget a/b: "), "{text}");
         assert_eq!(text.matches("socket closed").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn of_a_refusal_the_servers_words_are_told_once_and_no_struct() {
+        let refused = Status {
+            code: 403,
+            message: "secrets \"s\" is forbidden: User \"u\" cannot get resource".into(),
+            reason: "Forbidden".into(),
+            ..Status::default()
+        };
+        let refused = || kube::Error::Api(Box::new(refused.clone()));
+        let said = "secrets \"s\" is forbidden: User \"u\" cannot get resource: Forbidden";
+        assert_eq!(chain(&refused()), said);
+        let error = ApiError::new("read Secret a/s", refused());
+        assert_eq!(chain(&error), format!("failed to read Secret a/s: {said}"));
     }
 }
