@@ -15,4 +15,4 @@ pub mod load_balancer;
 pub mod manager;
 pub mod network;
 pub mod node;
-pub mod sabotage;
+mod sabotage;
