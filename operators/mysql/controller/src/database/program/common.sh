@@ -1,7 +1,7 @@
 # What the programs of a database's Pods begin with. POSIX sh and what an image of MySQL has beside it. Environment:
 # SCRATCH, a folder for small files that hold no data; by default one in /tmp.
 set -u
-umask 077
+umask 007
 export LC_ALL=C
 message=/dev/termination-log
 client=/etc/mysql-client/client.cnf

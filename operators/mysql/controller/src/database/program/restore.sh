@@ -115,7 +115,6 @@ start() {
 load() {
   [ "$(sql --execute='SELECT @@GLOBAL.gtid_mode' 2> /dev/null)" = ON ] && logged=1 || logged=0
   if [ -n "$legacy" ]; then
-    grep '^CREATE DATABASE' "$accounts" | sql 2> "$scratch/load" || load_failed
     set -- cat "$legacy"
   else
     set -- gzip -dc "$backup/dump.sql.gz"
@@ -124,6 +123,12 @@ load() {
     ${legacy:+--database="$DATABASE"} > /dev/null 2> "$scratch/load" &
   wait $! || load_failed
   [ "$(cat "$scratch/status")" = 0 ] || fail BackupDamaged "the dump could not be read to its end"
+}
+
+# A dump of ours does this itself, with the database's own character set.
+make_database() {
+  printf 'CREATE DATABASE IF NOT EXISTS `%s`;\n' "$(printf '%s' "$DATABASE" | sed 's/`/``/g')" \
+    | sql 2> "$scratch/load" || load_failed
 }
 
 load_failed() {
@@ -166,6 +171,7 @@ for left in "$work"/new.* "$work"/dropped; do
 done
 initialize
 start
+[ -n "$backup" ] || make_database
 [ -z "$backup$legacy" ] || load
 assert_accounts
 stop
