@@ -15,28 +15,35 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// `testkit up dynamodb` with 2,000 items, keeping its temporary files in `scratch`.
 fn up(scratch: &Path, arguments: &[&str]) -> Result<Child> {
+    let mut command = up_of("dynamodb", &["dynamoctl"], scratch)?;
+    let child = command.args(["--items", "2000"]).args(arguments).spawn();
+    child.context("cannot start testkit")
+}
+
+/// `testkit up OPERATOR`, which needs `programs`.
+fn up_of(operator: &str, programs: &[&str], scratch: &Path) -> Result<Command> {
     let testkit = PathBuf::from(env!("CARGO_BIN_EXE_testkit"));
-    let programs = testkit.parent().context("a program has no folder")?;
-    let operator = programs.join("dynamoctl");
-    ensure!(
-        operator.is_file(),
-        "{} is not built: cargo build --workspace --all-features --bins",
-        operator.display()
-    );
-    Command::new(&testkit)
-        .args(["up", "dynamodb"])
+    let folder = testkit.parent().context("a program has no folder")?;
+    for program in programs {
+        let program = folder.join(program);
+        ensure!(
+            program.is_file(),
+            "{} is not built: cargo build --workspace --all-features --bins",
+            program.display()
+        );
+    }
+    let mut command = Command::new(&testkit);
+    command
+        .args(["up", operator])
         .arg("--project")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
         .arg("--programs")
-        .arg(programs)
-        .args(["--items", "2000"])
-        .args(arguments)
+        .arg(folder)
         .env("TMPDIR", scratch)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start testkit")
+        .stderr(Stdio::piped());
+    Ok(command)
 }
 
 /// Reads what `up` prints until a line contains `words`; returns all of it. The rest can be read too.
@@ -117,6 +124,24 @@ fn a_killed_up_takes_its_servers_and_files_with_it() -> Result<()> {
         shown.contains("export KUBECONFIG="),
         "it ended by itself:\n{shown}"
     );
+    assert_nothing_left(scratch.path())
+}
+
+#[test]
+fn without_docker_up_launches_instances_that_run_nothing_and_counts_them() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let mut command = up_of("mysql", &["mysql-operator", "fake-ec2"], scratch.path())?;
+    // A daemon that does not answer.
+    command.arg("--once").env("DOCKER_HOST", "tcp://127.0.0.1:1");
+    let output = command.spawn()?.wait_with_output()?;
+    let shown = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}:\n{shown}", output.status);
+    for words in [
+        "instances will run no MySQL, since there is no Docker",
+        "asked EC2 itself: 3 instances run",
+    ] {
+        ensure!(shown.contains(words), "{words} is missing:\n{shown}");
+    }
     assert_nothing_left(scratch.path())
 }
 
