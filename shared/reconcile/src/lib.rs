@@ -11,6 +11,7 @@
 //! | when to try again | [`error`] classes, [`requeue`] backoff |
 //! | what is written | [`status`] (reports and intent), [`apply`] (children), [`finalizer`], [`conditions`], [`events`] |
 //! | work that outlives a pass | [`task`] |
+//! | work that is of no object's | [`background`] |
 //! | the process | [`manager`], [`leader`], [`fence`], [`server`], [`metrics`], [`telemetry`], [`cli`], [`client`], [`crd`] |
 //! | time | [`clock`]: injected everywhere, so that tests can speed it up |
 //!
@@ -18,6 +19,7 @@
 //! crate's tests. No cloud SDK and no product word belongs in here.
 
 pub mod apply;
+pub mod background;
 pub mod cache;
 pub mod cli;
 pub mod client;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    background::{self, Background},
     cli::CommonArgs,
     client::{self, ClientOptions, WireLayer},
     clock::Clock,
@@ -140,6 +141,7 @@ pub struct Manager {
     config: Config,
     metrics: Metrics,
     controllers: Vec<Box<dyn Runnable>>,
+    background: Vec<(&'static str, background::Work)>,
 }
 
 impl Manager {
@@ -150,6 +152,7 @@ impl Manager {
             config,
             metrics: Metrics::new(),
             controllers: Vec::new(),
+            background: Vec::new(),
         }
     }
 
@@ -165,6 +168,21 @@ impl Manager {
         self
     }
 
+    /// Adds work that is of no object's, under this name. See [`crate::background`].
+    #[must_use]
+    pub fn background<F>(
+        mut self,
+        name: &'static str,
+        work: impl FnOnce(Background) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.background
+            .push((name, Box::new(|given| Box::pin(work(given)))));
+        self
+    }
+
     /// Runs until `shutdown` fires (see [`shutdown_signal`]) and everything has ended.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ManagerError> {
         let Self {
@@ -172,6 +190,7 @@ impl Manager {
             config,
             metrics,
             controllers,
+            background: works,
         } = self;
         let readiness = Readiness::new();
         let serving = CancellationToken::new();
@@ -242,6 +261,20 @@ impl Manager {
             };
             running.spawn(async move {
                 controller.run(environment).await;
+                name
+            });
+        }
+        for (name, work) in works {
+            let given = Background {
+                client: client.clone(),
+                clock: options.clock.clone(),
+                fence: fence.clone(),
+                instance: options.instance.clone(),
+                namespaces: options.namespaces.clone(),
+            };
+            let acting = background::run(async { work(given).await }, elected.clone(), stop.clone());
+            running.spawn(async move {
+                acting.await;
                 name
             });
         }

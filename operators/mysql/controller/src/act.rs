@@ -6,6 +6,8 @@
 //! - Every step can be repeated after a crash before, during or after it.
 
 mod launch;
+mod leave;
+mod member;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,13 +15,13 @@ use mysql_api::cluster::{Launch, LaunchPhase};
 use parking_lot::Mutex;
 use reconcile::{ReconcileError, clock::Clock};
 
+pub use self::leave::Leaving;
 use crate::{
     cloud::{CloudError, Instance, InstanceState, Instances},
     desired::Desired,
     evidence::{Evidence, Sighting},
     identity::Identity,
     ledger::Ledger,
-    outcome::verdict,
     parameters::LaunchParameters,
     plan::{self, Seen, Step},
     reader::Reader,
@@ -82,6 +84,10 @@ pub enum Event {
     Terminating(i32, String),
     /// Its stopped instance was started.
     Started(i32, String),
+    /// Its instance had lost its tags and has them again.
+    Marked(i32, String),
+    /// It has an older spec and is replaced.
+    Replacing(i32),
     /// Its instance is proven gone.
     Gone(i32),
 }
@@ -100,6 +106,8 @@ pub struct Work<'a, I, R> {
     pub region: &'a str,
     /// To be asked immediately before each call that changes something.
     pub fence: &'a reconcile::fence::Fence,
+    /// The member that leads, as recorded: it is not removed.
+    pub leader: Option<i32>,
 }
 
 impl<I: Instances, R: Records> Work<'_, I, R> {
@@ -115,6 +123,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let zones = self.operator.reader.zones(self.region, &desired.subnets).await;
         // Without the zones members are spread over subnets; a wrong subnet is reported by its launch.
         seen.zones = zones.unwrap_or_default().into_iter().collect();
+        seen.leader = self.leader;
         let steps = plan::plan(
             desired,
             &ledger,
@@ -123,46 +132,6 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             self.operator.clock.now(),
         );
         self.carry_out(Some(desired), ledger, seen, steps).await
-    }
-
-    /// One pass of a deletion. It is over when [`is_over`] says so.
-    pub async fn wind_up(&self, ledger: Ledger) -> Result<Outcome, PassError<R::Error>> {
-        let seen = self.observe(&ledger, FRESH).await?;
-        let now = self.operator.clock.now();
-        let steps = {
-            let mut evidence = self.evidence.lock();
-            let since = evidence.leaving(now);
-            plan::wind_up(&ledger, &seen, &evidence, since, now)
-        };
-        self.carry_out(None, ledger, seen, steps).await
-    }
-
-    /// Whether a listing made after this moment shows nothing of ours. What it shows is ours to terminate: it carries
-    /// our id, the cluster's UID and a token of ours.
-    pub async fn sweep(&self) -> Result<Vec<Instance>, PassError<R::Error>> {
-        let listing = self
-            .operator
-            .reader
-            .listing(self.region, Duration::ZERO)
-            .await
-            .map_err(PassError::Cloud)?;
-        let left = listing
-            .of(self.cluster_uid)
-            .iter()
-            .filter(|instance| instance.state != InstanceState::Terminated);
-        let ours: Vec<_> = left
-            .filter(|instance| instance.is_ours(&self.operator.operator_id))
-            .cloned()
-            .collect();
-        for instance in ours.iter().filter(|instance| instance.is_live()) {
-            self.fence.check()?;
-            self.operator
-                .cloud
-                .terminate(self.region, &instance.id)
-                .await
-                .map_err(PassError::Cloud)?;
-        }
-        Ok(ours)
     }
 
     async fn observe(&self, ledger: &Ledger, age: Duration) -> Result<Seen, PassError<R::Error>> {
@@ -205,7 +174,14 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             return Sighting::Missing;
         }
         match self.operator.cloud.get(self.region, id).await {
-            Ok(instance) => Sighting::of(&instance),
+            Ok(instance) => {
+                let ours = instance.client_token.as_deref() == Some(&entry.token);
+                let cluster = instance.identity().map(|identity| identity.cluster_uid);
+                if ours && instance.is_live() && cluster.as_deref() != Some(self.cluster_uid) {
+                    return Sighting::Unmarked;
+                }
+                Sighting::of(&instance)
+            }
             Err(error) if error.is_not_found() => Sighting::Gone,
             Err(_) => Sighting::Missing,
         }
@@ -271,6 +247,9 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 Step::Start { ordinal, instance_id } => {
                     self.start(ordinal, instance_id, &mut outcome).await?;
                 }
+                Step::Mark { ordinal, instance_id } => {
+                    self.mark(desired, ordinal, instance_id, &mut outcome).await?;
+                }
             }
         }
         if !sabotage::active("skip-intent") {
@@ -281,52 +260,6 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let moving = is_moving(&outcome.ledger, replicas) || is_restless(&outcome.seen);
         outcome.next = self.next(moving, replicas);
         Ok(outcome)
-    }
-
-    async fn terminate(
-        &self,
-        ordinal: i32,
-        id: String,
-        outcome: &mut Outcome,
-    ) -> Result<(), PassError<R::Error>> {
-        self.fence.check()?;
-        match self.operator.cloud.terminate(self.region, &id).await {
-            Ok(()) => {
-                self.evidence.lock().release(ordinal);
-                if sabotage::active("trust-request") {
-                    outcome.ledger.conclude(ordinal, false);
-                }
-                outcome.events.push(Event::Terminating(ordinal, id));
-            }
-            // Not visible yet, or gone for an hour: observation tells which.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => self.hold(ordinal, &error),
-        }
-        Ok(())
-    }
-
-    async fn start(
-        &self,
-        ordinal: i32,
-        id: String,
-        outcome: &mut Outcome,
-    ) -> Result<(), PassError<R::Error>> {
-        self.fence.check()?;
-        match self.operator.cloud.start(self.region, &id).await {
-            Ok(()) => {
-                self.evidence.lock().release(ordinal);
-                outcome.events.push(Event::Started(ordinal, id));
-            }
-            Err(error) => self.hold(ordinal, &error),
-        }
-        Ok(())
-    }
-
-    fn hold(&self, ordinal: i32, error: &CloudError) {
-        let now = self.operator.clock.now();
-        self.evidence
-            .lock()
-            .hold(ordinal, verdict(error), error.to_string(), now);
     }
 
     async fn save(&self, before: &Ledger, after: &Ledger) -> Result<(), PassError<R::Error>> {
@@ -378,7 +311,7 @@ fn is_restless(seen: &Seen) -> bool {
     let at_rest = |sighting: &Sighting| match sighting {
         Sighting::Seen { state, .. } => matches!(state, InstanceState::Running | InstanceState::Terminated),
         Sighting::Gone => true,
-        Sighting::Missing => false,
+        Sighting::Missing | Sighting::Unmarked => false,
     };
     !seen.sightings.values().all(at_rest)
 }

@@ -109,7 +109,7 @@ pub fn user_data(desired: &Desired, ordinal: i32) -> String {
 /// member may stand behind them one day. A name that DNS has no room for is left out.
 fn names(desired: &Desired, ordinal: i32) -> String {
     let (name, namespace) = (&desired.name, &desired.namespace);
-    let mut all = vec![tls_name(desired, ordinal)];
+    let mut all = vec![tls_name(&desired.uid, ordinal)];
     for service in [name.clone(), format!("{name}-ro")] {
         all.extend([
             service.clone(),
@@ -128,8 +128,8 @@ fn names(desired: &Desired, ordinal: i32) -> String {
 
 /// The name by which the operator knows a member's certificate. No other cluster has it: not one of the same name in
 /// another namespace, nor one that was created again.
-pub fn tls_name(desired: &Desired, ordinal: i32) -> String {
-    format!("member-{ordinal}.{}.mysql.alx.ke", desired.uid)
+pub fn tls_name(cluster_uid: &str, ordinal: i32) -> String {
+    format!("member-{ordinal}.{cluster_uid}.mysql.alx.ke")
 }
 
 /// What a new server runs before anybody can connect to it. Not logged, so that a new member has no transaction of

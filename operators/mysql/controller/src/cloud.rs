@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, future::Future};
 
 use jiff::Timestamp;
+use reconcile::fence::{Fence, LeaseLost};
 
 use crate::{
     identity::{Identity, OPERATOR_ID, is_our_token},
@@ -71,6 +72,8 @@ pub struct Instance {
     pub zone: Option<String>,
     /// Its address inside the VPC.
     pub private_ip: Option<String>,
+    /// The subnet that it is in.
+    pub subnet: Option<String>,
     /// When it was launched.
     pub launched_at: Option<Timestamp>,
 }
@@ -117,7 +120,24 @@ pub struct CloudError {
     pub message: String,
 }
 
+/// The code of a call that was not sent, because the lease was lost before.
+const NOT_SENT: &str = "LeaseLost";
+
 impl CloudError {
+    /// A call that is not sent, because somebody else may be acting.
+    pub fn unsent(action: &'static str, lost: &LeaseLost) -> Self {
+        Self {
+            action,
+            code: Some(NOT_SENT.to_owned()),
+            message: lost.to_string(),
+        }
+    }
+
+    /// Whether the lease was lost before the call was sent.
+    pub fn is_unsent(&self) -> bool {
+        self.code.as_deref() == Some(NOT_SENT)
+    }
+
     /// Whether the cloud said that the instance does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(
@@ -137,6 +157,8 @@ impl CloudError {
 /// # Assumptions about implementations
 /// - A method makes one attempt; what to repeat, and when, is decided here.
 /// - A call that was given up may still have taken effect.
+/// - What changes something is sent only if the fence that it is given is open at that very moment, however long the
+///   call has waited for its turn before; else it fails as [`CloudError::unsent`].
 pub trait Instances: Send + Sync + 'static {
     /// Launches one instance with these parameters and this client token. Repeating a call with the same token and
     /// parameters returns the same instance.
@@ -144,6 +166,7 @@ pub trait Instances: Send + Sync + 'static {
         &self,
         parameters: &LaunchParameters,
         token: Option<&str>,
+        fence: &Fence,
     ) -> impl Future<Output = Result<Instance, CloudError>> + Send;
 
     /// Every instance of a region that carries our operator id, in any state, all pages. May lag.
@@ -164,13 +187,37 @@ pub trait Instances: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Instance>, CloudError>> + Send;
 
     /// Terminates one instance. Repeating it is harmless.
-    fn terminate(&self, region: &str, id: &str) -> impl Future<Output = Result<(), CloudError>> + Send;
+    fn terminate(
+        &self,
+        region: &str,
+        id: &str,
+        fence: &Fence,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// Starts one stopped instance. Repeating it is harmless.
-    fn start(&self, region: &str, id: &str) -> impl Future<Output = Result<(), CloudError>> + Send;
+    fn start(
+        &self,
+        region: &str,
+        id: &str,
+        fence: &Fence,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
+
+    /// Gives instances these tags, in place of those of the same keys. All or none.
+    fn tag(
+        &self,
+        region: &str,
+        ids: &[String],
+        tags: &BTreeMap<String, String>,
+        fence: &Fence,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// Takes our identity off an instance: its tags of ours are removed.
-    fn release(&self, region: &str, id: &str) -> impl Future<Output = Result<(), CloudError>> + Send;
+    fn release(
+        &self,
+        region: &str,
+        id: &str,
+        fence: &Fence,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
     /// What a machine has printed on its console, as far as EC2 has it yet; nothing if it has none.
     fn console(

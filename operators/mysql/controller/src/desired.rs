@@ -35,6 +35,14 @@ pub struct Settings {
     pub volume_types: BTreeMap<String, String>,
 }
 
+impl Settings {
+    /// The regions that clusters may be in, as far as no cluster names one itself.
+    pub fn regions(&self) -> Vec<String> {
+        let places = self.places.values().filter_map(|place| place.region.clone());
+        places.chain([self.region.clone()]).collect()
+    }
+}
+
 impl Default for Settings {
     /// us-east-1; the place `nairobi`, which leaves the region to the operator; the storage class
     /// `nairobi-local-fast`, which is gp3.
@@ -180,6 +188,19 @@ impl Desired {
             durability: spec.durability,
             authority: String::new(),
         })
+    }
+}
+
+impl Desired {
+    /// Digest of what a member is: instance, volume and options. Members with another one are replaced, so nothing is in
+    /// it that only the operator decides, and nothing that says where or how a member is kept: subnets, tags,
+    /// termination protection.
+    pub fn revision(&self) -> String {
+        let template = Template {
+            termination_protection: false,
+            ..self.template.clone()
+        };
+        crate::parameters::digest(&(template, &self.options))
     }
 }
 

@@ -2,7 +2,7 @@
 //! wait longer or ask once more.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     cloud::{Instance, InstanceState},
+    gtid::GtidSet,
     outcome::Verdict,
 };
 
@@ -34,6 +35,8 @@ pub enum Sighting {
         /// Why, if something brought the state about.
         reason: Option<String>,
     },
+    /// It is there and runs or may run, without the tags by which listings would show it.
+    Unmarked,
     /// It is not shown, which proves nothing yet.
     Missing,
     /// It is proven not to exist.
@@ -75,6 +78,8 @@ pub struct Evidence {
     exhausted: BTreeMap<(String, String), Timestamp>,
     holds: BTreeMap<i32, Hold>,
     leaving_since: Option<Timestamp>,
+    entombed: BTreeSet<String>,
+    led: Option<GtidSet>,
     published: Option<(u64, Timestamp)>,
 }
 
@@ -83,6 +88,21 @@ impl Evidence {
     /// time of deletion is another clock's.
     pub fn leaving(&mut self, now: Timestamp) -> Timestamp {
         *self.leaving_since.get_or_insert(now)
+    }
+
+    /// The instance got its tombstone.
+    pub fn entomb(&mut self, id: &str) {
+        self.entombed.insert(id.to_owned());
+    }
+
+    /// Whether the instance got its tombstone from this process. A listing may not show it yet.
+    pub fn is_entombed(&self, id: &str) -> bool {
+        self.entombed.contains(id)
+    }
+
+    /// The leader has these transactions now; returns those that it had at the last look, if there was one.
+    pub fn leads_with(&mut self, executed: GtidSet) -> Option<GtidSet> {
+        self.led.replace(executed)
     }
 
     /// What clients are told was brought to the state of this digest.

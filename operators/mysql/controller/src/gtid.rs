@@ -23,6 +23,14 @@ impl GtidSet {
         self.sources.is_empty()
     }
 
+    /// How many transactions it holds.
+    pub fn count(&self) -> u64 {
+        let intervals = self.sources.values().flatten();
+        intervals.fold(0, |sum, (from, to)| {
+            sum.saturating_add(to.saturating_sub(*from).saturating_add(1))
+        })
+    }
+
     /// Whether all of its transactions are in `other` as well.
     pub fn is_within(&self, other: &Self) -> bool {
         self.sources.iter().all(|(source, intervals)| {
@@ -152,6 +160,7 @@ mod tests {
             let (left, right) = (set(&text(&a)), set(&text(&b)));
             prop_assert_eq!(left.is_within(&right), a.is_subset(&b));
             prop_assert_eq!(left.is_empty(), a.is_empty());
+            prop_assert_eq!(left.count(), u64::try_from(a.len()).unwrap());
             prop_assert_eq!(set(&left.to_string()), left);
         }
     }

@@ -18,6 +18,10 @@ pub const OPERATOR_ID: &str = "mysql.alx.ke/operator-id";
 /// Tag with `<namespace>/<name>` of the cluster, for people.
 pub const OWNER: &str = "mysql.alx.ke/owner";
 
+/// Tag of an instance whose cluster was deleted with its instances: the cluster's UID. It is set before the instance is
+/// terminated, so that what survives the cluster all the same is known to be unwanted.
+pub const TOMBSTONE: &str = "mysql.alx.ke/tombstone";
+
 /// How our client tokens begin.
 const TOKEN_PREFIX: &str = "mc";
 /// Length of the digest in a client token: 240 bits. With the prefix it stays below EC2's 64 characters.
@@ -42,6 +46,11 @@ impl Identity {
             ordinal: tags.get(ORDINAL)?.parse().ok()?,
             incarnation: tags.get(INCARNATION)?.parse().ok()?,
         })
+    }
+
+    /// Whether tags name this cluster as the one whose deletion the instance was to end with.
+    pub fn is_entombed(&self, tags: &BTreeMap<String, String>) -> bool {
+        tags.get(TOMBSTONE) == Some(&self.cluster_uid)
     }
 
     /// The tags that carry it.

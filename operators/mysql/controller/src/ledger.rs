@@ -41,9 +41,16 @@ impl Ledger {
             params_hash,
             decided_at: Time(now),
             phase: LaunchPhase::Launching,
+            revision: frozen.revision.clone(),
+            adopted_from: None,
             failures,
             instance_id: None,
         };
+        self.enter(launch);
+    }
+
+    /// Enters a launch in place of the member's last one, as it is: one that another cluster made.
+    pub fn enter(&mut self, launch: Launch) {
         self.0.retain(|other| other.ordinal != launch.ordinal);
         self.0.push(launch);
         self.0.sort_by_key(|launch| launch.ordinal);

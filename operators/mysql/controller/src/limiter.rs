@@ -6,11 +6,15 @@
 //! # Guarantees
 //! - No call waits longer than [`PATIENCE`]: one that would is refused here, as throttled, without being sent.
 //! - Waiting calls are let through in the order in which they came.
+//! - The fence of a call is looked at when its turn has come, not when it is made.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
-use reconcile::clock::Clock;
+use reconcile::{clock::Clock, fence::Fence};
 
 use crate::{
     cloud::{CloudError, Instance, Instances, Subnet},
@@ -149,8 +153,9 @@ impl<I: Instances> Instances for Limited<I> {
         &self,
         parameters: &LaunchParameters,
         token: Option<&str>,
+        fence: &Fence,
     ) -> Result<Instance, CloudError> {
-        let call = self.cloud.launch(parameters, token);
+        let call = self.cloud.launch(parameters, token, fence);
         self.call(&parameters.region, Group::Launch, "RunInstances", call)
             .await
     }
@@ -185,29 +190,31 @@ impl<I: Instances> Instances for Limited<I> {
         .await
     }
 
-    async fn terminate(&self, region: &str, id: &str) -> Result<(), CloudError> {
-        self.call(
-            region,
-            Group::Terminate,
-            "TerminateInstances",
-            self.cloud.terminate(region, id),
-        )
-        .await
-    }
-
-    async fn start(&self, region: &str, id: &str) -> Result<(), CloudError> {
-        self.call(
-            region,
-            Group::Start,
-            "StartInstances",
-            self.cloud.start(region, id),
-        )
-        .await
-    }
-
-    async fn release(&self, region: &str, id: &str) -> Result<(), CloudError> {
-        self.call(region, Group::Tag, "DeleteTags", self.cloud.release(region, id))
+    async fn terminate(&self, region: &str, id: &str, fence: &Fence) -> Result<(), CloudError> {
+        let call = self.cloud.terminate(region, id, fence);
+        self.call(region, Group::Terminate, "TerminateInstances", call)
             .await
+    }
+
+    async fn start(&self, region: &str, id: &str, fence: &Fence) -> Result<(), CloudError> {
+        let call = self.cloud.start(region, id, fence);
+        self.call(region, Group::Start, "StartInstances", call).await
+    }
+
+    async fn tag(
+        &self,
+        region: &str,
+        ids: &[String],
+        tags: &BTreeMap<String, String>,
+        fence: &Fence,
+    ) -> Result<(), CloudError> {
+        let call = self.cloud.tag(region, ids, tags, fence);
+        self.call(region, Group::Tag, "CreateTags", call).await
+    }
+
+    async fn release(&self, region: &str, id: &str, fence: &Fence) -> Result<(), CloudError> {
+        let call = self.cloud.release(region, id, fence);
+        self.call(region, Group::Tag, "DeleteTags", call).await
     }
 
     async fn console(&self, region: &str, id: &str) -> Result<Option<String>, CloudError> {

@@ -22,6 +22,9 @@ pub struct LaunchParameters {
     pub subnet: String,
     /// Image, type, volume and so on: what all members have in common.
     pub template: Template,
+    /// [`Desired::revision`] of the spec that this follows from; absent in what an older operator froze.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Cloud-init's user data, not encoded.
     pub user_data: String,
     /// Tags of instance, volumes and interface.
@@ -53,6 +56,7 @@ impl LaunchParameters {
             region: desired.region.clone(),
             subnet: subnet.to_owned(),
             template: desired.template.clone(),
+            revision: Some(desired.revision()),
             user_data: crate::bootstrap::user_data(desired, identity.ordinal),
             tags: tags.into_iter().map(|(key, value)| (key, cut(&value))).collect(),
         }
@@ -60,14 +64,20 @@ impl LaunchParameters {
 
     /// SHA-256 of the parameters, hexadecimal.
     pub fn digest(&self) -> String {
-        use std::fmt::Write as _;
-        // Maps are ordered and fields come in the order of declaration: equal parameters are equal texts.
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::digest(text).iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        digest(self)
     }
+}
+
+/// SHA-256 of what a value is as JSON, hexadecimal.
+///
+/// Maps are ordered and fields come in the order of declaration: equal values are equal texts.
+pub(crate) fn digest(value: &impl Serialize) -> String {
+    use std::fmt::Write as _;
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    Sha256::digest(text).iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// EC2's limit for the value of a tag.

@@ -73,6 +73,13 @@ pub enum Step {
         /// The instance.
         instance_id: String,
     },
+    /// Give an instance the tags back that somebody took off it.
+    Mark {
+        /// The member.
+        ordinal: i32,
+        /// The instance.
+        instance_id: String,
+    },
     /// Start an instance that somebody stopped.
     Start {
         /// The member.
@@ -91,6 +98,8 @@ pub struct Seen {
     pub instances: Vec<Instance>,
     /// Zones by subnet.
     pub zones: BTreeMap<String, String>,
+    /// The member that leads, as recorded.
+    pub leader: Option<i32>,
 }
 
 impl Seen {
@@ -174,7 +183,11 @@ fn keep(entry: &Launch, seen: &Seen, evidence: &Evidence, now: Timestamp) -> Opt
                 ordinal,
                 failed: false,
             }),
-            Sighting::Seen { .. } | Sighting::Missing => None,
+            Sighting::Unmarked if !evidence.is_held(ordinal, now) => Some(Step::Mark {
+                ordinal,
+                instance_id: id.clone(),
+            }),
+            Sighting::Seen { .. } | Sighting::Unmarked | Sighting::Missing => None,
         },
         (_, None) | (LaunchPhase::Launching, Some(_)) => unresolved(entry, seen, evidence, now),
     }
@@ -209,14 +222,14 @@ fn leave(entry: &Launch, id: &str, seen: &Seen) -> Option<Step> {
             ..
         } => None,
         // Not seeing it is no reason not to ask: the request is harmless.
-        Sighting::Seen { .. } | Sighting::Missing => Some(Step::Terminate {
+        Sighting::Seen { .. } | Sighting::Unmarked | Sighting::Missing => Some(Step::Terminate {
             ordinal,
             instance_id: id.to_owned(),
         }),
     }
 }
 
-/// The member beyond the number of replicas that goes next.
+/// The member beyond the number of replicas that goes next. The leader does not: another one takes its place first.
 fn surplus(
     desired: &Desired,
     ledger: &Ledger,
@@ -224,7 +237,10 @@ fn surplus(
     evidence: &Evidence,
     now: Timestamp,
 ) -> Option<Step> {
-    let beyond = |entry: &&Launch| entry.ordinal >= desired.replicas && entry.phase != LaunchPhase::Over;
+    let beyond = |entry: &&Launch| {
+        let leads = seen.leader == Some(entry.ordinal) && entry.phase == LaunchPhase::Launched;
+        entry.ordinal >= desired.replicas && entry.phase != LaunchPhase::Over && !leads
+    };
     let entry = ledger.entries().iter().rev().find(beyond)?;
     match (entry.phase, &entry.instance_id) {
         (LaunchPhase::Launched, Some(_)) => Some(Step::Retire {
@@ -304,4 +320,4 @@ pub fn strays<'a>(ledger: &Ledger, seen: &'a Seen) -> Vec<&'a Instance> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

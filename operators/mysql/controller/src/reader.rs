@@ -18,6 +18,11 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// Every instance that carries a cluster's identity.
+    pub fn all(&self) -> impl Iterator<Item = &Instance> {
+        self.by_cluster.values().flatten()
+    }
+
     /// The instances of one cluster.
     pub fn of(&self, cluster_uid: &str) -> &[Instance] {
         self.by_cluster.get(cluster_uid).map_or(&[], Vec::as_slice)
@@ -27,13 +32,24 @@ impl Listing {
 type Slot = Arc<AsyncMutex<Option<Arc<Listing>>>>;
 
 /// Shares listings. Clones share them too.
-#[derive(Clone)]
 pub struct Reader<I> {
     cloud: Arc<I>,
     operator_id: String,
     clock: Clock,
     regions: Arc<Mutex<HashMap<String, Slot>>>,
     zones: Arc<Mutex<HashMap<String, String>>>,
+}
+
+impl<I> Clone for Reader<I> {
+    fn clone(&self) -> Self {
+        Self {
+            cloud: self.cloud.clone(),
+            operator_id: self.operator_id.clone(),
+            clock: self.clock.clone(),
+            regions: self.regions.clone(),
+            zones: self.zones.clone(),
+        }
+    }
 }
 
 impl<I: Instances> Reader<I> {
@@ -46,6 +62,11 @@ impl<I: Instances> Reader<I> {
             regions: Arc::default(),
             zones: Arc::default(),
         }
+    }
+
+    /// The regions that were ever listed.
+    pub fn regions(&self) -> Vec<String> {
+        self.regions.lock().keys().cloned().collect()
     }
 
     /// A listing that is at most `age` old. Those who ask at the same time share one request.

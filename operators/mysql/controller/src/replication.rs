@@ -5,7 +5,11 @@
 //! - Only the server that was chosen leads: another one in its place, empty or not, is not promoted.
 //! - Writes are opened last: when as many replicas acknowledge as the promise of durability needs.
 //! - A member with transactions that the leader does not have is never made to follow it.
+//! - Only a member without any data becomes a copy of another.
+//! - Another member leads only after the leader takes no more writes, when it has every transaction of it.
 //! - A formed cluster needs no change.
+
+mod copying;
 
 use std::collections::BTreeSet;
 
@@ -14,6 +18,7 @@ use mysql_api::{
     cluster::{Durability, Topology},
 };
 
+use self::copying::donor;
 use crate::{
     authority::{APPLICATION, REPLICATION},
     sabotage,
@@ -90,10 +95,21 @@ fn without_leader(member: &Member) -> Standing {
     }
 }
 
-/// What to do about the members of a cluster of `replicas`.
-pub fn plan(replicas: i32, durability: Durability, chosen: Option<&Topology>, members: &[Member]) -> Plan {
+/// What is wanted of the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// How many there are to be.
+    pub replicas: i32,
+    /// What a commit waits for.
+    pub durability: Durability,
+    /// The members of which one is to take the leader's place; none if it keeps it.
+    pub successors: Vec<i32>,
+}
+
+/// What to do about the members of a cluster.
+pub fn plan(goal: &Goal, chosen: Option<&Topology>, members: &[Member]) -> Plan {
     let Some(chosen) = chosen else {
-        return first(replicas, members);
+        return first(goal.replicas, members);
     };
     let leader = members.iter().find(|member| member.ordinal == chosen.primary);
     let Some((leader, survey)) = leader.and_then(|leader| Some((leader, leader.survey.as_ref()?))) else {
@@ -113,7 +129,7 @@ pub fn plan(replicas: i32, durability: Durability, chosen: Option<&Topology>, me
         );
         return Plan::waiting(members, Reason::PrimaryLost, message);
     }
-    led(replicas, durability, (leader, survey), members)
+    led(goal, (leader, survey), members)
 }
 
 /// The first leader: member 0, once every member is there and none has any data.
@@ -146,32 +162,68 @@ fn first(replicas: i32, members: &[Member]) -> Plan {
         .map(|member| member.name.as_str())
         .collect();
     if !full.is_empty() {
+        if let Some(leader) = followed(members) {
+            return elected(members, leader);
+        }
         let message = format!(
             "no primary is recorded, and these members have data: {}; delete and create the cluster anew, or record status.topology by hand",
             full.join(", ")
         );
         return Plan::waiting(members, Reason::Ambiguous, message);
     }
+    match members.iter().find(|member| member.ordinal == 0) {
+        Some(zero) => elected(members, zero),
+        None => Plan::waiting(members, Reason::Forming, "member 0 is missing".into()),
+    }
+}
+
+/// This member is to be recorded as the leader.
+fn elected(members: &[Member], leader: &Member) -> Plan {
     let mut plan = Plan::waiting(members, Reason::Forming, "the primary is being chosen".into());
-    let zero = members.iter().find(|member| member.ordinal == 0);
-    plan.elect = zero.and_then(|zero| zero.survey.as_ref()).map(|survey| Topology {
-        primary: 0,
+    plan.elect = leader.survey.as_ref().map(|survey| Topology {
+        primary: leader.ordinal,
         server_uuid: survey.uuid.clone(),
     });
     plan
 }
 
-fn led(replicas: i32, durability: Durability, leader: (&Member, &Survey), members: &[Member]) -> Plan {
+/// The member that all others follow, while it follows nobody and lacks nothing that they have: it led when nobody
+/// recorded it.
+fn followed(members: &[Member]) -> Option<&Member> {
+    let leads = |head: &&Member| {
+        let (Some(address), Some(survey)) = (&head.address, &head.survey) else {
+            return false;
+        };
+        let mut others = members.iter().filter(|member| member.ordinal != head.ordinal);
+        survey.replication.is_none()
+            && others.all(|member| {
+                member.survey.as_ref().is_some_and(|theirs| {
+                    let source = theirs.replication.as_ref().map(|replication| &replication.source);
+                    source == Some(&address.host) && theirs.executed.is_within(&survey.executed)
+                })
+            })
+    };
+    members.iter().find(leads)
+}
+
+fn led(goal: &Goal, leader: (&Member, &Survey), members: &[Member]) -> Plan {
     let (head, survey) = leader;
+    let replicas = goal.replicas;
     let mut plan = Plan {
         elect: None,
         changes: Vec::new(),
         standings: Vec::new(),
         lacking: None,
     };
-    let wanted = acknowledgement(replicas, durability);
+    let wanted = acknowledgement(replicas, goal.durability);
     let needed: BTreeSet<String> = [REPLICATION, APPLICATION].map(str::to_owned).into();
     let complete = needed.is_subset(&survey.accounts);
+    if survey.replication.is_some() {
+        plan.changes.push((head.ordinal, Change::Lead));
+        plan.lack(Reason::HandingOver, || {
+            format!("{} takes the primary's place", head.name)
+        });
+    }
     if !complete {
         plan.changes.push((head.ordinal, Change::CreateAccounts));
         plan.lack(Reason::Forming, || "accounts are being made".into());
@@ -187,11 +239,17 @@ fn led(replicas: i32, durability: Durability, leader: (&Member, &Survey), member
                 Standing::Leads
             }
         } else {
-            plan.follower(leader, member, complete)
+            plan.follower(leader, member, (members, complete))
         };
         plan.standings.push((member.ordinal, standing));
     }
     let enough = survey.acknowledging >= wanted.replicas || !wanted.enabled || sabotage::active("open-early");
+    let missing = (0..replicas).any(|ordinal| !members.iter().any(|member| member.ordinal == ordinal));
+    let settled = plan.lacking.is_none() && enough && !missing && survey.acknowledgement == wanted;
+    if settled && !goal.successors.is_empty() {
+        plan.hand_over(goal, leader, members);
+        return plan;
+    }
     if survey.read_only && complete && survey.acknowledgement == wanted {
         if enough {
             plan.changes.push((head.ordinal, Change::Open));
@@ -235,7 +293,41 @@ impl Plan {
         self.lacking.get_or_insert_with(|| (reason, message()));
     }
 
-    fn follower(&mut self, leader: (&Member, &Survey), member: &Member, accounts: bool) -> Standing {
+    /// The leader takes no more writes; then who has everything of it takes its place.
+    fn hand_over(&mut self, goal: &Goal, (head, survey): (&Member, &Survey), members: &[Member]) {
+        let message = || {
+            format!(
+                "the primary, {}, is to be replaced or removed: it takes no writes any more, and another member takes its place as soon as it has all of them",
+                head.name
+            )
+        };
+        self.lack(Reason::HandingOver, message);
+        if !survey.super_read_only {
+            self.changes.push((head.ordinal, Change::Close));
+            return;
+        }
+        let complete = |member: &&Member| {
+            let theirs = member.survey.as_ref();
+            goal.successors.contains(&member.ordinal)
+                && theirs.is_some_and(|theirs| {
+                    survey.executed.is_within(&theirs.executed) && survey.accounts.is_subset(&theirs.accounts)
+                })
+        };
+        let successor = members.iter().find(complete);
+        self.elect = successor.and_then(|successor| {
+            Some(Topology {
+                primary: successor.ordinal,
+                server_uuid: successor.survey.as_ref()?.uuid.clone(),
+            })
+        });
+    }
+
+    fn follower(
+        &mut self,
+        leader: (&Member, &Survey),
+        member: &Member,
+        (members, accounts): (&[Member], bool),
+    ) -> Standing {
         let (head, led) = leader;
         let Some(survey) = &member.survey else {
             let trouble = member.trouble.clone().unwrap_or_else(|| "not asked yet".into());
@@ -244,8 +336,22 @@ impl Plan {
             });
             return Standing::Idle;
         };
+        if survey.copying {
+            self.lack(Reason::Forming, || {
+                format!("{} is becoming a copy of another member", member.name)
+            });
+            return Standing::Idle;
+        }
         if !survey.super_read_only {
             self.changes.push((member.ordinal, Change::Close));
+        }
+        if survey.acknowledgement.enabled {
+            // It led. As a replica it would wait for replicas of its own.
+            let off = Acknowledgement {
+                enabled: false,
+                ..survey.acknowledgement
+            };
+            self.changes.push((member.ordinal, Change::Acknowledge(off)));
         }
         let Some(address) = &head.address else {
             return Standing::Idle;
@@ -280,9 +386,11 @@ impl Plan {
                     member.name
                 )
             });
+        } else if accounts && let Some(donor) = donor(leader, survey, members) {
+            self.copy(member, donor, members);
         } else if !led.purged.is_within(&survey.executed) {
             self.lack(Reason::Diverged, || {
-                format!("{} lacks transactions that the primary has purged already; copying a whole member is not implemented", member.name)
+                format!("{} lacks transactions that the primary has purged already, and has data of its own; terminate its instance, and it is replaced by a copy", member.name)
             });
         } else if accounts {
             self.changes

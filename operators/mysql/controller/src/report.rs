@@ -22,6 +22,7 @@ use crate::{
     ledger::Ledger,
     plan::Seen,
     replication::Standing,
+    rollout::Turn,
 };
 
 /// Everything that a report speaks of.
@@ -50,7 +51,7 @@ fn condition(
 /// The status of a cluster that is wanted.
 pub fn wanted(
     findings: Findings<'_>,
-    desired: &Desired,
+    (desired, turn): (&Desired, &Turn),
     formed: &Formed,
     now: Timestamp,
 ) -> MySQLClusterStatus {
@@ -76,7 +77,7 @@ pub fn wanted(
         ready,
         provisioned,
         credentials(findings.evidence, desired.replicas),
-        up_to_date(findings, desired),
+        up_to_date(findings, desired, turn),
         fault_tolerant(desired.replicas),
     ];
     put(
@@ -102,7 +103,10 @@ pub fn prevented(
     }
     let spec_is_wrong = matches!(
         reason,
-        Reason::SpecInvalid | Reason::OptionsInvalid | Reason::BackendUnavailable
+        Reason::SpecInvalid
+            | Reason::OptionsInvalid
+            | Reason::BackendUnavailable
+            | Reason::AdoptionImpossible
     );
     let mut parts = vec![condition(ConditionType::Ready, false, reason, message)];
     if spec_is_wrong || !launched {
@@ -280,7 +284,7 @@ fn member(cluster: &str, entry: &Launch, seen: &Seen, last: &[Member]) -> Member
     let state = id.map(|id| match seen.sightings.get(id) {
         Some(Sighting::Seen { state, .. }) => state.as_str(),
         Some(Sighting::Gone) => "terminated",
-        Some(Sighting::Missing) | None => "unknown",
+        Some(Sighting::Missing | Sighting::Unmarked) | None => "unknown",
     });
     Member {
         name: member_name(cluster, entry.ordinal),

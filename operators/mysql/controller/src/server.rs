@@ -54,7 +54,7 @@ pub struct Survey {
     pub purged: GtidSet,
     /// Whether ordinary users cannot write.
     pub read_only: bool,
-    /// Whether nobody can.
+    /// Whether nobody can, and could not before [`Survey::executed`] was read.
     pub super_read_only: bool,
     /// Accounts that exist, of those that the operator makes.
     pub accounts: BTreeSet<String>,
@@ -64,6 +64,8 @@ pub struct Survey {
     pub acknowledging: u32,
     /// Whether it acknowledges as a replica.
     pub acknowledges: bool,
+    /// Whether it is becoming a copy of another member at the moment.
+    pub copying: bool,
     /// Its replication, if it follows anybody.
     pub replication: Option<Replication>,
 }
@@ -83,6 +85,11 @@ pub enum Change {
     Follow(Address),
     /// Go on following.
     Resume,
+    /// Follow nobody any more: it is about to lead.
+    Lead,
+    /// Become a copy of this member: its data in place of the own, which must be none. Takes as long as it takes; the
+    /// server restarts itself at the end.
+    Copy(Address),
 }
 
 /// A server could not be asked, or refused.

@@ -81,11 +81,19 @@ impl Sql {
 
     async fn apply(&self, authority: &Authority, at: &Address, change: &Change) -> Result<(), Failure> {
         let mut connection = connect(authority, at).await?;
-        if let Change::Follow(source) = change {
-            self.tell(&mut connection, at, source).await?;
+        if let Change::Follow(peer) | Change::Copy(peer) = change {
+            self.tell(&mut connection, at, peer).await?;
         }
-        for statement in statements(change, authority) {
+        let mut statements = statements(change, authority);
+        let long = matches!(change, Change::Copy(_))
+            .then(|| statements.pop())
+            .flatten();
+        for statement in statements {
             connection.query_drop(statement).await?;
+        }
+        if let Some(long) = long {
+            begin(connection, long);
+            return Ok(());
         }
         connection.disconnect().await?;
         Ok(())
@@ -155,12 +163,24 @@ fn options(authority: &Authority, at: &Address) -> Opts {
         .into()
 }
 
+/// Begins a statement that may run for hours, and keeps its connection open until it ends. What came of it shows at the
+/// next look; its error is an ended connection as well when it succeeds, for the server then restarts.
+fn begin(mut connection: Conn, statement: String) {
+    tokio::spawn(async move {
+        if let Err(error) = connection.query_drop(statement).await {
+            let failure = Failure::from(error);
+            tracing::info!(outcome = %failure, "A member's copy has ended");
+        }
+    });
+}
+
 async fn connect(authority: &Authority, at: &Address) -> Result<Conn, Failure> {
     Ok(Conn::new(options(authority, at)).await?)
 }
 
 async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
     let mut connection = connect(authority, at).await?;
+    let closed: Option<u8> = connection.query_first(statement::CLOSED).await?;
     let row: Option<Row> = connection.query_first(statement::SURVEY).await?;
     let row = row.ok_or(Failure::Unreadable("no row"))?;
     let following: Option<Row> = connection.query_first("SHOW REPLICA STATUS").await?;
@@ -168,6 +188,7 @@ async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
     let acknowledging: Option<(String, u32)> = connection.query_first(acknowledging).await?;
     let accounts = format!("SELECT user FROM mysql.user WHERE user IN ('{REPLICATION}', '{APPLICATION}')");
     let accounts: Vec<String> = connection.query(accounts).await?;
+    let copying: Option<u64> = connection.query_first(statement::COPYING).await?;
     connection.disconnect().await?;
     let set = |name: &'static str| {
         text(&row, name)?
@@ -185,7 +206,7 @@ async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
         executed: set("executed")?,
         purged: set("purged")?,
         read_only: number("read_only")? == 1,
-        super_read_only: number("super_read_only")? == 1,
+        super_read_only: closed == Some(1) && number("super_read_only")? == 1,
         accounts: accounts.into_iter().collect(),
         acknowledgement: Acknowledgement {
             enabled: number("source_enabled")? == 1,
@@ -195,6 +216,7 @@ async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
         },
         acknowledging: acknowledging.map_or(0, |(_, clients)| clients),
         acknowledges: number("replica_enabled")? == 1,
+        copying: copying.is_some_and(|statements| statements > 0),
         replication: following.as_ref().map(replication).transpose()?,
     })
 }

@@ -109,6 +109,7 @@ pub(crate) fn instance(instance: &types::Instance) -> Option<Instance> {
             .and_then(|placement| placement.availability_zone())
             .map(str::to_owned),
         private_ip: instance.private_ip_address().map(str::to_owned),
+        subnet: instance.subnet_id().map(str::to_owned),
         launched_at: instance
             .launch_time()
             .and_then(|at| Timestamp::from_second(at.secs()).ok()),

@@ -6,12 +6,16 @@
 //! - A call that is given no answer within 30 seconds fails; it may have taken effect.
 //! - Credentials come from the default chain (environment, profile, web identity, container, instance metadata) and
 //!   appear in no error.
+//! - What changes something is sent only while the lease is held; that is looked at immediately before.
 //! - A launch without a client token gets a random one from the SDK; the operator always gives one.
 
 mod convert;
 mod failure;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use aws_config::SdkConfig;
 use aws_sdk_ec2::{
@@ -22,10 +26,11 @@ use aws_sdk_ec2::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use mysql_controller::{
     cloud::{CloudError, Instance, Instances, Subnet},
-    identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL, OWNER},
+    identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL, OWNER, TOMBSTONE},
     parameters::LaunchParameters,
 };
 use parking_lot::Mutex;
+use reconcile::fence::Fence;
 
 use self::failure::failed;
 
@@ -116,6 +121,11 @@ fn literal(value: &str) -> String {
     })
 }
 
+/// Nothing is sent once somebody else may be acting.
+fn fenced(fence: &Fence, action: &'static str) -> Result<(), CloudError> {
+    fence.check().map_err(|lost| CloudError::unsent(action, &lost))
+}
+
 /// The answer does not hold what was asked for.
 fn incomplete(action: &'static str) -> CloudError {
     CloudError {
@@ -130,10 +140,12 @@ impl Instances for Ec2 {
         &self,
         parameters: &LaunchParameters,
         token: Option<&str>,
+        fence: &Fence,
     ) -> Result<Instance, CloudError> {
         let client = self.client(&parameters.region);
         let request =
             convert::launch(client.run_instances(), parameters).set_client_token(token.map(str::to_owned));
+        fenced(fence, "RunInstances")?;
         let answer = request.send().await.map_err(failed("RunInstances"))?;
         answer
             .instances()
@@ -169,8 +181,9 @@ impl Instances for Ec2 {
         self.describe(region, "client-token", token).await
     }
 
-    async fn terminate(&self, region: &str, id: &str) -> Result<(), CloudError> {
+    async fn terminate(&self, region: &str, id: &str, fence: &Fence) -> Result<(), CloudError> {
         let request = self.client(region).terminate_instances().instance_ids(id);
+        fenced(fence, "TerminateInstances")?;
         request
             .send()
             .await
@@ -178,19 +191,39 @@ impl Instances for Ec2 {
             .map_err(failed("TerminateInstances"))
     }
 
-    async fn start(&self, region: &str, id: &str) -> Result<(), CloudError> {
+    async fn start(&self, region: &str, id: &str, fence: &Fence) -> Result<(), CloudError> {
         let request = self.client(region).start_instances().instance_ids(id);
+        fenced(fence, "StartInstances")?;
         request.send().await.map(drop).map_err(failed("StartInstances"))
     }
 
-    async fn release(&self, region: &str, id: &str) -> Result<(), CloudError> {
-        let tags = [CLUSTER_UID, ORDINAL, INCARNATION, OPERATOR_ID, OWNER];
+    async fn tag(
+        &self,
+        region: &str,
+        ids: &[String],
+        tags: &BTreeMap<String, String>,
+        fence: &Fence,
+    ) -> Result<(), CloudError> {
+        let tags = tags
+            .iter()
+            .map(|(key, value)| aws_sdk_ec2::types::Tag::builder().key(key).value(value).build());
+        let request = self.client(region).create_tags();
+        let request = request
+            .set_resources(Some(ids.to_vec()))
+            .set_tags(Some(tags.collect()));
+        fenced(fence, "CreateTags")?;
+        request.send().await.map(drop).map_err(failed("CreateTags"))
+    }
+
+    async fn release(&self, region: &str, id: &str, fence: &Fence) -> Result<(), CloudError> {
+        let tags = [CLUSTER_UID, ORDINAL, INCARNATION, OPERATOR_ID, OWNER, TOMBSTONE];
         let tags = tags.map(|key| aws_sdk_ec2::types::Tag::builder().key(key).build());
         let request = self
             .client(region)
             .delete_tags()
             .resources(id)
             .set_tags(Some(tags.into()));
+        fenced(fence, "DeleteTags")?;
         request.send().await.map(drop).map_err(failed("DeleteTags"))
     }
 

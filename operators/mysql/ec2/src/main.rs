@@ -3,9 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use mysql_controller::{
-    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, limiter::Limited, reader::Reader,
+    act::Operator,
+    controllers::mysqlcluster::Clusters,
+    desired::Settings,
+    limiter::Limited,
+    metrics::ClusterMetrics,
+    orphans::{Policy, Sweeper},
+    reader::Reader,
     sql::Sql,
 };
 use mysql_ec2::Ec2;
@@ -31,9 +37,30 @@ struct Args {
     /// Name of this operator in its instances' tags: two operators in one account need two
     #[arg(long, env = "OPERATOR_ID", default_value = "mysql-operator")]
     operator_id: String,
+    /// What to do about instances of this operator whose MySQLCluster does not exist: report them, or also terminate
+    /// those that were to end with their cluster
+    #[arg(long, value_enum, default_value_t)]
+    gc_orphans: Orphans,
     /// How many clusters are worked on at a time
     #[arg(long, default_value_t = 8)]
     mysqlcluster_concurrency: usize,
+}
+
+/// What to do about orphans.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Orphans {
+    #[default]
+    Report,
+    Delete,
+}
+
+impl From<Orphans> for Policy {
+    fn from(orphans: Orphans) -> Self {
+        match orphans {
+            Orphans::Report => Self::Report,
+            Orphans::Delete => Self::Delete,
+        }
+    }
 }
 
 #[tokio::main]
@@ -61,10 +88,19 @@ async fn main() -> anyhow::Result<()> {
         operator_id: settings.operator_id.clone(),
         clock: options.clock.clone(),
     };
-    let clusters = Controller::new(Clusters::new(operator, Sql::default(), settings))
+    let manager = Manager::new(options, config);
+    let metrics = ClusterMetrics::new(manager.metrics().registry())?;
+    let sweeper = Sweeper::new(
+        &operator,
+        settings.regions(),
+        args.gc_orphans.into(),
+        metrics.clone(),
+    );
+    let clusters = Controller::new(Clusters::new(operator, Sql::default(), settings, metrics))
         .concurrency(args.mysqlcluster_concurrency);
-    Manager::new(options, config)
+    manager
         .register(clusters)
+        .background("orphans", |given| sweeper.run(given))
         .run(manager::shutdown_signal()?)
         .await?;
     Ok(())

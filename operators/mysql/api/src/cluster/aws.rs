@@ -5,8 +5,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Members on EC2: what each is launched with. A change applies to members that are launched after it; `UpToDate` says
-/// which members have an older spec.
+/// Members on EC2: what each is launched with. A change replaces the members that have an older spec, one at a time,
+/// replicas first, as long as everything works and there are three or more; `UpToDate` says how far that is. A change of
+/// subnets, tags or termination protection replaces nobody: it applies to members that are launched after it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Aws {

@@ -144,8 +144,8 @@ pub struct MySQLClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_config: Option<CloudConfig>,
 
-    /// The data volume of each member. Default: 20Gi of the operator's default class. A change applies to members that
-    /// are launched after it.
+    /// The data volume of each member. Default: 20Gi of the operator's default class. A change replaces members, as
+    /// `aws` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<Storage>,
 
@@ -159,7 +159,10 @@ pub struct MySQLClusterSpec {
     #[schemars(length(min = 1, max = 63))]
     pub geo_affinity: Option<String>,
 
-    /// Members on EC2. Absent: members inside the cluster, which is not available yet. Cannot be added or removed later.
+    /// Members on EC2: what each is launched with. Absent: members inside the cluster, which is not available yet. Cannot
+    /// be added or removed later. A change replaces the members that have an older spec, one at a time, replicas first, as
+    /// long as everything works and there are three or more; `UpToDate` says how far that is. A change of subnets, tags
+    /// or termination protection replaces nobody: it applies to members that are launched after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<Aws>,
 
@@ -175,7 +178,7 @@ pub struct MySQLClusterSpec {
     pub durability: Durability,
 
     /// Options for the `[mysqld]` section of my.cnf, by name; 4 KiB in all. Options that replication, identity and safety depend on
-    /// are the operator's and refused here. A change applies to members that are launched after it.
+    /// are the operator's and refused here. A change replaces members, as `aws` says.
     #[serde(default, rename = "mySQLOptions", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::schema::options")]
     #[x_kube(validation = Rule::new("['admin_address', 'admin_port', 'bind_address', 'datadir', 'enforce_gtid_consistency', 'gtid_mode', 'init_file', 'innodb_flush_log_at_trx_commit', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'plugin_load', 'plugin_load_add', 'port', 'read_only', 'relay_log_recovery', 'replica_preserve_commit_order', 'report_host', 'require_secure_transport', 'secure_file_priv', 'server_id', 'server_uuid', 'skip_log_bin', 'skip_networking', 'skip_replica_start', 'socket', 'ssl_ca', 'ssl_cert', 'ssl_key', 'super_read_only', 'sync_binlog'].all(option, !(option in self))")
@@ -198,8 +201,8 @@ pub struct CloudConfig {
     pub provider: Option<String>,
 
     /// The size of a member, as an EC2 instance type such as `t3.medium`. Used where `aws.instanceType` is absent.
-    /// Default: t3.micro for one member, t3.medium for up to three, else m5.large. A change applies to members that are
-    /// launched after it.
+    /// Default: t3.micro for one member, t3.medium for up to three, else m5.large. A change replaces members, as
+    /// `aws` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub instance_class: Option<String>,

@@ -207,6 +207,15 @@ pub struct Launch {
     pub decided_at: Time,
     /// How far it is.
     pub phase: LaunchPhase,
+    /// Digest of what the spec asked for when it was decided: instance, volume and options. A member whose digest is not
+    /// that of the spec is replaced. Absent for members of unknown origin, which are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub revision: Option<String>,
+    /// UID of the earlier cluster that the instance was adopted from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 36))]
+    pub adopted_from: Option<String>,
     /// How many launches of this member in a row were accepted and then ended before they ran.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]

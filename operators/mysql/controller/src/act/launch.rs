@@ -40,13 +40,18 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         if ready.is_empty() {
             return Ok(());
         }
-        self.fence.check()?;
         let attempts = ready.iter().map(|(entry, frozen)| {
             let token = (!sabotage::active("drop-token")).then_some(entry.token.as_str());
-            self.operator.cloud.launch(frozen, token)
+            self.operator.cloud.launch(frozen, token, self.fence)
         });
         let results = join_all(attempts).await;
         let before = outcome.ledger.clone();
+        if results
+            .iter()
+            .any(|result| result.as_ref().is_err_and(CloudError::is_unsent))
+        {
+            self.fence.check()?;
+        }
         for ((entry, frozen), result) in ready.iter().zip(results) {
             self.note(entry, frozen, (desired, result), outcome).await;
         }

@@ -9,7 +9,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + second).unwrap()
 }
 
-fn entry(ordinal: i32, phase: LaunchPhase, id: Option<&str>) -> Launch {
+pub(crate) fn entry(ordinal: i32, phase: LaunchPhase, id: Option<&str>) -> Launch {
     Launch {
         ordinal,
         incarnation: 1,
@@ -18,6 +18,8 @@ fn entry(ordinal: i32, phase: LaunchPhase, id: Option<&str>) -> Launch {
         params_hash: "h".into(),
         decided_at: Time(at(0)),
         phase,
+        revision: None,
+        adopted_from: None,
         failures: 0,
         instance_id: id.map(str::to_owned),
     }
@@ -40,6 +42,7 @@ fn instance(id: &str, token: &str) -> Instance {
         client_token: Some(token.into()),
         zone: None,
         private_ip: None,
+        subnet: None,
         launched_at: None,
     }
 }

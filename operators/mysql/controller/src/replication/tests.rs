@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use rstest::rstest;
 
+mod succession;
+
 use super::*;
 use crate::{gtid::GtidSet, server::Replication};
 
@@ -30,7 +32,16 @@ fn fresh(ordinal: i32) -> Survey {
         },
         acknowledging: 0,
         acknowledges: false,
+        copying: false,
         replication: None,
+    }
+}
+
+fn goal(replicas: i32) -> Goal {
+    Goal {
+        replicas,
+        durability: Durability::Lossless,
+        successors: Vec::new(),
     }
 }
 
@@ -55,6 +66,8 @@ struct Fleet {
     servers: BTreeMap<i32, Survey>,
     topology: Option<Topology>,
     silent: BTreeSet<i32>,
+    /// Whom the leader is to give its place to.
+    successors: Vec<i32>,
 }
 
 impl Fleet {
@@ -63,6 +76,7 @@ impl Fleet {
             servers: (0..count).map(|n| (n, fresh(n))).collect(),
             topology: None,
             silent: BTreeSet::new(),
+            successors: Vec::new(),
         }
     }
 
@@ -75,15 +89,18 @@ impl Fleet {
 
     /// One pass; says what is lacking.
     fn pass(&mut self, replicas: i32) -> Option<Reason> {
-        let plan = plan(
-            replicas,
-            Durability::Lossless,
-            self.topology.as_ref(),
-            &self.members(),
-        );
+        let goal = Goal {
+            successors: self.successors.clone(),
+            ..goal(replicas)
+        };
+        let plan = plan(&goal, self.topology.as_ref(), &self.members());
         if let Some(topology) = plan.elect {
-            assert!(self.topology.is_none(), "a leader was chosen twice");
+            assert!(
+                self.topology.is_none() || self.successors.contains(&topology.primary),
+                "a leader was chosen twice"
+            );
             self.topology = Some(topology);
+            self.successors.clear();
         }
         for (ordinal, change) in plan.changes {
             self.apply(ordinal, change);
@@ -119,6 +136,15 @@ impl Fleet {
                     error: String::new(),
                 });
             }
+            Change::Lead => server.replication = None,
+            Change::Copy(donor) => {
+                assert!(server.executed.is_empty(), "data was overwritten");
+                let number: i32 = donor.host.split('.').nth(2).unwrap().parse().unwrap();
+                let copied = self.servers[&number].clone();
+                let server = self.servers.get_mut(&ordinal).unwrap();
+                (server.executed, server.purged) = (copied.executed.clone(), copied.executed);
+                server.accounts = copied.accounts;
+            }
             Change::Resume => {
                 server.acknowledges = true;
                 let replication = server.replication.as_mut().unwrap();
@@ -132,10 +158,10 @@ impl Fleet {
     /// Whoever follows catches up.
     fn connect(&mut self) {
         let hosts: BTreeMap<String, i32> = self.servers.keys().map(|n| (format!("10.0.{n}.4"), *n)).collect();
-        let executed: BTreeMap<i32, GtidSet> = self
+        let sources: BTreeMap<i32, (GtidSet, BTreeSet<String>)> = self
             .servers
             .iter()
-            .map(|(n, s)| (*n, s.executed.clone()))
+            .map(|(n, s)| (*n, (s.executed.clone(), s.accounts.clone())))
             .collect();
         let mut clients: BTreeMap<i32, u32> = BTreeMap::new();
         for (n, server) in &mut self.servers {
@@ -147,7 +173,7 @@ impl Fleet {
                 let source = hosts[&replication.source];
                 replication.connected = !self.silent.contains(&source) && !self.silent.contains(n);
                 if replication.connected {
-                    server.executed = executed[&source].clone();
+                    (server.executed, server.accounts) = sources[&source].clone();
                     *clients.entry(source).or_default() += 1;
                 }
             }
@@ -187,12 +213,7 @@ impl Fleet {
 fn fresh_servers_become_one_cluster_and_then_nothing_is_changed(#[values(1, 2, 3, 5, 9)] replicas: i32) {
     let mut fleet = Fleet::new(replicas);
     assert_eq!(fleet.settle(replicas), None);
-    let last = plan(
-        replicas,
-        Durability::Lossless,
-        fleet.topology.as_ref(),
-        &fleet.members(),
-    );
+    let last = plan(&goal(replicas), fleet.topology.as_ref(), &fleet.members());
     assert_eq!((last.changes, last.lacking), (Vec::new(), None));
     assert_eq!(last.standings[0], (0, Standing::Leads));
     assert!(
@@ -265,12 +286,16 @@ fn a_replica_with_foreign_transactions_is_left_alone() {
 }
 
 #[test]
-fn a_replica_that_lacks_what_was_purged_is_not_made_to_follow() {
+fn a_replica_with_data_that_lacks_what_was_purged_is_left_alone() {
     let mut fleet = Fleet::new(2);
     assert_eq!(fleet.settle(2), None);
     let leader = fleet.servers.get_mut(&0).unwrap();
     leader.purged = leader.executed.clone();
-    fleet.servers.insert(1, fresh(1));
+    let behind = Survey {
+        executed: format!("{}:1", uuid(0)).parse().unwrap(),
+        ..fresh(1)
+    };
+    fleet.servers.insert(1, behind);
     fleet.connect();
     assert_eq!(fleet.settle(2), Some(Reason::Diverged));
     assert_eq!(fleet.servers[&1].replication, None);
@@ -282,7 +307,7 @@ fn a_replica_stopped_by_an_error_is_reported_and_not_pushed() {
     assert_eq!(fleet.settle(3), None);
     let broken = fleet.servers.get_mut(&1).unwrap().replication.as_mut().unwrap();
     (broken.applies, broken.error) = (false, "applying fails with MySQL error 1062".into());
-    let plan = plan(3, Durability::Lossless, fleet.topology.as_ref(), &fleet.members());
+    let plan = plan(&goal(3), fleet.topology.as_ref(), &fleet.members());
     assert_eq!(plan.lacking.unwrap().0, Reason::ReplicationBroken);
     assert!(plan.changes.is_empty());
 }

@@ -11,6 +11,7 @@ use crate::{
     identity::{OPERATOR_ID, is_our_token, member_name},
     outcome::Verdict,
     plan,
+    rollout::{self, Obstacle, Turn},
 };
 
 pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: usize) -> DesiredCondition {
@@ -125,33 +126,19 @@ pub(super) fn credentials(evidence: &Evidence, replicas: i32) -> DesiredConditio
     }
 }
 
-pub(super) fn up_to_date(findings: Findings<'_>, desired: &Desired) -> DesiredCondition {
-    let owner = findings.cluster.metadata.uid.clone().unwrap_or_default();
-    let outdated = findings
-        .ledger
-        .entries()
+pub(super) fn up_to_date(findings: Findings<'_>, desired: &Desired, turn: &Turn) -> DesiredCondition {
+    let outdated = rollout::outdated(desired, findings.ledger);
+    let mut names: Vec<_> = outdated
         .iter()
-        .filter(|entry| entry.phase == LaunchPhase::Launched)
-        .filter(|entry| {
-            let identity = crate::identity::Identity {
-                cluster_uid: owner.clone(),
-                ordinal: entry.ordinal,
-                incarnation: entry.incarnation,
-            };
-            let shown = entry
-                .instance_id
-                .as_deref()
-                .and_then(|id| findings.seen.instances.iter().find(|seen| seen.id == id));
-            let Some(operator_id) = shown.and_then(|instance| instance.tags.get(OPERATOR_ID)) else {
-                return false;
-            };
-            let now =
-                crate::parameters::LaunchParameters::new(desired, &identity, &entry.subnet_id, operator_id);
-            now.digest() != entry.params_hash
-        });
-    let names: Vec<_> = outdated
         .map(|entry| member_name(&desired.name, entry.ordinal))
         .collect();
+    if let Turn::Replace(ordinal) = turn {
+        // It is on its way out already.
+        let leaving = member_name(&desired.name, *ordinal);
+        if !names.contains(&leaving) {
+            names.push(leaving);
+        }
+    }
     if names.is_empty() {
         return condition(
             ConditionType::UpToDate,
@@ -160,15 +147,17 @@ pub(super) fn up_to_date(findings: Findings<'_>, desired: &Desired) -> DesiredCo
             "every member has the current spec",
         );
     }
-    condition(
-        ConditionType::UpToDate,
-        false,
-        Reason::MembersOutdated,
-        format!(
-            "launched with an older spec, which they keep until they are replaced: {}",
-            names.join(", ")
-        ),
-    )
+    let what = match turn {
+        Turn::Waiting(Obstacle::TooFew) => {
+            "with fewer than three members none can be replaced without a stop; set replicas to 3, and lower it again when they are replaced"
+        }
+        Turn::Waiting(Obstacle::Protected) => {
+            "termination protection keeps them from being replaced; set aws.terminationProtection to false, and take it off the instances in EC2"
+        }
+        _ => "they are replaced one at a time, replicas first, as long as everything works",
+    };
+    let message = format!("these have an older spec: {}; {what}", names.join(", "));
+    condition(ConditionType::UpToDate, false, Reason::MembersOutdated, message)
 }
 
 pub(super) fn fault_tolerant(replicas: i32) -> DesiredCondition {

@@ -7,6 +7,13 @@ use crate::{
     server::Change,
 };
 
+/// Whether a server is becoming a copy; the statement that makes it one runs until it is.
+pub(super) const COPYING: &str =
+    "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'CLONE INSTANCE%'";
+
+/// Whether nobody writes. Asked before [`SURVEY`]: if it holds, the transactions shown there are the last.
+pub(super) const CLOSED: &str = "SELECT @@global.super_read_only";
+
 /// Everything about a server that variables show, in one row.
 pub(super) const SURVEY: &str = "SELECT @@server_uuid AS uuid, @@version AS version, \
     @@global.gtid_executed AS executed, @@global.gtid_purged AS purged, \
@@ -45,6 +52,25 @@ pub(super) fn statements(change: &Change, authority: &Authority) -> Vec<String> 
             ),
             "SET GLOBAL rpl_semi_sync_replica_enabled = ON".into(),
             "START REPLICA".into(),
+        ],
+        Change::Lead => vec!["STOP REPLICA".into(), "RESET REPLICA ALL".into()],
+        // It cannot be copied to while it is super_read_only; ordinary users cannot write all the same.
+        Change::Copy(donor) => vec![
+            "SET GLOBAL super_read_only = OFF".into(),
+            format!(
+                "SET GLOBAL clone_valid_donor_list = {}",
+                literal(&format!("{}:{PORT}", donor.host))
+            ),
+            format!(
+                "SET GLOBAL clone_ssl_ca = {}",
+                literal(&peer_file(&donor.certificate))
+            ),
+            format!(
+                "CLONE INSTANCE FROM {}@{}:{PORT} IDENTIFIED BY {} REQUIRE SSL",
+                literal(REPLICATION),
+                literal(&donor.host),
+                literal(&authority.replication_password),
+            ),
         ],
         // A replica tells at its connection that it acknowledges: it connects anew.
         Change::Resume => vec![
@@ -109,6 +135,28 @@ mod tests {
             "{follow}"
         );
         assert_eq!(all.last().unwrap(), "START REPLICA");
+    }
+
+    #[test]
+    fn a_copy_is_made_over_tls_from_the_pinned_certificate_alone() {
+        let authority = Authority::generate().unwrap();
+        let donor = Address {
+            host: "10.0.0.5".into(),
+            name: "c-1".into(),
+            certificate: "PEM".into(),
+        };
+        let all = statements(&Change::Copy(donor), &authority);
+        assert!(all.contains(&"SET GLOBAL clone_valid_donor_list = '10.0.0.5:3306'".to_owned()));
+        assert!(
+            all.iter()
+                .any(|one| one.starts_with("SET GLOBAL clone_ssl_ca = '/var/lib/mysql-files/peer-"))
+        );
+        let copy = all.last().unwrap();
+        assert!(
+            copy.starts_with("CLONE INSTANCE FROM 'replication'@'10.0.0.5':3306 "),
+            "{copy}"
+        );
+        assert!(copy.ends_with("REQUIRE SSL"), "{copy}");
     }
 
     #[test]

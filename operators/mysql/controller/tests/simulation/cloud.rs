@@ -9,6 +9,7 @@ use mysql_controller::{
     parameters::LaunchParameters,
 };
 use parking_lot::Mutex;
+use reconcile::fence::Fence;
 
 use crate::{chance::Chance, notebook::Notebook};
 
@@ -85,6 +86,7 @@ impl Instances for Cloud {
         &self,
         parameters: &LaunchParameters,
         token: Option<&str>,
+        _: &Fence,
     ) -> Result<Instance, CloudError> {
         if !token.is_some_and(|token| self.notebook.is_decided(token)) {
             self.violations
@@ -124,15 +126,33 @@ impl Instances for Cloud {
         self.describe(region, ("client-token", token)).await
     }
 
-    async fn terminate(&self, region: &str, id: &str) -> Result<(), CloudError> {
+    async fn terminate(&self, region: &str, id: &str, _: &Fence) -> Result<(), CloudError> {
         self.on_one("TerminateInstances", region, id).await.map(drop)
     }
 
-    async fn start(&self, region: &str, id: &str) -> Result<(), CloudError> {
+    async fn start(&self, region: &str, id: &str, _: &Fence) -> Result<(), CloudError> {
         self.on_one("StartInstances", region, id).await.map(drop)
     }
 
-    async fn release(&self, region: &str, id: &str) -> Result<(), CloudError> {
+    async fn tag(
+        &self,
+        region: &str,
+        ids: &[String],
+        tags: &BTreeMap<String, String>,
+        _: &Fence,
+    ) -> Result<(), CloudError> {
+        let mut params: Vec<(String, String)> = (1..)
+            .zip(ids)
+            .map(|(index, id)| (format!("ResourceId.{index}"), id.clone()))
+            .collect();
+        for (index, (key, value)) in (1..).zip(tags) {
+            params.push((format!("Tag.{index}.Key"), key.clone()));
+            params.push((format!("Tag.{index}.Value"), value.clone()));
+        }
+        self.ask("CreateTags", region, &params).await.map(drop)
+    }
+
+    async fn release(&self, region: &str, id: &str, _: &Fence) -> Result<(), CloudError> {
         let params = [
             ("ResourceId.1".to_owned(), id.to_owned()),
             ("Tag.1.Key".to_owned(), OPERATOR_ID.to_owned()),
@@ -186,6 +206,7 @@ fn instance(text: &str) -> Instance {
         client_token: one(text, "clientToken"),
         zone: one(text, "availabilityZone"),
         private_ip: one(text, "privateIpAddress"),
+        subnet: one(text, "subnetId"),
         launched_at: None,
     }
 }

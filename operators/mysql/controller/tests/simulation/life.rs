@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use fake_ec2::{Options, State, StateReason, Timings, World};
 use mysql_api::cluster::{Aws, MySQLClusterSpec};
 use mysql_controller::{
-    act::{Operator, Work, is_over},
+    act::{Leaving, Operator, Work},
     desired::{Desired, Owner, Settings},
     evidence::Evidence,
     identity::CLUSTER_UID,
@@ -149,6 +149,7 @@ impl Memory {
             cluster_uid: UID,
             region: REGION,
             fence,
+            leader: None,
         }
     }
 }
@@ -187,18 +188,13 @@ impl Life {
             self.within(started, "the end")?;
             let ledger = self.cloud.notebook.ledger();
             let work = self.memory.work(&self.cloud, &self.fence);
-            let over = is_over(&ledger);
-            let pass = async {
-                if over {
-                    return work
-                        .sweep()
-                        .await
-                        .map(|found| (found.is_empty(), Duration::from_secs(5)));
-                }
-                work.wind_up(ledger).await.map(|outcome| (false, outcome.next))
-            };
             let pass = tokio::select! {
-                pass = pass => Some(pass.unwrap_or((false, Duration::from_secs(1)))),
+                pass = work.leave(ledger) => Some(match pass {
+                    Ok(Leaving::Over) => (true, Duration::ZERO),
+                    Ok(Leaving::Showing(again)) => (false, again),
+                    Ok(Leaving::Going(outcome)) => (false, outcome.next),
+                    Err(_) => (false, Duration::from_secs(1)),
+                }),
                 () = self.cloud.chance.death() => None,
             };
             if pass.is_some_and(|(done, _)| done) {

@@ -11,7 +11,13 @@ use kube::{
 };
 use mysql_api::{MySQLCluster, MySQLClusterSpec};
 use mysql_controller::{
-    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, limiter::Limited, reader::Reader,
+    act::Operator,
+    controllers::mysqlcluster::Clusters,
+    desired::Settings,
+    limiter::Limited,
+    metrics::ClusterMetrics,
+    orphans::{Policy, Sweeper},
+    reader::Reader,
     server::Servers,
 };
 use mysql_ec2::Ec2;
@@ -61,6 +67,16 @@ pub(crate) fn manager(
     servers: impl Servers,
 ) -> Manager {
     let settings = Settings::default();
+    assemble((options, plane), sdk, servers, (settings, Policy::Report))
+}
+
+/// As [`manager`], with these settings.
+pub(crate) fn assemble(
+    (options, plane): (Options, kube::Config),
+    sdk: &SdkConfig,
+    servers: impl Servers,
+    (settings, policy): (Settings, Policy),
+) -> Manager {
     let cloud = Arc::new(Limited::new(Ec2::new(sdk.clone()), options.clock.clone()));
     let operator = Operator {
         reader: Reader::new(cloud.clone(), &settings.operator_id, options.clock.clone()),
@@ -68,11 +84,27 @@ pub(crate) fn manager(
         operator_id: settings.operator_id.clone(),
         clock: options.clock.clone(),
     };
-    Manager::new(options, plane).register(Controller::new(Clusters::new(operator, servers, settings)))
+    let manager = Manager::new(options, plane);
+    let metrics = ClusterMetrics::new(manager.metrics().registry()).unwrap();
+    let sweeper = Sweeper::new(&operator, settings.regions(), policy, metrics.clone());
+    manager
+        .register(Controller::new(Clusters::new(
+            operator, servers, settings, metrics,
+        )))
+        .background("orphans", |given| sweeper.run(given))
+}
+
+/// What a bed's operator is started with.
+pub(crate) struct Setup {
+    pub(crate) config: kube::Config,
+    pub(crate) options: Options,
+    pub(crate) settings: Settings,
+    pub(crate) policy: Policy,
 }
 
 pub(crate) struct Bed {
-    pub(crate) ec2: FakeEc2,
+    pub(crate) ec2: Arc<FakeEc2>,
+    pub(crate) fleet: Fleet,
     pub(crate) clusters: Api<MySQLCluster>,
     pub(crate) client: Client,
     pub(crate) namespace: TestNamespace,
@@ -82,30 +114,54 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) async fn new() -> Self {
-        Self::with(async |_, _, _| {}).await
+        Self::with(async |_, _| {}).await
     }
 
-    /// One whose operator is started with what `adjust` makes of its options and its access to the namespace.
-    pub(crate) async fn with(
-        adjust: impl AsyncFnOnce(&TestNamespace, &mut kube::Config, &mut Options),
+    /// One whose operator is started with what `adjust` makes of its setup.
+    pub(crate) async fn with(adjust: impl AsyncFnOnce(&TestNamespace, &mut Setup)) -> Self {
+        let ec2 = Arc::new(ec2());
+        let fleet = Fleet::new(ec2.world());
+        Self::on((ec2, fleet), adjust).await
+    }
+
+    /// One more operator in the account of another bed, in a namespace of its own.
+    pub(crate) async fn beside(other: &Self, adjust: impl AsyncFnOnce(&TestNamespace, &mut Setup)) -> Self {
+        Self::on((other.ec2.clone(), other.fleet.clone()), adjust).await
+    }
+
+    async fn on(
+        (ec2, fleet): (Arc<FakeEc2>, Fleet),
+        adjust: impl AsyncFnOnce(&TestNamespace, &mut Setup),
     ) -> Self {
         reconcile::cli::install_crypto_provider();
         let plane = ControlPlane::shared().await.unwrap();
         plane.apply_crds(&mysql_api::crds()).await.unwrap();
         let namespace = plane.namespace().await.unwrap();
-        let ec2 = ec2();
         let mut options = Options::new("mysql-operator");
         options.namespaces = vec![namespace.name().to_owned()];
         options.clock = Clock::accelerated(SPEED);
-        let mut config = plane.config().clone();
-        adjust(&namespace, &mut config, &mut options).await;
-        let manager = manager(options, config, &sdk(&ec2.endpoint()), Fleet::new(ec2.world()));
+        let mut setup = Setup {
+            config: plane.config().clone(),
+            options,
+            settings: Settings::default(),
+            policy: Policy::Report,
+        };
+        adjust(&namespace, &mut setup).await;
+        let Setup {
+            config,
+            options,
+            settings,
+            policy,
+        } = setup;
+        let sdk = sdk(&ec2.endpoint());
+        let manager = assemble((options, config), &sdk, fleet.clone(), (settings, policy));
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(manager.run(shutdown.clone()));
         Self {
             clusters: Api::namespaced(plane.client(), namespace.name()),
             client: plane.client(),
             ec2,
+            fleet,
             namespace,
             shutdown,
             running,

@@ -10,11 +10,12 @@ use mysql_controller::{
     parameters::LaunchParameters,
 };
 use mysql_ec2::Ec2;
+use reconcile::fence::Fence;
 use rstest::rstest;
 
 use crate::bed::{Bed, ec2, sample, says, sdk};
 
-fn parameters() -> LaunchParameters {
+pub(crate) fn parameters() -> LaunchParameters {
     let spec = serde_json::from_value(sample(1)).unwrap();
     let owner = Owner {
         namespace: "ns",
@@ -80,7 +81,10 @@ async fn each_answer_arrives_as_its_verdict_after_one_attempt(
     ec2.world()
         .set_faults(format!("RunInstances={fault}").parse().unwrap());
     let cloud = Ec2::new(sdk(&ec2.endpoint()));
-    let error = cloud.launch(&parameters(), Some("mct")).await.unwrap_err();
+    let error = cloud
+        .launch(&parameters(), Some("mct"), &Fence::open())
+        .await
+        .unwrap_err();
     assert_eq!(verdict(&error), expected, "{error}");
     assert_eq!(ec2.world().audit().len(), 1, "one attempt");
 }
@@ -89,8 +93,14 @@ async fn each_answer_arrives_as_its_verdict_after_one_attempt(
 async fn what_was_launched_is_what_was_asked_for() {
     let ec2 = ec2();
     let cloud = Ec2::new(sdk(&ec2.endpoint()));
-    let first = cloud.launch(&parameters(), Some("mct")).await.unwrap();
-    let again = cloud.launch(&parameters(), Some("mct")).await.unwrap();
+    let first = cloud
+        .launch(&parameters(), Some("mct"), &Fence::open())
+        .await
+        .unwrap();
+    let again = cloud
+        .launch(&parameters(), Some("mct"), &Fence::open())
+        .await
+        .unwrap();
     assert_eq!(first.id, again.id);
     assert_eq!(first.identity().unwrap().cluster_uid, "u");
     let call = &ec2.world().audit()[0];

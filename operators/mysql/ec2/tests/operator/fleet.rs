@@ -60,6 +60,22 @@ impl Fleet {
         }
     }
 
+    /// Somebody writes so many transactions to the server of an instance.
+    pub(crate) fn write(&self, instance: &str, transactions: u64) {
+        let mut servers = self.servers.lock();
+        let found = servers.values_mut().find(|(id, _)| id == instance);
+        let (_, server) = found.expect("the server is known");
+        assert!(!server.read_only, "it takes no writes");
+        server.executed = format!("{}:1-{transactions}", server.uuid).parse().unwrap();
+    }
+
+    /// How many transactions the server of an instance has.
+    pub(crate) fn transactions(&self, instance: &str) -> u64 {
+        let servers = self.servers.lock();
+        let found = servers.values().find(|(id, _)| id == instance);
+        found.map_or(0, |(_, server)| server.executed.count())
+    }
+
     /// Works on the server at an address, if an instance with that certificate runs there.
     fn with<T>(&self, at: &Address, work: impl FnOnce(&mut Survey) -> T) -> Result<T, ServerError> {
         let failed = |message: &str| ServerError {
@@ -91,18 +107,18 @@ impl Fleet {
     /// Whoever follows catches up and acknowledges.
     fn connect(&self) {
         let mut servers = self.servers.lock();
-        let executed: BTreeMap<String, GtidSet> = servers
+        let sources: BTreeMap<String, (GtidSet, BTreeSet<String>)> = servers
             .iter()
-            .map(|(host, (_, s))| (host.clone(), s.executed.clone()))
+            .map(|(host, (_, s))| (host.clone(), (s.executed.clone(), s.accounts.clone())))
             .collect();
         let mut clients: BTreeMap<String, u32> = BTreeMap::new();
         for (_, server) in servers.values_mut() {
             let Some(replication) = server.replication.as_mut() else {
                 continue;
             };
-            if let Some(theirs) = executed.get(&replication.source) {
+            if let Some((executed, accounts)) = sources.get(&replication.source) {
                 replication.connected = true;
-                server.executed = theirs.clone();
+                (server.executed, server.accounts) = (executed.clone(), accounts.clone());
                 *clients.entry(replication.source.clone()).or_default() += 1;
             }
         }
@@ -142,6 +158,7 @@ fn fresh(id: &str) -> Survey {
         },
         acknowledging: 0,
         acknowledges: false,
+        copying: false,
         replication: None,
     }
 }
@@ -167,16 +184,30 @@ fn change_survey(server: &mut Survey, change: &Change) {
             });
         }
         Change::Resume => server.acknowledges = true,
+        Change::Lead => server.replication = None,
+        Change::Copy(_) => {}
     }
 }
 
 impl Servers for Fleet {
     async fn survey(&self, _: &Authority, at: &Address) -> Result<Survey, ServerError> {
+        self.connect();
         self.with(at, |server| server.clone())
     }
 
     async fn change(&self, _: &Authority, at: &Address, change: &Change) -> Result<(), ServerError> {
-        self.with(at, |server| change_survey(server, change))?;
+        let copied = match change {
+            Change::Copy(donor) => Some(self.with(donor, |donor| donor.clone())?),
+            _ => None,
+        };
+        self.with(at, |server| {
+            change_survey(server, change);
+            if let Some(donor) = copied {
+                assert!(server.executed.is_empty(), "data is overwritten");
+                server.purged = donor.executed.clone();
+                (server.executed, server.accounts) = (donor.executed, donor.accounts);
+            }
+        })?;
         self.connect();
         Ok(())
     }

@@ -4,8 +4,13 @@
 mod bed;
 mod errors;
 mod faults;
+mod fence;
 mod fleet;
 mod forming;
 mod lives;
+mod metrics;
+mod orphans;
+mod refusals;
 mod rights;
+mod rollout;
 mod smoke;

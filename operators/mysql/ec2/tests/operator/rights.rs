@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bed::{Bed, SPEED, manager, sample, says, sdk},
+    bed::{Bed, SPEED, Setup, manager, sample, says, sdk},
     fleet::Fleet,
 };
 
@@ -165,12 +165,10 @@ async fn live(bed: &Bed) {
 async fn the_documented_rights_are_enough_for_a_clusters_whole_life_and_none_is_left_over() {
     let plane = ControlPlane::shared().await.unwrap();
     let begin = plane.audit().position().unwrap();
-    let bed = Bed::with(
-        async |namespace: &TestNamespace, config: &mut Config, options: &mut Options| {
-            grant(&plane.client(), namespace.name()).await;
-            adjust(namespace.name(), config, options);
-        },
-    )
+    let bed = Bed::with(async |namespace: &TestNamespace, setup: &mut Setup| {
+        grant(&plane.client(), namespace.name()).await;
+        adjust(namespace.name(), &mut setup.config, &mut setup.options);
+    })
     .await;
     let namespace = bed.namespace.name().to_owned();
     let (mut config, mut options) = (plane.config().clone(), Options::new("mysql-operator"));

@@ -32,7 +32,8 @@ use crate::{
     identity::member_name,
     ledger::Ledger,
     plan::Seen,
-    replication::{self, Member, Standing},
+    replication::{self, Goal, Member, Standing},
+    rollout,
     server::{Address, Servers},
 };
 
@@ -49,6 +50,8 @@ pub struct Formed {
     pub bound: bool,
     /// Whether something was changed, so that another look is due.
     pub changed: bool,
+    /// Whether every replica has now what the leader had at the last look.
+    pub caught_up: bool,
 }
 
 /// One pass over the servers of a cluster.
@@ -67,24 +70,23 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         let members = join_all(
             instances
                 .iter()
-                .map(|&(ordinal, instance)| self.look(ordinal, instance)),
+                .map(|&(ordinal, instance)| self.look(ordinal, instance, ledger)),
         )
         .await;
-        let topology = self.topology();
-        let mut plan = replication::plan(
-            self.desired.replicas,
-            self.desired.durability,
-            topology.as_ref(),
-            &members,
-        );
-        if let Some(topology) = plan.elect.take() {
-            self.record(&topology).await?;
-            plan = replication::plan(
-                self.desired.replicas,
-                self.desired.durability,
-                Some(&topology),
-                &members,
-            );
+        let mut topology = self.topology();
+        let mut goal = Goal {
+            replicas: self.desired.replicas,
+            durability: self.desired.durability,
+            successors: topology.as_ref().map_or_else(Vec::new, |topology| {
+                rollout::successors(self.desired, ledger, topology.primary)
+            }),
+        };
+        let mut plan = replication::plan(&goal, topology.as_ref(), &members);
+        if let Some(elected) = plan.elect.take() {
+            self.record(&elected).await?;
+            goal.successors.clear();
+            plan = replication::plan(&goal, Some(&elected), &members);
+            topology = Some(elected);
         }
         let trouble = self.carry_out(&plan.changes, &members).await?;
         let mut formed = Formed {
@@ -93,6 +95,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             lacking: trouble.map(|trouble| (Reason::Forming, trouble)).or(plan.lacking),
             bound: false,
             changed: !plan.changes.is_empty(),
+            caught_up: topology.is_some_and(|topology| self.caught_up(topology.primary, &members)),
         };
         for member in &members {
             if let Some(address) = &member.address {
@@ -111,9 +114,23 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         Ok(formed)
     }
 
+    /// Whether every member has now what the leader had at the last look: while there are writes, nobody ever has what
+    /// it has at this moment.
+    fn caught_up(&self, leader: i32, members: &[Member]) -> bool {
+        let surveys = || members.iter().filter_map(|member| member.survey.as_ref());
+        let leading = members.iter().find(|member| member.ordinal == leader);
+        let Some(survey) = leading.and_then(|leader| leader.survey.as_ref()) else {
+            return false;
+        };
+        let before = self.evidence.lock().leads_with(survey.executed.clone());
+        before.is_some_and(|before| surveys().all(|survey| before.is_within(&survey.executed)))
+    }
+
     /// The instances that run, by member.
     fn instances<'b>(&self, ledger: &'b Ledger, seen: &'b Seen) -> Vec<(i32, &'b Instance)> {
-        let wanted = |ordinal: i32| (0..self.desired.replicas).contains(&ordinal);
+        // The leader is one for as long as it leads, also when it is to be removed.
+        let leader = self.topology().map(|topology| topology.primary);
+        let wanted = |ordinal: i32| (0..self.desired.replicas).contains(&ordinal) || leader == Some(ordinal);
         let launched = ledger
             .entries()
             .iter()
@@ -127,11 +144,11 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
     }
 
     fn topology(&self) -> Option<Topology> {
-        self.pass.current().status.as_ref()?.topology.clone()
+        super::topology(&self.pass.current())
     }
 
     /// Looks at one member: its certificate, then its server.
-    async fn look(&self, ordinal: i32, instance: &Instance) -> Member {
+    async fn look(&self, ordinal: i32, instance: &Instance, ledger: &Ledger) -> Member {
         let mut member = Member {
             ordinal,
             name: member_name(&self.desired.name, ordinal),
@@ -150,9 +167,13 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
                 return member;
             }
         };
+        let adopted = ledger
+            .get(ordinal)
+            .and_then(|entry| entry.adopted_from.as_deref());
+        let uid = adopted.unwrap_or(&self.desired.uid);
         let address = Address {
             host,
-            name: tls_name(self.desired, ordinal),
+            name: tls_name(uid, ordinal),
             certificate,
         };
         match self.servers.survey(self.authority, &address).await {

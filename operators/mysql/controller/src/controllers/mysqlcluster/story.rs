@@ -32,6 +32,16 @@ fn step(cluster: &str, event: Event) -> Notice {
             "Start",
             format!("started {id} of {}, which was stopped", name(n)),
         ),
+        Event::Marked(n, id) => (
+            "TagsRestored",
+            "Tag",
+            format!("gave {id} of {} the tags back that were taken off it", name(n)),
+        ),
+        Event::Replacing(n) => (
+            "Replacing",
+            "Replace",
+            format!("{} has an older spec and is replaced", name(n)),
+        ),
         Event::Gone(n) => (
             "Gone",
             "Observe",
@@ -50,6 +60,17 @@ fn step(cluster: &str, event: Event) -> Notice {
 pub(super) fn turns(before: Option<&MySQLClusterStatus>, after: &MySQLClusterStatus) -> Vec<Notice> {
     let last = before.map_or(&[][..], |status| &status.conditions);
     let mut turns = Vec::new();
+    if let (Some(was), Some(now)) = (before.and_then(|before| before.primary.as_ref()), &after.primary)
+        && was != now
+    {
+        let note = format!("{now} takes writes now, in place of {was}");
+        turns.push(Notice {
+            kind: EventKind::Normal,
+            reason: "HandedOver",
+            action: "Observe",
+            note,
+        });
+    }
     for type_ in [ConditionType::Provisioned, ConditionType::Ready] {
         let Some(now) = conditions::find(&after.conditions, type_.as_str()) else {
             continue;

@@ -1,0 +1,147 @@
+//! The end of a cluster's members: retired one by one, proven gone, and looked for once more.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use mysql_api::cluster::LaunchPhase;
+
+use super::{Outcome, PassError, Work, is_over};
+use crate::{
+    cloud::{CloudError, Instance, InstanceState, Instances},
+    identity::TOMBSTONE,
+    ledger::Ledger,
+    plan::{self, Step},
+    records::Records,
+};
+
+/// How soon the listing that ends a deletion is made once more.
+const SWEEP_AGAIN: Duration = Duration::from_secs(5);
+
+/// How far a deletion is.
+#[derive(Debug)]
+pub enum Leaving {
+    /// Something is left to be done, or to be waited for.
+    Going(Outcome),
+    /// Every launch is proven over, and a last listing still shows something; again after this time.
+    Showing(Duration),
+    /// Nothing is left.
+    Over,
+}
+
+impl<I: Instances, R: Records> Work<'_, I, R> {
+    /// One pass of a deletion.
+    pub async fn leave(&self, ledger: Ledger) -> Result<Leaving, PassError<R::Error>> {
+        if !is_over(&ledger) {
+            return self.wind_up(ledger).await.map(Leaving::Going);
+        }
+        let left = self.sweep().await?;
+        Ok(if left.is_empty() {
+            Leaving::Over
+        } else {
+            Leaving::Showing(SWEEP_AGAIN)
+        })
+    }
+
+    /// Looks for what came of launches whose outcome is unknown, and touches nothing else.
+    pub async fn resolve(&self, ledger: Ledger) -> Result<Outcome, PassError<R::Error>> {
+        let seen = self.observe(&ledger, super::FRESH).await?;
+        let now = self.operator.clock.now();
+        let mut steps = {
+            let mut evidence = self.evidence.lock();
+            let since = evidence.leaving(now);
+            plan::wind_up(&ledger, &seen, &evidence, since, now)
+        };
+        steps.retain(|step| {
+            matches!(
+                step,
+                Step::Search { .. } | Step::Record { .. } | Step::Conclude { .. }
+            )
+        });
+        self.carry_out(None, ledger, seen, steps).await
+    }
+
+    async fn wind_up(&self, ledger: Ledger) -> Result<Outcome, PassError<R::Error>> {
+        let seen = self.observe(&ledger, super::FRESH).await?;
+        // Not what a deletion waits for: what is proven gone needs no tombstone.
+        if let Err(error) = self.entomb(&seen.instances).await {
+            if error.is_unsent() {
+                self.fence.check()?;
+            }
+            tracing::warn!(cluster_uid = self.cluster_uid, %error, "Instances get no tombstone");
+        }
+        let now = self.operator.clock.now();
+        let steps = {
+            let mut evidence = self.evidence.lock();
+            let since = evidence.leaving(now);
+            plan::wind_up(&ledger, &seen, &evidence, since, now)
+        };
+        self.carry_out(None, ledger, seen, steps).await
+    }
+
+    /// Marks what is about to be terminated as unwanted, so that what survives its cluster is known to be.
+    async fn entomb(&self, instances: &[Instance]) -> Result<(), CloudError> {
+        let bare = |instance: &&Instance| {
+            let named = instance
+                .identity()
+                .is_some_and(|identity| identity.is_entombed(&instance.tags));
+            instance.is_live()
+                && instance.is_ours(&self.operator.operator_id)
+                && !named
+                && !self.evidence.lock().is_entombed(&instance.id)
+        };
+        let ids: Vec<String> = instances.iter().filter(bare).map(|one| one.id.clone()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let tags = BTreeMap::from([(TOMBSTONE.to_owned(), self.cluster_uid.to_owned())]);
+        let cloud = &self.operator.cloud;
+        cloud.tag(self.region, &ids, &tags, self.fence).await?;
+        let mut evidence = self.evidence.lock();
+        ids.iter().for_each(|id| evidence.entomb(id));
+        Ok(())
+    }
+
+    /// Gives up on a cluster's instances, which may be out of reach: those that can be seen get a tombstone.
+    pub async fn abandon(&self) -> Result<(), CloudError> {
+        let reader = &self.operator.reader;
+        let listing = reader.listing(self.region, Duration::ZERO).await?;
+        self.entomb(listing.of(self.cluster_uid)).await
+    }
+
+    /// Takes the operator's hands off the instances of a ledger, and returns their ids.
+    pub async fn retain(&self, ledger: &Ledger) -> Result<Vec<String>, PassError<R::Error>> {
+        let mut released = Vec::new();
+        let kept = ledger
+            .entries()
+            .iter()
+            .filter(|entry| entry.phase != LaunchPhase::Over);
+        for id in kept.filter_map(|entry| entry.instance_id.clone()) {
+            match self.operator.cloud.release(self.region, &id, self.fence).await {
+                Err(error) if !error.is_not_found() => return Err(PassError::Cloud(error)),
+                _ => released.push(id),
+            }
+        }
+        Ok(released)
+    }
+
+    /// Whether a listing made after this moment shows nothing of ours. What it shows is ours to terminate: it carries
+    /// our id, the cluster's UID and a token of ours.
+    async fn sweep(&self) -> Result<Vec<Instance>, PassError<R::Error>> {
+        let reader = &self.operator.reader;
+        let listing = reader.listing(self.region, Duration::ZERO).await;
+        let listing = listing.map_err(PassError::Cloud)?;
+        let left = listing
+            .of(self.cluster_uid)
+            .iter()
+            .filter(|instance| instance.state != InstanceState::Terminated);
+        let ours: Vec<_> = left
+            .filter(|instance| instance.is_ours(&self.operator.operator_id))
+            .cloned()
+            .collect();
+        for instance in ours.iter().filter(|instance| instance.is_live()) {
+            let cloud = &self.operator.cloud;
+            let ended = cloud.terminate(self.region, &instance.id, self.fence).await;
+            ended.map_err(PassError::Cloud)?;
+        }
+        Ok(ours)
+    }
+}

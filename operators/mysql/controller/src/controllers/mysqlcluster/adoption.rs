@@ -1,0 +1,226 @@
+//! A cluster takes over the instances of an earlier one of its name, because somebody asked it to.
+//!
+//! # Expected flow
+//! 1. `mysql.alx.ke/adopt=<UID>` stands on a cluster that has launched nothing yet.
+//! 2. The instances of that UID are looked at; what speaks against taking them over is a condition, and nothing is
+//!    launched as long as the annotation is there.
+//! 3. The Secret by which their members know the operator is taken over.
+//! 4. They are recorded as this cluster's, and then tagged so. After a crash in between they are tagged as any member
+//!    whose tags were taken off.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use mysql_api::{
+    MySQLCluster,
+    cluster::{ADOPT, Launch, LaunchPhase},
+};
+use reconcile::{Pass, error::ApiError};
+use serde_json::json;
+
+use super::ClusterError;
+use crate::{
+    act::Operator,
+    cloud::{Instance, Instances},
+    desired::Desired,
+    identity::{Identity, OWNER},
+    ledger::Ledger,
+    parameters::LaunchParameters,
+    records::Records,
+};
+
+use super::records::StatusRecords;
+
+/// The UID that a cluster is to take over from; nothing if it is not, or not any more.
+pub(super) fn asked(cluster: &MySQLCluster) -> Option<String> {
+    let status = cluster.status.as_ref();
+    let fresh = status.is_none_or(|status| status.launches.is_empty());
+    let from = cluster.annotations().get(ADOPT)?;
+    (fresh && cluster.uid().as_ref() != Some(from)).then(|| from.clone())
+}
+
+/// The launches of these instances as this cluster's ledger holds them, or what speaks against that.
+pub(super) fn entries(
+    instances: &[Instance],
+    operator_id: &str,
+    (from, desired): (&str, &Desired),
+) -> Result<Vec<Launch>, String> {
+    let owner = format!("{}/{}", desired.namespace, desired.name);
+    let ours = |one: &&Instance| one.is_live() && one.is_ours(operator_id);
+    let mut entries: Vec<Launch> = Vec::new();
+    for instance in instances.iter().filter(ours) {
+        let id = &instance.id;
+        if instance.tags.get(OWNER) != Some(&owner) {
+            return Err(format!(
+                "{id} belonged to a MySQLCluster of another name than {owner}"
+            ));
+        }
+        let (Some(identity), Some(subnet)) = (instance.identity(), &instance.subnet) else {
+            return Err(format!("{id} does not say which member it is"));
+        };
+        let ordinal = identity.ordinal;
+        if !(0..desired.replicas).contains(&ordinal) {
+            return Err(format!(
+                "{id} is member {ordinal}; set replicas to at least {}",
+                ordinal + 1
+            ));
+        }
+        if let Some(other) = entries.iter().find(|entry| entry.ordinal == ordinal) {
+            let other = other.instance_id.as_deref().unwrap_or_default();
+            return Err(format!(
+                "{id} and {other} are both member {ordinal}; terminate the one that is not needed"
+            ));
+        }
+        entries.push(Launch {
+            ordinal,
+            incarnation: identity.incarnation,
+            token: instance.client_token.clone().unwrap_or_default(),
+            subnet_id: subnet.clone(),
+            params_hash: String::new(),
+            decided_at: Time(instance.launched_at.unwrap_or_default()),
+            phase: LaunchPhase::Launched,
+            revision: None,
+            adopted_from: Some(from.to_owned()),
+            failures: 0,
+            instance_id: Some(id.clone()),
+        });
+    }
+    if entries.is_empty() {
+        return Err(format!("this operator has no live instance of the UID {from}"));
+    }
+    Ok(entries)
+}
+
+/// Takes over; says what prevents it.
+pub(super) async fn adopt<I: Instances>(
+    pass: &Pass<MySQLCluster>,
+    operator: &Operator<I>,
+    (from, desired): (&str, &Desired),
+) -> Result<Result<(), String>, ClusterError> {
+    let listing = operator.reader.listing(&desired.region, Duration::ZERO).await?;
+    let entries = match entries(listing.of(from), &operator.operator_id, (from, desired)) {
+        Ok(entries) => entries,
+        Err(why) => return Ok(Err(why)),
+    };
+    if let Err(why) = take_over_secret(pass, from).await? {
+        return Ok(Err(why));
+    }
+    let mut ledger = Ledger::default();
+    entries.iter().for_each(|entry| ledger.enter(entry.clone()));
+    StatusRecords { pass }.write(&ledger).await?;
+    for entry in entries {
+        let identity = Identity {
+            cluster_uid: desired.uid.clone(),
+            ordinal: entry.ordinal,
+            incarnation: entry.incarnation,
+        };
+        let tags: BTreeMap<_, _> =
+            LaunchParameters::new(desired, &identity, &entry.subnet_id, &operator.operator_id).tags;
+        let id = entry.instance_id.unwrap_or_default();
+        let cloud = &operator.cloud;
+        cloud.tag(&desired.region, &[id], &tags, pass.fence()).await?;
+    }
+    Ok(Ok(()))
+}
+
+/// Makes the Secret by which the members know the operator this cluster's.
+async fn take_over_secret(pass: &Pass<MySQLCluster>, from: &str) -> Result<Result<(), String>, ClusterError> {
+    let key = pass.key();
+    let name = format!("{}-operator", key.name);
+    let secrets: Api<Secret> = Api::namespaced(pass.client().clone(), &key.namespace);
+    let failed = |verb: &str| format!("{verb} Secret {}/{name}", key.namespace);
+    let found = secrets.get_opt(&name).await;
+    let Some(secret) = found.map_err(|error| ApiError::new(failed("read"), error))? else {
+        return Ok(Err(format!(
+            "the Secret {name} by which the members know the operator is missing; restore it, without its owner references"
+        )));
+    };
+    let owners = secret.owner_references();
+    if owners.iter().any(|owner| owner.uid == pass.uid()) {
+        return Ok(Ok(()));
+    }
+    if owners.iter().any(|owner| owner.uid != from) {
+        return Ok(Err(format!("the Secret {name} belongs to somebody else")));
+    }
+    let owner = pass.current().controller_owner_ref(&());
+    let patch = json!({"metadata": {
+        "uid": secret.uid(),
+        "resourceVersion": secret.resource_version(),
+        "ownerReferences": [owner],
+    }});
+    let patched = secrets
+        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await;
+    patched.map_err(|error| ApiError::new(failed("take over"), error))?;
+    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{cloud::InstanceState, desired::tests::desired, identity::OPERATOR_ID};
+
+    fn instance(id: &str, ordinal: i32) -> Instance {
+        let identity = Identity {
+            cluster_uid: "old".into(),
+            ordinal,
+            incarnation: 2,
+        };
+        let mut tags = BTreeMap::from(identity.tags());
+        tags.extend([(OPERATOR_ID.into(), "op".into()), (OWNER.into(), "ns/c".into())]);
+        Instance {
+            id: id.into(),
+            state: InstanceState::Running,
+            reason: None,
+            tags,
+            client_token: Some(identity.token("s", "h")),
+            zone: None,
+            private_ip: None,
+            subnet: Some("subnet-12345678".into()),
+            launched_at: None,
+        }
+    }
+
+    fn found(instances: &[Instance]) -> Result<Vec<Launch>, String> {
+        entries(instances, "op", ("old", &desired(3)))
+    }
+
+    #[test]
+    fn members_keep_their_numbers_and_are_known_by_the_certificates_that_they_have() {
+        let mut gone = instance("i-3", 2);
+        gone.state = InstanceState::Terminated;
+        let found = found(&[instance("i-1", 0), instance("i-2", 1), gone]).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[1].ordinal, found[1].incarnation), (1, 2));
+        assert_eq!(found[1].adopted_from.as_deref(), Some("old"));
+        assert_eq!(
+            found[1].revision, None,
+            "it is not replaced for what it may have been launched with"
+        );
+    }
+
+    #[rstest]
+    #[case(vec![], "no live instance")]
+    #[case(vec![instance("i-1", 0), instance("i-2", 0)], "both member 0")]
+    #[case(vec![instance("i-1", 3)], "at least 4")]
+    fn what_is_doubtful_is_not_taken_over(#[case] instances: Vec<Instance>, #[case] why: &str) {
+        let refused = found(&instances).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+
+    #[test]
+    fn another_clusters_and_another_operators_instances_are_not_taken_over() {
+        let mut named = instance("i-1", 0);
+        named.tags.insert(OWNER.into(), "ns/other".into());
+        assert!(found(&[named]).is_err());
+        let mut theirs = instance("i-1", 0);
+        theirs.tags.insert(OPERATOR_ID.into(), "other".into());
+        assert!(found(&[theirs]).is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! Members without data become copies of others, instead of repeating a long history that may not even be there any
+//! more. Pure.
+
+use mysql_api::Reason;
+
+use super::{Member, Plan};
+use crate::server::{Change, Survey};
+
+/// From so many transactions on a new member becomes a copy instead of repeating them all.
+const MANY: u64 = 100;
+
+impl Plan {
+    /// A member becomes a copy of the donor. One at a time: a member can be copied once at a time.
+    pub(super) fn copy(&mut self, member: &Member, donor: &Member, members: &[Member]) {
+        let copying = |other: &Member| other.survey.as_ref().is_some_and(|survey| survey.copying);
+        let begun = self
+            .changes
+            .iter()
+            .any(|(_, change)| matches!(change, Change::Copy(_)));
+        self.lack(Reason::Forming, || {
+            format!("{} is to become a copy of another member", member.name)
+        });
+        if !begun
+            && !members.iter().any(copying)
+            && let Some(address) = donor.address.clone()
+        {
+            self.changes.push((member.ordinal, Change::Copy(address)));
+        }
+    }
+}
+
+/// The member that one without data is to become a copy of: a replica that serves, else the leader. None for a member
+/// that has data, or that need not be one because the leader still has its whole, short history; and none of another
+/// series, which MySQL would refuse.
+pub(super) fn donor<'a>(
+    (head, led): (&'a Member, &Survey),
+    survey: &Survey,
+    members: &'a [Member],
+) -> Option<&'a Member> {
+    let is_long = !led.purged.is_empty() || led.executed.count() > MANY;
+    if !survey.executed.is_empty() || !is_long {
+        return None;
+    }
+    let alike = |theirs: &Survey| series(&theirs.version) == series(&survey.version);
+    let serves = |theirs: &Survey| {
+        let source = theirs.replication.as_ref();
+        alike(theirs)
+            && !theirs.executed.is_empty()
+            && led.purged.is_within(&theirs.executed)
+            && source.is_some_and(|source| source.connected && source.applies)
+    };
+    let replica = members
+        .iter()
+        .find(|other| other.ordinal != head.ordinal && other.survey.as_ref().is_some_and(serves));
+    replica.or_else(|| alike(led).then_some(head))
+}
+
+/// `9.7` of `9.7.4-log`.
+fn series(version: &str) -> Option<(&str, &str)> {
+    let mut numbers = version.split(['.', '-']);
+    Some((numbers.next()?, numbers.next()?))
+}

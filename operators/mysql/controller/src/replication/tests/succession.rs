@@ -1,0 +1,162 @@
+//! Members that come late, and a leader that goes by plan.
+
+use super::*;
+
+/// A cluster whose leader has this many transactions.
+fn busy(replicas: i32, transactions: u64) -> Fleet {
+    let mut fleet = Fleet::new(replicas);
+    assert_eq!(fleet.settle(replicas), None);
+    let leader = fleet.servers.get_mut(&0).unwrap();
+    leader.executed = format!("{}:1-{transactions}", uuid(0)).parse().unwrap();
+    fleet.connect();
+    fleet
+}
+
+fn next(fleet: &Fleet, replicas: i32) -> Vec<(i32, Change)> {
+    plan(&goal(replicas), fleet.topology.as_ref(), &fleet.members()).changes
+}
+
+fn host_of_the_copy(changes: &[(i32, Change)]) -> Option<&str> {
+    changes.iter().find_map(|(_, change)| match change {
+        Change::Copy(donor) => Some(donor.host.as_str()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_new_member_becomes_a_copy_of_a_replica_and_then_follows() {
+    let mut fleet = busy(3, 10_000);
+    fleet.servers.insert(1, fresh(1));
+    fleet.connect();
+    assert_eq!(host_of_the_copy(&next(&fleet, 3)), Some("10.0.2.4"));
+    assert_eq!(fleet.settle(3), None);
+    assert_eq!(fleet.servers[&1].executed, fleet.servers[&0].executed);
+}
+
+#[test]
+fn without_a_replica_that_serves_the_leader_is_copied() {
+    let mut fleet = busy(2, 10_000);
+    fleet.servers.insert(1, fresh(1));
+    fleet.connect();
+    assert_eq!(host_of_the_copy(&next(&fleet, 2)), Some("10.0.0.4"));
+    assert_eq!(fleet.settle(2), None);
+}
+
+#[test]
+fn one_copy_is_made_at_a_time() {
+    let mut fleet = busy(4, 10_000);
+    for ordinal in [2, 3] {
+        fleet.servers.insert(ordinal, fresh(ordinal));
+    }
+    fleet.connect();
+    let copies = |changes: &[(i32, Change)]| {
+        changes
+            .iter()
+            .filter(|(_, change)| matches!(change, Change::Copy(_)))
+            .count()
+    };
+    assert_eq!(copies(&next(&fleet, 4)), 1);
+    fleet.servers.get_mut(&2).unwrap().copying = true;
+    let during = next(&fleet, 4);
+    assert_eq!(copies(&during), 0);
+    assert!(
+        during.iter().all(|(ordinal, _)| *ordinal != 2),
+        "who becomes a copy is left alone: {during:?}"
+    );
+}
+
+#[test]
+fn of_another_series_nobody_becomes_a_copy() {
+    let mut fleet = busy(2, 10_000);
+    let newer = Survey {
+        version: "9.8.0".into(),
+        ..fresh(1)
+    };
+    fleet.servers.insert(1, newer);
+    fleet.connect();
+    assert_eq!(host_of_the_copy(&next(&fleet, 2)), None);
+    assert_eq!(
+        fleet.settle(2),
+        None,
+        "it repeats what the leader has in its logs"
+    );
+}
+
+#[test]
+fn a_purged_history_is_copied_however_short_it_is() {
+    let mut fleet = busy(2, 7);
+    let leader = fleet.servers.get_mut(&0).unwrap();
+    leader.purged = leader.executed.clone();
+    fleet.servers.insert(1, fresh(1));
+    fleet.connect();
+    assert_eq!(fleet.settle(2), None);
+    assert_eq!(fleet.servers[&1].executed, fleet.servers[&0].executed);
+}
+
+#[test]
+fn the_leader_gives_its_place_to_who_has_everything() {
+    let mut fleet = busy(3, 50);
+    fleet.successors = vec![1, 2];
+    assert_eq!(fleet.pass(3), Some(Reason::HandingOver));
+    assert!(fleet.servers[&0].super_read_only, "first it takes no more writes");
+    assert_eq!(fleet.topology.as_ref().unwrap().primary, 0);
+    // Member 1 lacks the last one.
+    fleet.servers.get_mut(&1).unwrap().executed = format!("{}:1-49", uuid(0)).parse().unwrap();
+    assert_eq!(fleet.settle(3), None);
+    let expected = Topology {
+        primary: 2,
+        server_uuid: uuid(2),
+    };
+    assert_eq!(fleet.topology, Some(expected));
+    assert!(!fleet.servers[&2].read_only && fleet.servers[&2].replication.is_none());
+    for ordinal in [0, 1] {
+        let server = &fleet.servers[&ordinal];
+        assert_eq!(server.replication.as_ref().unwrap().source, "10.0.2.4");
+        assert!(
+            server.super_read_only && !server.acknowledgement.enabled,
+            "{server:?}"
+        );
+    }
+}
+
+#[test]
+fn a_leader_that_keeps_its_place_after_all_takes_writes_again() {
+    let mut fleet = busy(3, 50);
+    fleet.successors = vec![1, 2];
+    fleet.pass(3);
+    assert!(fleet.servers[&0].read_only);
+    fleet.successors.clear();
+    assert_eq!(fleet.settle(3), None);
+    assert!(!fleet.servers[&0].read_only);
+}
+
+#[test]
+fn nobody_gives_up_its_place_while_a_replica_is_missing() {
+    let mut fleet = busy(3, 50);
+    fleet.silent.insert(2);
+    fleet.connect();
+    fleet.successors = vec![1];
+    fleet.pass(3);
+    assert!(!fleet.servers[&0].read_only);
+    assert_eq!(fleet.topology.unwrap().primary, 0);
+}
+
+#[test]
+fn an_unrecorded_leader_is_known_by_who_follows_it() {
+    let mut fleet = busy(3, 50);
+    let before = fleet.topology.take();
+    assert_eq!(fleet.settle(3), None);
+    assert_eq!(fleet.topology, before);
+    // One that follows somebody else makes it doubtful.
+    fleet.topology = None;
+    fleet
+        .servers
+        .get_mut(&2)
+        .unwrap()
+        .replication
+        .as_mut()
+        .unwrap()
+        .source = "10.0.1.4".into();
+    assert_eq!(fleet.settle(3), Some(Reason::Ambiguous));
+    assert_eq!(fleet.topology, None);
+}

@@ -1,0 +1,196 @@
+//! Replaces members that have an older spec, one at a time. Pure.
+//!
+//! # Guarantees
+//! - A member is replaced only because of what the spec says, never because of how it behaves.
+//! - Nobody is replaced unless everything works: every member is there, the leader takes writes, every replica follows
+//!   and has caught up, and there are as many that without one of them commits are still acknowledged.
+//! - Replicas go first. The leader goes as a replica, after another member that has the current spec took its place.
+
+use mysql_api::cluster::{Launch, LaunchPhase};
+
+use crate::{desired::Desired, ledger::Ledger};
+
+/// The fewest members among which one can be replaced: commits wait for half of them.
+pub const FEWEST: i32 = 3;
+
+/// What is next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Every member has the current spec.
+    Current,
+    /// This member is replaced.
+    Replace(i32),
+    /// Some have an older spec, and nothing is done about it now.
+    Waiting(Obstacle),
+}
+
+/// Why nothing is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Not everything works, or another member is being replaced, or takes over.
+    Unsettled,
+    /// Too few members.
+    TooFew,
+    /// EC2 would not terminate them.
+    Protected,
+}
+
+/// The members that have an older spec. Of one that was adopted, or launched by an operator that did not record it, the
+/// spec is not known, and it is none of them.
+pub fn outdated<'a>(desired: &Desired, ledger: &'a Ledger) -> Vec<&'a Launch> {
+    let current = desired.revision();
+    let older = |entry: &&Launch| {
+        let known = entry.revision.as_ref();
+        entry.phase == LaunchPhase::Launched && known.is_some_and(|known| *known != current)
+    };
+    ledger.entries().iter().filter(older).collect()
+}
+
+/// What is next. `healthy` is whether everything works, at this moment.
+pub fn turn(desired: &Desired, ledger: &Ledger, leader: Option<i32>, healthy: bool) -> Turn {
+    let wanted = |entry: &&Launch| entry.ordinal < desired.replicas;
+    let mut outdated = outdated(desired, ledger);
+    outdated.retain(wanted);
+    if outdated.is_empty() {
+        return Turn::Current;
+    }
+    if desired.replicas < FEWEST {
+        return Turn::Waiting(Obstacle::TooFew);
+    }
+    if desired.template.termination_protection {
+        return Turn::Waiting(Obstacle::Protected);
+    }
+    let settled = ledger.entries().iter().all(|entry| match entry.phase {
+        LaunchPhase::Launched => entry.ordinal < desired.replicas,
+        LaunchPhase::Over => entry.ordinal >= desired.replicas,
+        LaunchPhase::Launching | LaunchPhase::Retiring => false,
+    });
+    let replica = outdated.iter().rev().find(|entry| Some(entry.ordinal) != leader);
+    match replica {
+        Some(entry) if healthy && settled && leader.is_some() => Turn::Replace(entry.ordinal),
+        _ => Turn::Waiting(Obstacle::Unsettled),
+    }
+}
+
+/// The members of which one may take the leader's place, if the leader is to give it up: it has an older spec and
+/// nobody else has, or it is to be removed.
+pub fn successors(desired: &Desired, ledger: &Ledger, leader: i32) -> Vec<i32> {
+    let outdated = outdated(desired, ledger);
+    let leaves = leader >= desired.replicas;
+    let last = outdated.iter().any(|entry| entry.ordinal == leader)
+        && outdated
+            .iter()
+            .filter(|entry| entry.ordinal < desired.replicas)
+            .count()
+            == 1
+        && desired.replicas >= FEWEST
+        && !desired.template.termination_protection;
+    if !leaves && !last {
+        return Vec::new();
+    }
+    let fit = |entry: &&Launch| {
+        entry.phase == LaunchPhase::Launched && entry.ordinal < desired.replicas && entry.ordinal != leader
+    };
+    ledger
+        .entries()
+        .iter()
+        .filter(fit)
+        .map(|entry| entry.ordinal)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{desired::tests::desired, plan::tests::entry};
+
+    /// Three members, of which these are outdated.
+    fn ledger(desired: &Desired, older: &[i32]) -> Ledger {
+        let launches = (0..desired.replicas).map(|ordinal| {
+            let mut launch = entry(ordinal, LaunchPhase::Launched, Some("i-1"));
+            let is_older = older.contains(&ordinal);
+            launch.revision = Some(if is_older {
+                "older".into()
+            } else {
+                desired.revision()
+            });
+            launch
+        });
+        Ledger::new(launches.collect())
+    }
+
+    #[rstest]
+    #[case(&[], Turn::Current)]
+    #[case(&[0, 1, 2], Turn::Replace(2))]
+    #[case(&[0, 1], Turn::Replace(1))]
+    #[case(&[0], Turn::Waiting(Obstacle::Unsettled))]
+    fn replicas_go_first_from_the_highest_number(#[case] older: &[i32], #[case] expected: Turn) {
+        let desired = desired(3);
+        assert_eq!(turn(&desired, &ledger(&desired, older), Some(0), true), expected);
+    }
+
+    #[test]
+    fn nobody_is_replaced_while_anything_is_amiss() {
+        let desired = desired(3);
+        let waiting = Turn::Waiting(Obstacle::Unsettled);
+        assert_eq!(turn(&desired, &ledger(&desired, &[1]), Some(0), false), waiting);
+        assert_eq!(turn(&desired, &ledger(&desired, &[1]), None, true), waiting);
+        for phase in [LaunchPhase::Launching, LaunchPhase::Retiring, LaunchPhase::Over] {
+            let mut entries = ledger(&desired, &[1, 2]).entries().to_vec();
+            entries[2].phase = phase;
+            assert_eq!(
+                turn(&desired, &Ledger::new(entries), Some(0), true),
+                waiting,
+                "{phase:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn too_few_or_protected_members_are_left_as_they_are() {
+        let mut two = desired(2);
+        let expected = Turn::Waiting(Obstacle::TooFew);
+        assert_eq!(turn(&two, &ledger(&two, &[1]), Some(0), true), expected);
+        two.replicas = 3;
+        two.template.termination_protection = true;
+        let expected = Turn::Waiting(Obstacle::Protected);
+        assert_eq!(turn(&two, &ledger(&two, &[1]), Some(0), true), expected);
+    }
+
+    #[test]
+    fn a_member_of_unknown_origin_is_not_replaced() {
+        let desired = desired(3);
+        let mut entries = ledger(&desired, &[]).entries().to_vec();
+        entries[1].revision = None;
+        assert_eq!(
+            turn(&desired, &Ledger::new(entries), Some(0), true),
+            Turn::Current
+        );
+    }
+
+    #[rstest]
+    #[case(3, &[0, 1], 0, &[])]
+    #[case(3, &[0], 0, &[1, 2])]
+    #[case(3, &[1], 0, &[])]
+    #[case(2, &[0], 0, &[])]
+    fn the_leader_gives_up_its_place_last(
+        #[case] replicas: i32,
+        #[case] older: &[i32],
+        #[case] leader: i32,
+        #[case] expected: &[i32],
+    ) {
+        let desired = desired(replicas);
+        assert_eq!(successors(&desired, &ledger(&desired, older), leader), expected);
+    }
+
+    #[test]
+    fn a_leader_that_is_to_be_removed_gives_up_its_place() {
+        let mut desired = desired(3);
+        let ledger = ledger(&desired, &[]);
+        desired.replicas = 1;
+        assert_eq!(successors(&desired, &ledger, 2), [0]);
+        assert_eq!(successors(&desired, &ledger, 0), [0; 0]);
+    }
+}
