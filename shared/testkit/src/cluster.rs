@@ -28,6 +28,7 @@
 //! - The API server's address is 127.0.0.1 with a port that stays.
 
 mod error;
+pub mod installation;
 mod kubeadm;
 mod layout;
 mod limit;
