@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Secret, Service},
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -57,29 +60,81 @@ fn the_readme_is_short_and_names_the_commands() {
     }
 }
 
+/// What is written for people: the documents in the root, in `docs/`, of the charts and of the examples.
+fn documents() -> Vec<PathBuf> {
+    let in_root = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = in_root
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    for folder in ["docs", "charts", "examples"] {
+        all.extend(files(&root().join(folder), "md"));
+    }
+    all
+}
+
+/// The text without blocks of code, in which brackets mean something else.
+fn prose(text: &str) -> String {
+    let mut in_code = false;
+    let kept = text.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        in_code ^= fence;
+        !in_code && !fence
+    });
+    kept.collect::<Vec<_>>().join("\n")
+}
+
+/// What a link to a heading says behind its `#`.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|of| of.is_alphanumeric() || " -_".contains(*of));
+    kept.map(|of| if of == ' ' { '-' } else { of }).collect()
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
     let mut links = 0;
-    let documents = files(&root().join("docs"), "md")
-        .into_iter()
-        .chain([root().join("README.md")]);
-    for document in documents {
-        let text = fs::read_to_string(&document).unwrap();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let target = target.split('#').next().unwrap();
-            if target.is_empty() || target.contains("://") {
+    for document in documents() {
+        let text = prose(&fs::read_to_string(&document).unwrap());
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
                 continue;
             }
             links += 1;
-            let path = document.parent().unwrap().join(target);
+            let (target, heading) = link.split_once('#').unwrap_or((link, ""));
+            let path = match target {
+                "" => document.clone(),
+                target => document.parent().unwrap().join(target),
+            };
             assert!(
                 path.exists(),
                 "{} links to {target}, which does not exist",
                 shown(&document)
             );
+            if heading.is_empty() {
+                continue;
+            }
+            let there = prose(&fs::read_to_string(&path).unwrap());
+            assert!(
+                there
+                    .lines()
+                    .any(|line| line.starts_with('#') && anchor(line) == heading),
+                "{} links to {link}, and there is no such heading",
+                shown(&document)
+            );
         }
     }
-    assert!(links > 5, "only {links} links were found");
+    assert!(links > 50, "only {links} links were found");
+}
+
+#[test]
+fn an_anchor_is_what_a_browser_is_sent_to() {
+    assert_eq!(
+        anchor("## A reconcile is observe → plan → act → report"),
+        "a-reconcile-is-observe--plan--act--report"
+    );
+    assert_eq!(anchor("# Cluster API's `Tiltfile`"), "cluster-apis-tiltfile");
 }
 
 #[test]
@@ -134,6 +189,8 @@ fn every_example_is_what_its_type_says() {
                 "MySQL" => round_trip::<mysql_api::MySQL>(&name, &object),
                 "Secret" => round_trip::<Secret>(&name, &object),
                 "Namespace" => round_trip::<Namespace>(&name, &object),
+                "Deployment" => round_trip::<Deployment>(&name, &object),
+                "Service" => round_trip::<Service>(&name, &object),
                 // Cluster API's own kinds stand beside ours and have no types here.
                 _ if object["apiVersion"]
                     .as_str()

@@ -58,7 +58,7 @@ async fn the_seeds_sample_is_accepted_as_written_and_told_what_is_wrong_with_its
     let operator = bed.operator_with(|_, policy| {
         policy.endpoints = "http://dynamodb.local:8000".parse().unwrap();
     });
-    let name = apply(&bed, "seeds/dynamodb-readme-sample.yaml", |_| {}).await;
+    let name = apply(&bed, "seeds/dynamoctl_v1alpha1_ddbctldpjob.yaml", |_| {}).await;
     let status = bed.until(&name, "False", "EndpointInvalid").await;
     assert!(
         message(&status).contains("http://dynamodb.local:8000"),
