@@ -49,6 +49,9 @@ const CLUSTER_WIDE: &str =
 /// What every namespace has.
 const NOBODYS: [&str; 2] = ["serviceaccount/default", "configmap/kube-root-ca.crt"];
 
+/// The chart is rendered for this version where no cluster is asked.
+const KUBE_VERSION: &str = "--kube-version=1.34.0";
+
 /// What is to be installed.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -127,7 +130,6 @@ impl Installation {
         let probe = images.ensure(Image::Mysql).await?;
         self.cluster.load_image(&image).await?;
         self.cluster.load_image(&probe).await?;
-        self.apply_definitions().await?;
         let (repository, tag) = image.split_once(':').context("the image has no tag")?;
         let ours = json!({
             "fullnameOverride": self.name,
@@ -151,22 +153,17 @@ impl Installation {
         }
         let (chart, namespace) = (helm::chart(self.plan.chart), format!("--namespace={}", self.name));
         let chart = chart.to_string_lossy();
-        let install = ["install", &self.name, &chart, &namespace, &files[0], &files[1]];
-        self.helm.run(&install).await?;
+        let arguments = [&self.name, &*chart, &namespace, &files[0], &files[1]];
+        self.apply_definitions(&arguments).await?;
+        self.helm.run(&[&["install"], &arguments[..]].concat()).await?;
         self.rolled_out().await
     }
 
     /// Those of the chart, whichever version of them another run has left in the cluster.
-    async fn apply_definitions(&self) -> Result<()> {
-        let chart = helm::chart(self.plan.chart);
-        let chart = chart.to_string_lossy();
-        let show = [
-            "template",
-            &self.name,
-            &chart,
-            "--show-only=templates/definitions.yaml",
-        ];
-        let definitions = self.helm.run(&show).await?;
+    async fn apply_definitions(&self, arguments: &[&str]) -> Result<()> {
+        let show = ["--show-only=templates/definitions.yaml", KUBE_VERSION];
+        let template = [&["template"], arguments, &show].concat();
+        let definitions = self.helm.run(&template).await?;
         let apply = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
         self.cluster.kubectl(&apply, &definitions).await?;
         let established = [
