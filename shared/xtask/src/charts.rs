@@ -42,8 +42,12 @@ pub(crate) struct Chart {
     groups: &'static [&'static str],
     /// The image's name.
     pub(crate) repository: &'static str,
-    /// Values without which nothing can be installed, for the README and the releases.
-    pub(crate) needs: &'static [&'static str],
+    /// Values without which nothing can be installed, for the README.
+    needs: &'static [&'static str],
+    /// Values of the manifest for kubectl.
+    pub(crate) installed_with: &'static [&'static str],
+    /// Whether that manifest's namespace must admit more than the restricted Pod Security Standard does.
+    pub(crate) privileged: bool,
 }
 
 /// Every chart.
@@ -58,6 +62,8 @@ pub(crate) const CHARTS: &[Chart] = &[
             "docker.host=tcp://docker.example.com:2376",
             "docker.tls.secretName=docker-tls",
         ],
+        installed_with: &["docker.socket.enabled=true"],
+        privileged: true,
     },
     Chart {
         name: "dynamoctl-dp-operator",
@@ -66,6 +72,8 @@ pub(crate) const CHARTS: &[Chart] = &[
         groups: &["dynamoctl.dp.operators.sanjivmadhavan.io"],
         repository: "dynamoctl-dp-operator",
         needs: &[],
+        installed_with: &[],
+        privileged: false,
     },
     Chart {
         name: "nairobi-mysql",
@@ -74,6 +82,8 @@ pub(crate) const CHARTS: &[Chart] = &[
         groups: &["mysql.alx.ke", "otus.homework"],
         repository: "nairobi-mysql-operator",
         needs: &[],
+        installed_with: &[],
+        privileged: false,
     },
 ];
 

@@ -12,6 +12,7 @@ mod build;
 mod charts;
 mod cluster;
 mod crds;
+mod images;
 mod prerequisites;
 mod release;
 mod sabotage;
@@ -47,6 +48,8 @@ enum Task {
     Bench(bench::Args),
     /// Write the Cluster API provider as the local repository from which clusterctl installs it
     Release(release::Args),
+    /// Make the operators' images from static programs; nothing is pulled
+    Images(images::Args),
     /// Create, list and delete real clusters in containers (see `cargo xtask cluster --help`)
     #[command(disable_help_flag = true)]
     Cluster(cluster::Args),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Release(args) => release::run(&args),
+        Task::Images(args) => images::run(&args),
         Task::Cluster(args) => cluster::run(&args),
     };
     match result {

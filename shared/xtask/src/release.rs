@@ -1,6 +1,8 @@
-//! `cargo xtask release`: the Cluster API provider as a repository of clusterctl's, in a local folder.
+//! `cargo xtask release`: what is published of a version, in a local folder: the Cluster API provider as a repository of
+//! clusterctl's, and each operator as a chart, as one manifest for kubectl, and as a base for Kustomize.
 //!
 //! ```text
+//! <output>/<version>/<chart>-<version>.tgz, <chart>-install.yaml, kustomize/<chart>/, SHA256SUMS
 //! <output>/infrastructure-capdkc/<version>/infrastructure-components.yaml   kinds, rights, policies, Deployment
 //!                                          metadata.yaml                    which contract it keeps
 //!                                          cluster-template*.yaml           flavors of `clusterctl generate cluster`
@@ -19,6 +21,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+mod operators;
+
 use crate::workspace::{self, Metadata};
 
 /// Arguments of `cargo xtask release`.
@@ -30,10 +34,19 @@ pub(crate) struct Args {
     /// The release, as clusterctl names it
     #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
     version: String,
-    /// The image of the manager, with its registry; `localhost/capdkc:<version>` without, to be renamed by `images` in
-    /// clusterctl's configuration
+    /// The image of the provider's manager, with its registry; `localhost/capdkc:<version>` without, to be renamed by
+    /// `images` in clusterctl's configuration
     #[arg(long)]
     image: Option<String>,
+    /// The registry of the images in manifests and bases for Kustomize
+    #[arg(long, default_value = "localhost")]
+    registry: String,
+    /// helm; built from its module without
+    #[arg(long, value_name = "FILE")]
+    helm: Option<PathBuf>,
+    /// Only the provider's repository
+    #[arg(long)]
+    provider_only: bool,
 }
 
 /// The name by which clusterctl knows the provider, with its type before it.
@@ -67,6 +80,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     write(&output.join("clusterctl.yaml"), &configuration(&folder))?;
     eprintln!("{}", folder.display());
+    if !args.provider_only {
+        let folder = output.join(&args.version);
+        operators::write(&folder, args)?;
+        eprintln!("{}", folder.display());
+    }
     Ok(())
 }
 

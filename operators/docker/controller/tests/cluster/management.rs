@@ -43,7 +43,14 @@ pub fn release(folder: &Path) -> Infrastructure {
 
 fn make_release(folder: &Path, version: &str) {
     let status = Command::new(env!("CARGO"))
-        .args(["xtask", "release", "--version", version, "--output"])
+        .args([
+            "xtask",
+            "release",
+            "--provider-only",
+            "--version",
+            version,
+            "--output",
+        ])
         .arg(folder)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()

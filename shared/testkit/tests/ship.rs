@@ -1,0 +1,272 @@
+//! What is shipped: images with nothing but a static program, and a release from which Helm, kubectl and Kustomize
+//! install the same.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testkit::{
+    docker::Docker,
+    tools::{self, Tool},
+};
+
+/// What the program of the image under test does: it says who it is, what it finds and whom it can call by name.
+const PROGRAM: &str = r#"
+use std::net::ToSocketAddrs;
+fn main() {
+    let called = std::env::args().next().unwrap();
+    println!("called {called}");
+    println!("certificates {}", std::fs::metadata("/etc/ssl/certs/ca-certificates.crt").unwrap().len() > 1000);
+    println!("writes {}", std::fs::write("/written", "").is_ok());
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("user {}", status.lines().find(|line| line.starts_with("Uid:")).unwrap().split_whitespace().nth(1).unwrap());
+    for host in std::env::args().skip(1) {
+        println!("{host} {}", (host.as_str(), 1).to_socket_addrs().is_ok_and(|mut found| found.next().is_some()));
+    }
+}
+"#;
+
+/// The project's own commands, which are built with the tests.
+fn xtask() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.ancestors().nth(2).context("no target folder")?;
+    let program = folder.join("xtask");
+    ensure!(
+        program.is_file(),
+        "{} is not built: cargo build --workspace --all-features --bins",
+        program.display()
+    );
+    Ok(program)
+}
+
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {errors}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A static program in `folder`.
+fn program(folder: &Path) -> Result<PathBuf> {
+    let (source, program) = (folder.join("program.rs"), folder.join("program"));
+    fs::write(&source, PROGRAM)?;
+    let mut compiler = Command::new("rustc");
+    compiler.args(["-C", "target-feature=+crt-static", "-o"]);
+    said(compiler.arg(&program).arg(&source))?;
+    Ok(program)
+}
+
+/// An image of Docker's, removed with the value.
+struct Loaded<'a> {
+    docker: &'a Docker,
+    reference: String,
+}
+
+impl Drop for Loaded<'_> {
+    fn drop(&mut self) {
+        let remove = ["image", "rm", "--force", &self.reference];
+        drop(Command::new(self.docker.program()).args(remove).output());
+    }
+}
+
+impl Loaded<'_> {
+    /// What a container of it prints, alone on a network with a container that is called `peer`.
+    async fn run(&self, flags: &[&str], arguments: &[&str]) -> Result<String> {
+        let flags = [
+            &["run", "--rm", "--read-only", "--add-host=peer:192.0.2.1"],
+            flags,
+        ]
+        .concat();
+        let whole = [&flags[..], &[&self.reference], arguments].concat();
+        Ok(self.docker.run(&whole).await?)
+    }
+}
+
+#[tokio::test]
+async fn an_image_has_a_static_program_that_finds_hosts_by_name_and_nothing_else() -> Result<()> {
+    let (folder, docker) = (tempfile::tempdir()?, Docker::connect().await?);
+    let program = program(folder.path())?;
+    let tag = format!("test-{}", std::process::id());
+    let made = said(
+        Command::new(xtask()?)
+            .args(["images", "capdkc", "--tag", &tag, "--program"])
+            .arg(&program)
+            .arg("--output")
+            .arg(folder.path()),
+    )?;
+    let words: Vec<_> = made.split_whitespace().collect();
+    ensure!(words.len() == 3 && words[0] == format!("capdkc:{tag}"), "{made}");
+    let image = Loaded {
+        docker: &docker,
+        reference: words[0].to_owned(),
+    };
+    let id = docker
+        .run(&["image", "inspect", "--format", "{{.Id}}", &image.reference])
+        .await?;
+    ensure!(id.trim() == words[1], "Docker's id is {id}, not {made}");
+
+    let printed = image.run(&[], &["localhost", "peer", "nobody.invalid"]).await?;
+    let expected = "called /manager\ncertificates true\nwrites false\nuser 65532\nlocalhost true\npeer true\nnobody.invalid false";
+    ensure!(printed.trim() == expected, "{printed}");
+    let by_name = image.run(&["--entrypoint=capdkc"], &[]).await?;
+    ensure!(by_name.starts_with("called capdkc\n"), "{by_name}");
+    let shell = image.run(&["--entrypoint=/bin/sh"], &[]).await;
+    ensure!(shell.is_err(), "there is a shell");
+    the_dockerfile_makes_the_same(&docker, folder.path(), &image).await
+}
+
+/// Its target `prebuilt` takes what `cargo xtask images` has put together.
+async fn the_dockerfile_makes_the_same(docker: &Docker, folder: &Path, image: &Loaded<'_>) -> Result<()> {
+    let context = folder.join("context");
+    fs::create_dir_all(context.join("target/images/capdkc"))?;
+    fs::rename(
+        folder.join("capdkc/root"),
+        context.join("target/images/capdkc/root"),
+    )?;
+    for name in ["Dockerfile", ".dockerignore"] {
+        fs::copy(root().join(name), context.join(name))?;
+    }
+    let built = Loaded {
+        docker,
+        reference: format!("{}-dockerfile", image.reference),
+    };
+    let context = context.to_string_lossy();
+    let build = [
+        "build",
+        "--quiet",
+        "--target=prebuilt",
+        "--build-arg=OPERATOR=capdkc",
+        "--tag",
+        &built.reference,
+        &context,
+    ];
+    docker.run(&build).await?;
+    let printed = built.run(&[], &["localhost"]).await?;
+    ensure!(printed == image.run(&[], &["localhost"]).await?, "{printed}");
+    for what in [
+        "{{.Config.User}}",
+        "{{json .Config.Entrypoint}}",
+        "{{json .Config.Env}}",
+    ] {
+        let of = async |reference: &str| {
+            docker
+                .run(&["image", "inspect", "--format", what, reference])
+                .await
+        };
+        ensure!(
+            of(&built.reference).await? == of(&image.reference).await?,
+            "{what}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_that_loads_libraries_becomes_no_image() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = Command::new(xtask()?)
+        .args(["images", "capdkc", "--no-load", "--program"])
+        .arg(std::env::current_exe()?)
+        .arg("--output")
+        .arg(folder.path())
+        .output()?;
+    let why = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && why.contains("crt-static"), "{why}");
+    Ok(())
+}
+
+/// `kind namespace/name` of each object in a stream of YAML documents.
+fn identities(text: &str) -> Result<BTreeSet<String>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
+    let text_of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(documents
+        .iter()
+        .filter(|document| !document.is_null())
+        .map(|document| {
+            let metadata = &document["metadata"];
+            let (kind, namespace) = (text_of(&document["kind"]), text_of(&metadata["namespace"]));
+            format!("{kind} {namespace}/{}", text_of(&metadata["name"]))
+        })
+        .collect())
+}
+
+#[tokio::test]
+async fn a_release_installs_the_same_by_helm_kubectl_and_kustomize_and_its_sums_hold() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let programs = tools::ensure_async(&[Tool::Helm, Tool::Kustomize]).await?;
+    said(
+        Command::new(xtask()?)
+            .args([
+                "release",
+                "--version",
+                "v0.1.0",
+                "--registry",
+                "registry.example.com",
+                "--helm",
+            ])
+            .arg(&programs[0])
+            .arg("--output")
+            .arg(folder.path()),
+    )?;
+    let release = folder.path().join("v0.1.0");
+    let checked = said(
+        Command::new("sha256sum")
+            .args(["--check", "SHA256SUMS"])
+            .current_dir(&release),
+    )?;
+    ensure!(checked.lines().all(|line| line.ends_with(": OK")), "{checked}");
+    for (name, image) in [
+        ("capdkc", "capdkc"),
+        ("dynamoctl-dp-operator", "dynamoctl-dp-operator"),
+        ("nairobi-mysql", "nairobi-mysql-operator"),
+    ] {
+        let manifest = fs::read_to_string(release.join(format!("{name}-install.yaml")))?;
+        let image = format!("registry.example.com/{image}:v0.1.0");
+        ensure!(manifest.contains(&image), "{name}-install.yaml has no {image}");
+        ensure!(
+            !manifest.contains("managed-by: Helm") && !manifest.contains("kind: Pod\n"),
+            "{name}"
+        );
+        let objects = identities(&manifest)?;
+        let deployment = format!("Deployment {name}-system/{name}-controller-manager");
+        ensure!(objects.contains(&deployment), "{objects:?}");
+
+        let base = release.join("kustomize").join(name);
+        let built = said(Command::new(&programs[1]).arg("build").arg(&base))?;
+        ensure!(built.contains(&image), "Kustomize's {name} has no {image}");
+        ensure!(
+            identities(&built)? == objects,
+            "Kustomize installs something else than {name}-install.yaml"
+        );
+
+        let package = release.join(format!("{name}-0.1.0.tgz"));
+        let mut template = Command::new(&programs[0]);
+        template.args([
+            "template",
+            name,
+            "--skip-tests",
+            "--kube-version=1.34.0",
+            "--set=leaderElect=true",
+        ]);
+        template.arg(format!("--namespace={name}-system"));
+        if name == "capdkc" {
+            template.arg("--set=docker.socket.enabled=true");
+        }
+        let mut by_helm = identities(&said(template.arg(&package))?)?;
+        by_helm.insert(format!("Namespace /{name}-system"));
+        ensure!(
+            by_helm == objects,
+            "helm installs something else than {name}-install.yaml"
+        );
+    }
+    Ok(())
+}

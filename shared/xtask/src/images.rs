@@ -1,0 +1,315 @@
+//! `cargo xtask images`: the operators' images, made on this machine from nothing but this workspace.
+//!
+//! Each is a static program, the certificates of public authorities, and a user without rights: no shell, no library,
+//! no base that would have to be pulled. The program is `/manager`, and its own name on the `PATH`.
+//!
+//! ```text
+//! target/images/<name>/root/          what is in the image; the Dockerfile's target `prebuilt` takes it
+//! target/images/<name>.tar            the image as `docker load` and registry clients read it
+//! ```
+//!
+//! # Guarantees
+//! - The same commit, toolchain and certificates give the same digest: nothing in an image depends on when or in which
+//!   folder it was made.
+//! - A program that would load a library is refused.
+
+mod archive;
+mod program;
+mod root;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::workspace::{self, Metadata};
+
+use archive::Contents;
+pub(crate) use archive::hex;
+
+/// Arguments of `cargo xtask images`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which images: capdkc, dynamoctl-dp-operator, nairobi-mysql-operator; all without
+    names: Vec<String>,
+    /// Push them to this registry, by Docker
+    #[arg(long, value_name = "REGISTRY")]
+    push: Option<String>,
+    /// The tag
+    #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
+    tag: String,
+    /// What to compile for: x86_64-unknown-linux-gnu, aarch64-unknown-linux-gnu, or either with musl; this machine's
+    /// without
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    /// Take this program instead of compiling one; for one image
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Where to write; `target/images` without
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+    /// Only write files: leave Docker alone
+    #[arg(long, conflicts_with = "push")]
+    no_load: bool,
+}
+
+/// One operator's image.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// Its name in a registry.
+    pub(crate) name: &'static str,
+    /// The package that has the program.
+    pub(crate) package: &'static str,
+    /// The program.
+    pub(crate) program: &'static str,
+    title: &'static str,
+}
+
+/// Every image.
+pub(crate) const IMAGES: [Image; 3] = [
+    Image {
+        name: "capdkc",
+        package: "docker-controller",
+        program: "capdkc",
+        title: "Cluster API infrastructure provider whose machines are containers",
+    },
+    Image {
+        name: "dynamoctl-dp-operator",
+        package: "dynamodb-controller",
+        program: "dynamoctl",
+        title: "Deletes single partitions of DynamoDB tables",
+    },
+    Image {
+        name: "nairobi-mysql-operator",
+        package: "mysql-ec2",
+        program: "mysql-operator",
+        title: "Runs MySQL for Kubernetes",
+    },
+];
+
+/// Makes the images.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let images = chosen(&args.names)?;
+    ensure!(
+        args.program.is_none() || images.len() == 1,
+        "--program is the program of one image: name that image"
+    );
+    let target = program::Target::parse(args.target.as_deref())?;
+    let output = match &args.output {
+        Some(output) => std::path::absolute(output)?,
+        None => Metadata::read()?.target_directory.join("images"),
+    };
+    let programs = match &args.program {
+        Some(program) => vec![program.clone()],
+        None => program::build(&images, &target)?,
+    };
+    let loads = !args.no_load && (args.push.is_some() || docker(&["version"]).is_ok());
+    for (image, program) in images.iter().zip(&programs) {
+        let made = image.make(program, &output, &target, &args.tag)?;
+        if loads {
+            docker(&["load", "--quiet", "--input", &made.archive.to_string_lossy()])?;
+        }
+        if let Some(registry) = &args.push {
+            let remote = format!("{}/{}", registry.trim_end_matches('/'), made.reference);
+            docker(&["tag", &made.reference, &remote])?;
+            docker(&["push", "--quiet", &remote])?;
+            eprintln!("pushed {remote}");
+        }
+        println(&format!("{} {} {}", made.reference, made.digest, made.size))?;
+    }
+    if !loads && !args.no_load {
+        eprintln!(
+            "there is no Docker to load them into; they are in {}",
+            output.display()
+        );
+    }
+    Ok(())
+}
+
+/// A line for programs to read: reference, digest, bytes.
+fn println(line: &str) -> Result<()> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Image>> {
+    if names.is_empty() {
+        return Ok(IMAGES.iter().collect());
+    }
+    let find = |name: &String| {
+        let all = || IMAGES.map(|image| image.name).join(", ");
+        let found = IMAGES.iter().find(|image| image.name == name);
+        found.with_context(|| format!("there is no image {name}; there are {}", all()))
+    };
+    names.iter().map(find).collect()
+}
+
+/// What was made.
+struct Made {
+    reference: String,
+    /// Of its configuration, which names everything else: Docker's image id.
+    digest: String,
+    /// Bytes of what is in it.
+    size: u64,
+    archive: PathBuf,
+}
+
+impl Image {
+    fn make(&self, program: &Path, output: &Path, target: &program::Target, tag: &str) -> Result<Made> {
+        let root = output.join(self.name).join("root");
+        root::assemble(&root, program, self.program)
+            .with_context(|| format!("cannot make the root of {}", self.name))?;
+        let reference = format!("{}:{tag}", self.name);
+        let contents = Contents {
+            reference: &reference,
+            layer: archive::layer(&root)?,
+            configuration: self.configuration(target, tag)?,
+        };
+        let (bytes, digest, size) = contents.write()?;
+        let archive = output.join(format!("{}.tar", self.name));
+        fs::write(&archive, bytes).with_context(|| format!("cannot write {}", archive.display()))?;
+        Ok(Made {
+            reference,
+            digest,
+            size,
+            archive,
+        })
+    }
+
+    fn configuration(&self, target: &program::Target, tag: &str) -> Result<serde_json::Value> {
+        let origin = Origin::read()?;
+        Ok(serde_json::json!({
+            "architecture": target.architecture(),
+            "os": "linux",
+            "created": origin.created,
+            "config": {
+                "User": "65532:65532",
+                "Env": ["PATH=/usr/bin"],
+                "Entrypoint": ["/manager"],
+                "WorkingDir": "/",
+                "Labels": {
+                    "org.opencontainers.image.title": self.name,
+                    "org.opencontainers.image.description": self.title,
+                    "org.opencontainers.image.version": tag.trim_start_matches('v'),
+                    "org.opencontainers.image.licenses": "Apache-2.0",
+                    "org.opencontainers.image.revision": origin.revision,
+                    "org.opencontainers.image.created": origin.created,
+                },
+            },
+        }))
+    }
+}
+
+/// The commit that an image is made from.
+struct Origin {
+    revision: String,
+    created: String,
+}
+
+impl Origin {
+    /// From git, or from `REVISION` and `CREATED` where the sources are no clone.
+    fn read() -> Result<Self> {
+        if let (Ok(revision), Ok(created)) = (std::env::var("REVISION"), std::env::var("CREATED")) {
+            return Ok(Self { revision, created });
+        }
+        let output = Command::new("git")
+            .current_dir(workspace::root())
+            .args([
+                "log",
+                "-1",
+                "--format=%H %cd",
+                "--date=format-local:%Y-%m-%dT%H:%M:%SZ",
+            ])
+            .env("TZ", "UTC")
+            .output();
+        let printed = output.ok().filter(|output| output.status.success());
+        let printed = printed.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        let Some((revision, created)) = printed.as_ref().and_then(|line| line.split_once(' ')) else {
+            bail!(
+                "this is no git clone: set REVISION to its commit and CREATED to the commit's time (2026-01-31T12:00:00Z)"
+            )
+        };
+        Ok(Self {
+            revision: revision.to_owned(),
+            created: created.to_owned(),
+        })
+    }
+}
+
+/// Runs Docker.
+fn docker(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("docker");
+    command.args(arguments);
+    let shown = workspace::shown(&command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{shown}` failed: {}", said.trim());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::archive::digest;
+    use super::*;
+    use crate::charts::CHARTS;
+
+    #[test]
+    fn every_chart_has_its_image() {
+        for chart in CHARTS {
+            assert!(
+                chosen(&[chart.repository.to_owned()]).is_ok(),
+                "{} has no image {}",
+                chart.name,
+                chart.repository
+            );
+        }
+        assert!(chosen(&["nginx".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_configuration_says_who_runs_what_and_from_which_commit() {
+        let target = program::Target::parse(Some("aarch64-unknown-linux-gnu")).unwrap();
+        let configuration = IMAGES[0].configuration(&target, "v1.2.3").unwrap();
+        assert_eq!(configuration["architecture"], "arm64");
+        assert_eq!(configuration["config"]["User"], "65532:65532");
+        let labels = &configuration["config"]["Labels"];
+        assert_eq!(labels["org.opencontainers.image.version"], "1.2.3");
+        assert_eq!(
+            labels["org.opencontainers.image.revision"]
+                .as_str()
+                .unwrap()
+                .len(),
+            40
+        );
+        assert!(configuration["created"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn an_image_is_the_same_wherever_it_is_made() {
+        let made: Vec<_> = [1, 2]
+            .map(|_| {
+                let folder = std::env::temp_dir().join(format!("image-{}-{}", std::process::id(), rand()));
+                fs::create_dir_all(&folder).unwrap();
+                let target = program::Target::parse(None).unwrap();
+                let program = folder.join("p");
+                fs::write(&program, program::static_elf()).unwrap();
+                let made = IMAGES[0].make(&program, &folder, &target, "v1").unwrap();
+                let bytes = fs::read(&made.archive).unwrap();
+                fs::remove_dir_all(&folder).unwrap();
+                (made.digest, digest(&bytes))
+            })
+            .into();
+        assert_eq!(made[0], made[1]);
+    }
+
+    fn rand() -> u128 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.unwrap().as_nanos()
+    }
+}
