@@ -137,6 +137,13 @@ pub struct DockerMachineSpec {
     )]
     pub bootstrap_timeout: Option<String>,
 
+    /// How often the node is bootstrapped at most, each time in a fresh container. Default 1: a machine whose bootstrap
+    /// failed stays as it is, to be looked at. A further control plane machine is never bootstrapped again, for it may
+    /// have joined the cluster's etcd already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 5))]
+    pub bootstrap_attempts: Option<i32>,
+
     /// Accepted from older manifests and not used: whether a node was bootstrapped is recorded in the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrapped: Option<bool>,
@@ -297,6 +304,11 @@ pub struct DockerMachineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub addresses: Vec<MachineAddress>,
+
+    /// Which attempt at its bootstrap the machine is in; absent during the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 5))]
+    pub bootstrap_attempt: Option<i32>,
 
     /// The failure domain that the machine was placed in.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -77,6 +77,8 @@ closed_set! {
         Completed,
         /// The bootstrap failed or took too long; it is not repeated over a half-made node.
         Failed,
+        /// The bootstrap failed, and is tried again in a fresh container.
+        Repeating,
         /// The container was restarted in mid-bootstrap; the half-made node cannot be trusted.
         Interrupted,
         /// The bootstrap data cannot be used: missing, of a format that is not supported, or malformed.
@@ -89,6 +91,8 @@ closed_set! {
         NameConflict,
         /// The Docker daemon cannot be reached or refuses.
         DockerUnavailable,
+        /// Objects may still be stored in a version that is not converted; the message has the command that cures it.
+        StorageMigrationNeeded,
         /// A limit, port or other field of the spec cannot be used as it stands.
         SpecInvalid,
         /// Being removed.

@@ -60,6 +60,7 @@ pub fn manager(args: &Args, options: Options, config: Config) -> Result<Manager,
         network: args.network.clone(),
         load_balancer_image: args.load_balancer_image.clone(),
         watch_filter: Some(args.watch_filter.clone()).filter(|filter| !filter.is_empty()),
+        ..Settings::default()
     };
     let concurrency = Concurrency {
         clusters: args.dockercluster_concurrency,

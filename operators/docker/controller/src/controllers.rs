@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
+use crate::storage::Storage;
+
 /// What is the same for all reconcilers of this process.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -18,6 +20,8 @@ pub struct Settings {
     pub load_balancer_image: String,
     /// Serve only objects whose label `cluster.x-k8s.io/watch-filter` has this value.
     pub watch_filter: Option<String>,
+    /// What is known of the versions that objects are stored in.
+    pub storage: Storage,
 }
 
 impl Settings {
@@ -34,6 +38,7 @@ impl Default for Settings {
             network: "kind".into(),
             load_balancer_image: "kindest/haproxy:v20230606-42a2262b".into(),
             watch_filter: None,
+            storage: Storage::default(),
         }
     }
 }

@@ -25,6 +25,9 @@ pub const ROLE_LABEL: &str = "capdkc.cluster.x-k8s.io/role";
 /// Label: the failure domain that the machine was placed in.
 pub const FAILURE_DOMAIN_LABEL: &str = "capdkc.cluster.x-k8s.io/failure-domain";
 
+/// Label: which attempt at its bootstrap the container stands for; absent for the first.
+pub const ATTEMPT_LABEL: &str = "capdkc.cluster.x-k8s.io/bootstrap-attempt";
+
 /// The prefix of provider ids.
 const PROVIDER_PREFIX: &str = "docker:////";
 /// The longest host name that Linux and a Node's `kubernetes.io/hostname` label both take.
@@ -113,6 +116,12 @@ pub fn node_labels(
         labels.insert(FAILURE_DOMAIN_LABEL.into(), domain.into());
     }
     labels
+}
+
+/// Which attempt at its bootstrap a container with these labels stands for.
+pub fn attempt(labels: &BTreeMap<String, String>) -> i32 {
+    let label = labels.get(ATTEMPT_LABEL);
+    label.and_then(|attempt| attempt.parse().ok()).unwrap_or(1)
 }
 
 fn with_role(mut labels: BTreeMap<String, String>, role: Role) -> BTreeMap<String, String> {

@@ -16,3 +16,4 @@ pub mod manager;
 pub mod network;
 pub mod node;
 mod sabotage;
+pub mod storage;

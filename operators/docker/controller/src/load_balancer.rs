@@ -98,11 +98,33 @@ impl<E: Clone> Clone for LoadBalancers<E> {
     }
 }
 
-/// The configuration that was last seen in use, and by which container.
+/// What is known of a cluster's load balancer.
 #[derive(Debug, Default)]
 struct Known {
+    /// The container that was last seen with `configuration` in use.
     container: String,
     configuration: String,
+    /// Containers that are about to go, by id: whoever else asks meanwhile does not put them back.
+    leaving: BTreeSet<String>,
+}
+
+impl Known {
+    /// The load balancer is made or started anew: what it has in use is not known.
+    fn forget(&mut self) {
+        self.container.clear();
+        self.configuration.clear();
+    }
+
+    /// Takes note of `machine`'s end, and forgets the containers that are gone.
+    fn note(&mut self, containers: &[Container], machine: Option<&str>) {
+        let of = |container: &&Container| {
+            machine.is_some() && container.labels.get(MACHINE_LABEL).map(String::as_str) == machine
+        };
+        let ids = containers.iter().filter(of).map(|container| container.id.clone());
+        self.leaving.extend(ids);
+        self.leaving
+            .retain(|id| containers.iter().any(|container| container.id == *id));
+    }
 }
 
 impl<E: Engine> LoadBalancers<E> {
@@ -125,7 +147,8 @@ impl<E: Engine> LoadBalancers<E> {
         let lane = self.lane(&request.cluster);
         let mut known = lane.lock().await;
         let containers = self.engine.containers(&request.cluster.labels()).await?;
-        let servers = self.servers(&request.cluster, &containers, &request.network, None);
+        known.note(&containers, None);
+        let servers = self.servers(&request.cluster, &containers, &request.network, &known.leaving);
         let existing = load_balancer_of(&containers);
         match existing.map(|container| container.state) {
             None | Some(ContainerState::Created) => {
@@ -157,7 +180,7 @@ impl<E: Engine> LoadBalancers<E> {
     }
 
     /// Brings the configuration up to date with the control plane's containers, less that of the DockerMachine
-    /// `leaving`. Says whether the load balancer is there and was configured.
+    /// `leaving`, which from now on stays out. Says whether the load balancer is there and was configured.
     pub async fn sync(&self, cluster: &ClusterId, leaving: Option<&str>) -> Result<bool, Error> {
         let lane = self.lane(cluster);
         let mut known = lane.lock().await;
@@ -167,7 +190,8 @@ impl<E: Engine> LoadBalancers<E> {
             return Ok(false);
         };
         let network = container.addresses.keys().next().cloned().unwrap_or_default();
-        let servers = self.servers(cluster, &containers, &network, leaving);
+        known.note(&containers, leaving);
+        let servers = self.servers(cluster, &containers, &network, &known.leaving);
         self.configure(container, &servers, &mut known).await?;
         Ok(true)
     }
@@ -220,7 +244,7 @@ impl<E: Engine> LoadBalancers<E> {
         existing: Option<&Container>,
         known: &mut Known,
     ) -> Result<(), Error> {
-        *known = Known::default();
+        known.forget();
         self.engine
             .ensure_image(&request.image, ImagePullPolicy::IfNotPresent, None)
             .await?;
@@ -275,7 +299,7 @@ impl<E: Engine> LoadBalancers<E> {
         existing: Option<&Container>,
         known: &mut Known,
     ) -> Result<(), Error> {
-        *known = Known::default();
+        known.forget();
         let name = request.cluster.load_balancer_name();
         match self.engine.start(&name).await {
             // Somebody took its place while it was down.
@@ -292,7 +316,7 @@ impl<E: Engine> LoadBalancers<E> {
         cluster: &ClusterId,
         containers: &[Container],
         network: &str,
-        leaving: Option<&str>,
+        leaving: &BTreeSet<String>,
     ) -> Vec<Server> {
         let machines = self.view.machines_of(&cluster.namespace, &cluster.name);
         let draining = |machine: &str| {
@@ -306,7 +330,7 @@ impl<E: Engine> LoadBalancers<E> {
             let control_plane =
                 container.labels.get(ROLE_LABEL).map(String::as_str) == Some(Role::ControlPlane.as_str());
             let address = *container.addresses.get(network)?;
-            let stays = control_plane && Some(machine.as_str()) != leaving;
+            let stays = control_plane && !leaving.contains(&container.id);
             stays.then(|| Server {
                 name: container.name.clone(),
                 address,

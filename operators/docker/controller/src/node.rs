@@ -30,6 +30,8 @@ pub struct Machine<'a> {
     pub version: Option<&'a str>,
     /// Failure domain that the Machine asks for.
     pub failure_domain: Option<&'a str>,
+    /// Which attempt at its bootstrap this is, counted from 1.
+    pub attempt: i32,
 }
 
 /// Why a machine cannot be made.
@@ -97,6 +99,9 @@ pub fn plan(
     }
     let mut labels = spec.labels.clone();
     labels.extend(own);
+    if machine.attempt > 1 {
+        labels.insert(identity::ATTEMPT_LABEL.into(), machine.attempt.to_string());
+    }
     let mut environment = proxy_environment(|name| std::env::var(name).ok());
     if machine.role == Role::ControlPlane {
         environment.push("KUBECONFIG=/etc/kubernetes/admin.conf".into());

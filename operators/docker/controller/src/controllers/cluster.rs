@@ -112,6 +112,19 @@ impl<E: Engine + Clone> Clusters<E> {
         }
     }
 
+    async fn balancer(
+        &self,
+        object: &DockerCluster,
+        cluster: ClusterId,
+        pass: &Pass<DockerCluster>,
+    ) -> Result<LoadBalancer, Error> {
+        self.settings
+            .storage
+            .check::<DockerCluster>(pass.client())
+            .await?;
+        Ok(self.load_balancers.ensure(&self.request(object, cluster)).await?)
+    }
+
     /// Writes the endpoint into the spec, where nobody has set one.
     async fn publish_endpoint(
         &self,
@@ -181,11 +194,7 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         let Some(cluster) = Self::id(&object) else {
             return Ok(Progress::Settled);
         };
-        let balancer = self
-            .load_balancers
-            .ensure(&self.request(&object, cluster))
-            .await
-            .map_err(Error::from);
+        let balancer = self.balancer(&object, cluster, pass).await;
         if let Ok(balancer) = &balancer {
             // Before the status says that it is there: Cluster API reads it only then, and once.
             self.publish_endpoint(&object, balancer, pass).await?;

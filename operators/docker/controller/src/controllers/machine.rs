@@ -5,8 +5,9 @@
 //! 2. It runs: a control plane machine is put into the load balancer's configuration; the bootstrap begins, as a
 //!    supervised task; id and addresses are published. `provisioned` does not wait for the bootstrap: whether the
 //!    node is well is the Node's to say.
-//! 3. The bootstrap ends: the condition `BootstrapCompleted` says how. One that failed is not repeated over the same
-//!    container; the machine must be replaced.
+//! 3. The bootstrap ends: the condition `BootstrapCompleted` says how. One that failed is never repeated over the same
+//!    container. Where another attempt was asked for and does no harm, the status announces it; then the container is
+//!    removed, and made anew under the attempt's number. Else the machine must be replaced.
 //! 4. Deletion: the task ends, the load balancer forgets the machine, then the container goes with its volumes.
 
 mod error;
@@ -51,6 +52,8 @@ pub(super) const VIEW_WAIT: Duration = Duration::from_secs(1);
 pub(super) const MOVE_WAIT: Duration = Duration::from_secs(300);
 /// How often bootstrap data that cannot be used is looked at again: nobody tells that a Secret was repaired.
 const DATA_WAIT: Duration = Duration::from_secs(60);
+/// How long a bootstrap that failed waits for its next attempt: what was wrong may pass.
+const REPEAT_WAIT: Duration = Duration::from_secs(5);
 /// How often progress of a bootstrap wakes its object at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -144,9 +147,14 @@ impl<E: Engine + Clone> Machines<E> {
         pass: &Pass<DockerMachine>,
         picture: &mut Picture,
     ) -> Result<(), Error> {
+        self.settings
+            .storage
+            .check::<DockerMachine>(pass.client())
+            .await?;
         picture.container = self.container(object).await?;
         let mut step = plan::next(observe(object, scope, picture));
         if step == Step::Launch {
+            self.give_up(scope, pass, picture).await?;
             step = match self.network(scope, pass).await? {
                 Some(network) => {
                     let existing = picture.container.take();
@@ -166,8 +174,27 @@ impl<E: Engine + Clone> Machines<E> {
             // First: kubeadm reaches its own API server through the load balancer.
             picture.balanced = self.load_balancers.sync(&scope.id, None).await?;
         }
-        picture.bootstrap = self.bootstrap(object, scope, pass, &container).await?;
+        let bootstrap = self.bootstrap(object, scope, pass, &container).await?;
+        picture.bootstrap = Self::repeated(object, scope, &container, bootstrap);
         self.publish_id(object, &container, pass).await
+    }
+
+    /// Before another attempt: forgets how the last one ended, and lets no new connection reach its node.
+    async fn give_up(
+        &self,
+        scope: &Scope,
+        pass: &Pass<DockerMachine>,
+        picture: &Picture,
+    ) -> Result<(), Error> {
+        self.tasks.clear(&pass.uid());
+        let serves = picture
+            .container
+            .as_ref()
+            .is_some_and(|container| container.state == ContainerState::Running);
+        if serves && scope.machine.is_control_plane() {
+            self.load_balancers.sync(&scope.id, Some(&scope.name)).await?;
+        }
+        Ok(())
     }
 
     async fn launch(
@@ -189,6 +216,11 @@ impl<E: Engine + Clone> Machines<E> {
             },
             version: machine.spec.version.as_deref(),
             failure_domain: machine.spec.failure_domain.as_deref(),
+            attempt: object
+                .status
+                .as_ref()
+                .and_then(|status| status.bootstrap_attempt)
+                .unwrap_or(1),
         };
         let plan = node::plan(&wanted, &object.spec, &network, None)?;
         let credentials = self.credentials(object, pass).await?;
@@ -243,6 +275,7 @@ fn observe(object: &DockerMachine, scope: &Scope, picture: &Picture) -> Observed
         is_control_plane: scope.machine.is_control_plane(),
         has_data: scope.machine.data_secret().is_some(),
         is_provisioned: object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty()),
+        repeats: status::announced(object, picture.container.as_ref()).is_some(),
         container: picture.container.as_ref().map(|container| container.state),
     }
 }
@@ -292,6 +325,8 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
         result.map(|()| {
             if waits_for_data {
                 Progress::waiting(DATA_WAIT)
+            } else if matches!(picture.bootstrap, status::Bootstrap::Repeating { .. }) {
+                Progress::waiting(REPEAT_WAIT)
             } else {
                 Progress::Settled
             }

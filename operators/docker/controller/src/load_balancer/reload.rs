@@ -50,10 +50,8 @@ impl<E: Engine> LoadBalancers<E> {
         if !(written && sabotage::active(sabotage::TRUST_WRITTEN_CONFIGURATION)) {
             self.reload(name).await?;
         }
-        *known = Known {
-            container: container.id.clone(),
-            configuration: wanted,
-        };
+        known.container.clone_from(&container.id);
+        known.configuration = wanted;
         Ok(())
     }
 

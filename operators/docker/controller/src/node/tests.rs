@@ -10,6 +10,7 @@ fn machine(cluster: &ClusterId) -> Machine<'_> {
         role: Role::ControlPlane,
         version: Some("v1.34.4"),
         failure_domain: Some("fd1"),
+        attempt: 1,
     }
 }
 
@@ -31,6 +32,7 @@ fn a_plain_machine_is_named_labelled_and_placed() {
     assert_eq!(plan.image, "kindest/node:v1.34.4");
     assert_eq!(plan.labels[identity::FAILURE_DOMAIN_LABEL], "fd1");
     assert_eq!(plan.labels[identity::ROLE_LABEL], "control-plane");
+    assert_eq!(plan.labels.get(identity::ATTEMPT_LABEL), None);
     assert!(
         plan.environment
             .contains(&"KUBECONFIG=/etc/kubernetes/admin.conf".to_owned())

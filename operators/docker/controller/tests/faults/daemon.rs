@@ -1,6 +1,9 @@
 //! A model of a Docker daemon: what it promises, and what must never be asked of it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::Ipv4Addr,
+};
 
 use docker_controller::{
     engine::{Command, Container, ContainerEvent, ContainerPlan, ContainerState, EngineError, Failure},
@@ -18,6 +21,10 @@ pub struct Daemon {
     pub started: BTreeMap<String, u32>,
     /// How often a bootstrap ran on each machine.
     pub bootstrapped: BTreeMap<String, u32>,
+    /// How the next bootstraps of a machine end, and what they say; those that follow end well.
+    pub endings: BTreeMap<String, VecDeque<Vec<String>>>,
+    /// Operations that the daemon refuses, and how.
+    pub refusals: BTreeMap<String, EngineError>,
     /// What must never happen and did.
     pub misdeeds: Vec<String>,
     next: u32,
@@ -34,7 +41,8 @@ pub struct Model {
     /// The configuration that the process has loaded.
     pub loaded: Vec<u8>,
     pub log: Vec<String>,
-    bootstrap_began: bool,
+    /// What its bootstrap said; none that has not begun.
+    verdict: Option<Vec<String>>,
 }
 
 impl Default for Daemon {
@@ -44,6 +52,8 @@ impl Default for Daemon {
             networks: BTreeMap::new(),
             started: BTreeMap::new(),
             bootstrapped: BTreeMap::new(),
+            endings: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             misdeeds: Vec::new(),
             next: 0,
             events: broadcast::channel(1024).0,
@@ -106,7 +116,7 @@ impl Daemon {
             files: BTreeMap::new(),
             loaded: Vec::new(),
             log: Vec::new(),
-            bootstrap_began: false,
+            verdict: None,
         };
         self.containers.insert(plan.name.clone(), model);
         Ok(())
@@ -163,14 +173,15 @@ impl Daemon {
         }
         if length > 0 {
             assert_eq!(command.stdin.len(), length, "the script is handed over in whole");
-            if !model.bootstrap_began {
-                model.bootstrap_began = true;
+            if model.verdict.is_none() {
                 let machine = model.plan.labels[MACHINE_LABEL].clone();
+                let ending = self.endings.get_mut(&machine).and_then(VecDeque::pop_front);
+                self.find(container)?.verdict = Some(ending.unwrap_or_else(|| vec!["exit 0".into()]));
                 *self.bootstrapped.entry(machine).or_default() += 1;
             }
         }
-        let began = self.find(container)?.bootstrap_began;
-        Ok(vec![if began { "exit 0" } else { "absent" }.to_owned()])
+        let verdict = self.find(container)?.verdict.clone();
+        Ok(verdict.unwrap_or_else(|| vec!["absent".into()]))
     }
 }
 

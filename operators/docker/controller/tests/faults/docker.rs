@@ -38,10 +38,13 @@ impl Docker {
             kind,
             list: None,
         };
+        let operation = operation.to_owned();
         let answer = Arc::new(Mutex::new(None));
         let (slot, daemon) = (answer.clone(), self.daemon.clone());
         let send = move || async move {
-            let answered = act(&mut daemon.lock());
+            let mut daemon = daemon.lock();
+            let refusal = daemon.refusals.get(&operation).cloned();
+            let answered = refusal.map_or_else(|| act(&mut daemon), Err);
             *slot.lock() = Some(answered);
             Ok(Response::new(full("")))
         };

@@ -1,61 +1,16 @@
 //! What people get wrong, and what belongs to others.
 
-use std::{sync::Arc, time::Duration};
-
 use anyhow::{Result, ensure};
 use docker_controller::controllers::machine::FINALIZER;
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
-use testkit::fault::{FaultPlan, Schedule};
 
 use crate::{
-    objects::{Objects, is, reason},
-    world::{CONTROL_PLANE, Operator, STRANGER, WORKER, World, up, world},
+    objects::{is, message_of, reason},
+    scene::Scene,
+    world::{CONTROL_PLANE, STRANGER, WORKER, up},
 };
-
-const DEADLINE: Duration = Duration::from_secs(60);
-
-struct Scene {
-    world: Arc<World>,
-    plan: FaultPlan,
-    objects: Objects,
-}
-
-impl Scene {
-    async fn set() -> Result<Self> {
-        let plan = FaultPlan::new(Schedule::default());
-        let world = Arc::new(world(plan.clone()).await?);
-        let objects = world.objects();
-        Ok(Self { world, plan, objects })
-    }
-
-    fn start(&self) -> Operator {
-        Operator::start(&self.world, &self.plan)
-    }
-
-    /// Waits until an object is as `holds` says; returns it.
-    async fn wait(&self, kind: &str, name: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
-        let wait = async {
-            loop {
-                let object = self.objects.get(kind, name).await?.unwrap_or_default();
-                if holds(&object) {
-                    return Ok(object);
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, wait).await?
-    }
-
-    /// Plays Cluster API's part until the machines may be made.
-    async fn open(&self) -> Result<()> {
-        let provisioned = |object: &Value| object["status"]["initialization"]["provisioned"] == json!(true);
-        self.wait("DockerCluster", "c1", provisioned).await?;
-        let status = json!({"initialization": {"infrastructureProvisioned": true}});
-        self.objects.status("Cluster", "c1", status).await
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_cluster_is_left_alone_until_it_goes_on() -> Result<()> {
@@ -174,9 +129,4 @@ async fn bootstrap_data_that_cannot_be_used_is_named_not_quoted_and_tried_again_
     let events = serde_json::to_string(&events.list(&ListParams::default()).await?.items)?;
     ensure!(!events.contains("secret-token"), "quoted in an event: {events}");
     Ok(())
-}
-
-fn message_of<'a>(object: &'a Value, type_: &str) -> Option<&'a str> {
-    let conditions = object["status"]["conditions"].as_array()?;
-    conditions.iter().find(|condition| condition["type"] == type_)?["message"].as_str()
 }

@@ -13,10 +13,14 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod attempts;
 mod crash;
 mod daemon;
 mod docker;
 mod input;
 mod objects;
+mod refusals;
 mod requests;
+mod scene;
+mod storage;
 mod world;

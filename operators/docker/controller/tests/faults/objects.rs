@@ -173,3 +173,9 @@ pub fn reason<'a>(object: &'a Value, type_: &str) -> Option<&'a str> {
         .find(|condition| condition["type"] == type_)?["reason"]
         .as_str()
 }
+
+/// The message of a condition.
+pub fn message_of<'a>(object: &'a Value, type_: &str) -> Option<&'a str> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == type_)?["message"].as_str()
+}

@@ -1,6 +1,7 @@
 //! One cluster of two machines, from creation to the last trace, in a world of its own.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,6 +44,8 @@ pub struct World {
     pub namespace: TestNamespace,
     pub daemon: Arc<Mutex<Daemon>>,
     pub clock: Clock,
+    /// How many containers each machine comes to, and bootstraps.
+    pub attempts: BTreeMap<&'static str, u32>,
     /// The cluster was up once, and is on its way out.
     leaving: AtomicBool,
 }
@@ -80,7 +83,11 @@ pub fn coverage(plans: usize, sites: usize, crash_sites: usize) -> Coverage {
 
 /// A cluster to be, and a stranger's container.
 pub async fn world(plan: FaultPlan) -> Result<World> {
-    let plane = ControlPlane::shared().await?;
+    world_in(ControlPlane::shared().await?, plan).await
+}
+
+/// [`world`] in this control plane.
+pub async fn world_in(plane: &'static ControlPlane, plan: FaultPlan) -> Result<World> {
     plane.apply_crds(&definitions()).await?;
     plane.apply_crds(&docker_api::crds()).await?;
     let namespace = plane.namespace().await?;
@@ -103,6 +110,7 @@ pub async fn world(plan: FaultPlan) -> Result<World> {
         namespace,
         daemon: Arc::new(Mutex::new(daemon)),
         clock: plan.clock().clone(),
+        attempts: [(CONTROL_PLANE, 1), (WORKER, 1)].into(),
         leaving: AtomicBool::new(false),
     };
     world.objects().cluster(&[CONTROL_PLANE, WORKER]).await?;
@@ -257,16 +265,15 @@ pub async fn down(world: &World, objects: &Objects) -> Result<()> {
 pub async fn check(world: Arc<World>) -> Result<()> {
     let daemon = world.daemon.lock();
     ensure!(daemon.misdeeds.is_empty(), "{:?}", daemon.misdeeds);
-    for machine in [CONTROL_PLANE, WORKER] {
-        let count =
-            |counts: &std::collections::BTreeMap<String, u32>| counts.get(machine).copied().unwrap_or(0);
+    for (&machine, &attempts) in &world.attempts {
+        let count = |counts: &BTreeMap<String, u32>| counts.get(machine).copied().unwrap_or(0);
         ensure!(
-            count(&daemon.started) == 1,
+            count(&daemon.started) == attempts,
             "{machine} was started {} times",
             count(&daemon.started)
         );
         ensure!(
-            count(&daemon.bootstrapped) == 1,
+            count(&daemon.bootstrapped) == attempts,
             "{machine} was bootstrapped {} times",
             count(&daemon.bootstrapped)
         );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use docker_api::Reason;
 use reconcile::error::{ApiError, Class, ReconcileError};
 
-use crate::{engine::EngineError, load_balancer};
+use crate::{engine::EngineError, load_balancer, storage};
 
 /// Why a DockerCluster could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum Error {
     /// The Kubernetes API failed.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// Objects may be stored in a version that is not converted.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
     /// Docker failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -24,15 +27,17 @@ pub enum Error {
 impl ReconcileError for Error {
     fn class(&self) -> Class {
         match self {
-            Self::Api(error) => error.class(),
+            Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.class(),
             Self::Engine(error) | Self::LoadBalancer(load_balancer::Error::Engine(error)) => error.class(),
-            Self::LoadBalancer(_) => Class::Transient,
+            // A migration is a person's, and wakes nobody here.
+            Self::LoadBalancer(_) | Self::Storage(_) => Class::Transient,
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Api(error) => error.reason(),
+            Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.reason(),
+            Self::Storage(_) => Reason::StorageMigrationNeeded.as_str(),
             Self::Engine(error) | Self::LoadBalancer(load_balancer::Error::Engine(error)) => error.reason(),
             Self::LoadBalancer(_) => Reason::NotAvailable.as_str(),
         }
@@ -40,7 +45,7 @@ impl ReconcileError for Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Api(error) => error.retry_after(),
+            Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.retry_after(),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use docker_api::Reason;
 use reconcile::error::{ApiError, Class, ReconcileError};
 
-use crate::{engine::EngineError, load_balancer, node};
+use crate::{engine::EngineError, load_balancer, node, storage};
 
 /// Why a DockerMachine could not be reconciled.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum Error {
     /// The Kubernetes API failed.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// Objects may be stored in a version that is not converted.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
     /// Docker failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -52,17 +55,20 @@ impl Error {
 impl ReconcileError for Error {
     fn class(&self) -> Class {
         match self {
-            Self::Api(error) => error.class(),
+            Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.class(),
             Self::Engine(error) | Self::LoadBalancer(load_balancer::Error::Engine(error)) => error.class(),
             Self::Spec(_) => Class::Terminal,
-            // Cured by somebody's writing a Secret, which wakes nobody here.
-            Self::LoadBalancer(_) | Self::DataMissing { .. } | Self::PullSecret { .. } => Class::Transient,
+            // Cured by somebody's writing a Secret, or migrating what is stored, which wakes nobody here.
+            Self::Storage(_) | Self::LoadBalancer(_) | Self::DataMissing { .. } | Self::PullSecret { .. } => {
+                Class::Transient
+            }
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Api(error) => error.reason(),
+            Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.reason(),
+            Self::Storage(_) => Reason::StorageMigrationNeeded.as_str(),
             Self::Engine(error) | Self::LoadBalancer(load_balancer::Error::Engine(error)) => error.reason(),
             Self::Spec(node::Error::Mount { .. }) => Reason::MountInvalid.as_str(),
             Self::Spec(_) => Reason::SpecInvalid.as_str(),
@@ -74,7 +80,7 @@ impl ReconcileError for Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Api(error) => error.retry_after(),
+            Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.retry_after(),
             _ => None,
         }
     }

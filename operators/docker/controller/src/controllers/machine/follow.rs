@@ -67,6 +67,40 @@ impl<E: Engine + Clone> Machines<E> {
         Ok(Bootstrap::Running { step: String::new() })
     }
 
+    /// What follows a bootstrap that went wrong: another attempt, where one is left and does no harm.
+    ///
+    /// A worker, and the first machine of a control plane, leave nothing behind that a fresh container would meet. A
+    /// further control plane machine may have become a member of etcd, which its successor could not be.
+    pub(super) fn repeated(
+        object: &DockerMachine,
+        scope: &Scope,
+        container: &Container,
+        bootstrap: Bootstrap,
+    ) -> Bootstrap {
+        let Bootstrap::Ended {
+            reason: Reason::Failed | Reason::Interrupted,
+            message,
+            output,
+        } = &bootstrap
+        else {
+            return bootstrap;
+        };
+        let (tried, of) = (
+            identity::attempt(&container.labels),
+            object.spec.bootstrap_attempts.unwrap_or(1),
+        );
+        let harmless = !scope.machine.is_control_plane() || !scope.cluster.control_plane_initialized();
+        if tried >= of || !harmless {
+            return bootstrap;
+        }
+        let attempt = tried + 1;
+        Bootstrap::Repeating {
+            attempt,
+            message: format!("attempt {attempt} of {of} follows in a fresh container; before it, {message}"),
+            output: output.clone(),
+        }
+    }
+
     fn task_state(&self, uid: &str, state: TaskState<String, Outcome>) -> Result<Bootstrap, Error> {
         match state {
             TaskState::Running(step) | TaskState::Stopping(step) => Ok(Bootstrap::Running { step }),
@@ -106,13 +140,14 @@ impl<E: Engine + Clone> Machines<E> {
 
     /// Tells a failed bootstrap once, with the end of its output.
     pub(super) async fn tell(&self, object: &DockerMachine, picture: &Picture, pass: &Pass<DockerMachine>) {
-        let Some(Bootstrap::Ended {
-            reason,
-            message,
-            output,
-        }) = Some(&picture.bootstrap)
-        else {
-            return;
+        let (reason, message, output) = match &picture.bootstrap {
+            Bootstrap::Ended {
+                reason,
+                message,
+                output,
+            } => (*reason, message, output),
+            Bootstrap::Repeating { message, output, .. } => (Reason::Repeating, message, output),
+            _ => return,
         };
         let before = object.status.as_ref().and_then(|status| {
             conditions::find(&status.conditions, ConditionType::BootstrapCompleted.as_str())

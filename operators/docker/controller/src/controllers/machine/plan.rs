@@ -21,6 +21,8 @@ pub(super) struct Observed {
     pub(super) has_data: bool,
     /// The id is published, so somebody may rely on the container.
     pub(super) is_provisioned: bool,
+    /// Another attempt at the bootstrap was announced, and there is no container of it yet.
+    pub(super) repeats: bool,
     /// The container.
     pub(super) container: Option<ContainerState>,
 }
@@ -30,7 +32,7 @@ pub(super) struct Observed {
 pub(super) enum Step {
     /// Nothing can be done yet.
     Wait(Reason),
-    /// Make the container.
+    /// Make the container, after removing what is left of an attempt that failed.
     Launch,
     /// The container runs: publish it and see to its bootstrap.
     Proceed,
@@ -45,6 +47,8 @@ pub(super) enum Step {
 /// Decides. The order is that of Cluster API's contract; a container that exists is never waited for.
 pub(super) fn next(observed: Observed) -> Step {
     match observed.container {
+        // What is there is of an attempt that failed, and was announced to go.
+        _ if observed.repeats => {}
         Some(ContainerState::Running) => return Step::Proceed,
         Some(ContainerState::Restarting) => return Step::Restarting,
         Some(ContainerState::Stopped) => return Step::Stopped,
@@ -93,6 +97,7 @@ mod tests {
         is_control_plane: false,
         has_data: true,
         is_provisioned: false,
+        repeats: false,
         container: None,
     };
 
@@ -106,6 +111,9 @@ mod tests {
     #[case::runs(Observed { container: Some(ContainerState::Running), ..READY }, Step::Proceed)]
     #[case::adopted(Observed { container: Some(ContainerState::Running), infrastructure_ready: false, has_data: false, is_provisioned: true, ..READY }, Step::Proceed)]
     #[case::stopped(Observed { container: Some(ContainerState::Stopped), is_provisioned: true, ..READY }, Step::Stopped)]
+    #[case::repeats(Observed { repeats: true, is_provisioned: true, container: Some(ContainerState::Running), ..READY }, Step::Launch)]
+    #[case::repeats_after_a_crash(Observed { repeats: true, is_provisioned: true, ..READY }, Step::Launch)]
+    #[case::repeats_when_it_may(Observed { repeats: true, infrastructure_ready: false, ..READY }, Step::Wait(Reason::WaitingForClusterInfrastructureReady))]
     #[case::lost(Observed { is_provisioned: true, ..READY }, Step::Lost)]
     fn each_situation_has_one_next_step(#[case] observed: Observed, #[case] step: Step) {
         assert_eq!(next(observed), step);
@@ -121,6 +129,7 @@ mod tests {
                 is_control_plane: bit(2),
                 has_data: bit(3),
                 is_provisioned: true,
+                repeats: false,
                 container: None,
             };
             assert_eq!(next(observed), Step::Lost);

@@ -43,6 +43,15 @@ pub(super) enum Bootstrap {
         /// Modules of the cloud-config that are not supported.
         ignored: Vec<String>,
     },
+    /// Over, and not well; to be tried again in a fresh container.
+    Repeating {
+        /// The attempt that comes, counted from 1.
+        attempt: i32,
+        /// For people.
+        message: String,
+        /// The end of its output, for an event.
+        output: String,
+    },
     /// Over, and not well.
     Ended {
         /// Why.
@@ -84,6 +93,15 @@ pub(super) fn known_bootstrap(object: &DockerMachine) -> Option<Bootstrap> {
     })
 }
 
+/// The attempt that the status has announced, as long as `container` is not of it.
+pub(super) fn announced(object: &DockerMachine, container: Option<&Container>) -> Option<i32> {
+    let status = object.status.as_ref()?;
+    let told = conditions::find(&status.conditions, ConditionType::BootstrapCompleted.as_str())?;
+    let attempt = status.bootstrap_attempt?;
+    let made = container.is_some_and(|container| identity::attempt(&container.labels) >= attempt);
+    (told.reason == Reason::Repeating.as_str() && !made).then_some(attempt)
+}
+
 const IGNORED: &str = "modules of the cloud-config that are not supported were ignored: ";
 
 /// After a pass, which may have ended with `error`.
@@ -109,6 +127,9 @@ pub(super) fn observed(
             });
             status.ready = Some(true);
         }
+    }
+    if let Bootstrap::Repeating { attempt, .. } = picture.bootstrap {
+        status.bootstrap_attempt = Some(attempt);
     }
     let parts = [
         container(object, picture, error),
@@ -216,6 +237,18 @@ fn bootstrap(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
             format!("{IGNORED}{}", ignored.join(", ")),
         ),
         (Bootstrap::Ended { reason, message, .. }, _) => say(false, *reason, message.clone()),
+        (Bootstrap::Repeating { message, .. }, _) => say(false, Reason::Repeating, message.clone()),
+        // Taken back only when the container of that attempt is there: it is what that container is made for.
+        (Bootstrap::NotBegun, _) if announced(object, picture.container.as_ref()).is_some() => {
+            let told = object.status.as_ref().and_then(|status| {
+                conditions::find(&status.conditions, ConditionType::BootstrapCompleted.as_str())
+            });
+            say(
+                false,
+                Reason::Repeating,
+                told.map(|told| told.message.clone()).unwrap_or_default(),
+            )
+        }
         (Bootstrap::NotBegun | Bootstrap::Running { .. }, Some(error))
             if picture.step == Some(Step::Proceed) =>
         {

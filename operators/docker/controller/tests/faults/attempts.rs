@@ -1,0 +1,156 @@
+//! Bootstraps that go wrong: what is told, and how often it is tried again.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use testkit::fault::FaultPlan;
+
+use crate::{
+    objects::{message_of, reason},
+    scene::Scene,
+    world::{CONTROL_PLANE, WORKER, World, check, coverage, full, harness, run, world},
+};
+
+/// What a bootstrap says whose command fails.
+fn failed() -> Vec<String> {
+    [
+        "exit 7",
+        "[preflight] cannot reach 10.0.0.1",
+        "kubeadm join --token abcdef.0123456789abcdef",
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+impl Scene {
+    /// Lets the next bootstraps of a machine end so.
+    fn let_end(&self, machine: &str, endings: impl IntoIterator<Item = Vec<String>>) {
+        let mut daemon = self.world.daemon.lock();
+        daemon.endings.entry(machine.into()).or_default().extend(endings);
+    }
+
+    /// Waits until the machine's bootstrap is over for good; how often it was started and bootstrapped until then.
+    async fn given_up(&self, machine: &str) -> Result<(String, u32, u32)> {
+        let over = |object: &serde_json::Value| reason(object, "BootstrapCompleted") == Some("Failed");
+        let object = self.wait("DockerMachine", machine, over).await?;
+        ensure!(reason(&object, "Ready") == Some("Failed"), "{object:#}");
+        let message = message_of(&object, "BootstrapCompleted")
+            .unwrap_or_default()
+            .to_owned();
+        let daemon = self.world.daemon.lock();
+        Ok((message, daemon.started[machine], daemon.bootstrapped[machine]))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_that_fails_is_told_with_its_last_words_and_left_as_it_is() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.let_end(WORKER, [failed()]);
+    let operator = scene.start();
+    scene.open().await?;
+    let (message, started, bootstrapped) = scene.given_up(WORKER).await?;
+    ensure!(
+        message.contains("failed with status 7; replace the machine"),
+        "{message}"
+    );
+    let note = scene.event("DockerMachine", WORKER, "BootstrapFailed").await?;
+    ensure!(note.contains("cannot reach 10.0.0.1"), "{note}");
+    ensure!(!note.contains("0123456789abcdef"), "a token was told: {note}");
+    ensure!(
+        (started, bootstrapped) == (1, 1),
+        "tried {started} and {bootstrapped} times"
+    );
+    operator.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_that_hangs_ends_with_its_limit() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.let_end(WORKER, [vec!["exit 124".to_owned()]]);
+    let limit = json!({"spec": {"bootstrapTimeout": "90s"}});
+    scene.objects.patch("DockerMachine", WORKER, &limit).await?;
+    let operator = scene.start();
+    scene.open().await?;
+    let (message, ..) = scene.given_up(WORKER).await?;
+    ensure!(message.contains("took longer than 90 s"), "{message}");
+    let note = scene.event("DockerMachine", WORKER, "BootstrapFailed").await?;
+    ensure!(note.contains("raise spec.bootstrapTimeout"), "{note}");
+    operator.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_attempts_are_made_than_were_asked_for_each_in_a_fresh_container() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.let_end(WORKER, [failed(), failed(), failed(), failed()]);
+    let three = json!({"spec": {"bootstrapAttempts": 3}});
+    scene.objects.patch("DockerMachine", WORKER, &three).await?;
+    let operator = scene.start();
+    scene.open().await?;
+    let (message, started, bootstrapped) = scene.given_up(WORKER).await?;
+    ensure!(
+        (started, bootstrapped) == (3, 3),
+        "tried {started} and {bootstrapped} times"
+    );
+    ensure!(message.contains("replace the machine"), "{message}");
+    let note = scene.event("DockerMachine", WORKER, "BootstrapFailed").await?;
+    ensure!(note.contains("of 3 follows in a fresh container"), "{note}");
+    let object = scene
+        .objects
+        .get("DockerMachine", WORKER)
+        .await?
+        .unwrap_or_default();
+    ensure!(object["status"]["bootstrapAttempt"] == 3, "{object:#}");
+    operator.stop().await;
+    Ok(())
+}
+
+/// It may be a member of etcd already, which its successor could not be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_further_control_plane_machine_is_bootstrapped_once_whatever_was_asked_for() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.let_end(CONTROL_PLANE, [failed()]);
+    let three = json!({"spec": {"bootstrapAttempts": 3}});
+    scene
+        .objects
+        .patch("DockerMachine", CONTROL_PLANE, &three)
+        .await?;
+    let status = json!({"initialization": {"controlPlaneInitialized": true}});
+    scene.objects.status("Cluster", "c1", status).await?;
+    let operator = scene.start();
+    scene.open().await?;
+    let (_, started, bootstrapped) = scene.given_up(CONTROL_PLANE).await?;
+    ensure!(
+        (started, bootstrapped) == (1, 1),
+        "tried {started} and {bootstrapped} times"
+    );
+    operator.stop().await;
+    Ok(())
+}
+
+/// Both machines fail at first: the worker, and the first of the control plane, which the load balancer serves.
+async fn failing_at_first(plan: FaultPlan) -> Result<World> {
+    let mut world = world(plan).await?;
+    let objects = world.objects();
+    for machine in [CONTROL_PLANE, WORKER] {
+        let two = json!({"spec": {"bootstrapAttempts": 2}});
+        objects.patch("DockerMachine", machine, &two).await?;
+        let endings = [failed()].into();
+        world.daemon.lock().endings.insert(machine.into(), endings);
+        world.attempts.insert(machine, 2);
+    }
+    Ok(world)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_at_any_request_a_second_attempt_is_made_once_and_in_a_fresh_container() {
+    let stride = if full() { 1 } else { 31 };
+    let report = harness("crash at every request of a second attempt")
+        .stride(stride)
+        .crash_at_every_request(failing_at_first, run, |world: Arc<World>| check(world))
+        .await
+        .unwrap();
+    report.at_least(coverage(8, 20, 6)).unwrap();
+}

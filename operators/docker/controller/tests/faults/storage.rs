@@ -1,0 +1,73 @@
+//! Objects that an older provider has stored in a version which is not converted.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::Value;
+use testkit::{
+    control_plane::{ControlPlane, Options},
+    tools::{self, Tool},
+};
+
+use crate::{
+    objects::{message_of, reason},
+    scene::Scene,
+    world::{CONTROL_PLANE, up},
+};
+
+/// The definitions of a provider that stores the version which ours no longer serve.
+fn older() -> Vec<CustomResourceDefinition> {
+    let mut definitions = docker_api::crds();
+    for version in definitions
+        .iter_mut()
+        .flat_map(|definition| &mut definition.spec.versions)
+    {
+        version.storage = version.name == "v1beta1";
+        version.served = true;
+    }
+    definitions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_an_older_version_wait_for_a_migration_whose_command_is_told_and_works() -> Result<()> {
+    // Definitions are for the whole server, so it is the test's own; its processes end with this one.
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start(Options::default()).await?));
+    plane.apply_crds(&older()).await?;
+    let scene = Scene::set_in(plane).await?;
+    let operator = scene.start();
+    for (kind, name) in [("DockerCluster", "c1"), ("DockerMachine", CONTROL_PLANE)] {
+        let told = |object: &Value| reason(object, "Ready") == Some("StorageMigrationNeeded");
+        scene.infrastructure_is_there().await?;
+        let object = scene.wait(kind, name, told).await?;
+        let message = message_of(&object, "Ready").unwrap_or_default().to_owned();
+        ensure!(message.contains("stored as v1beta1"), "{message}");
+        scene.event(kind, name, "StorageMigrationNeeded").await?;
+        let command = message
+            .split("or you do: ")
+            .nth(1)
+            .context("there is no command in it")?;
+        run(plane, command).await?;
+    }
+    up(&scene.world, &scene.objects).await?;
+    operator.stop().await;
+    Ok(())
+}
+
+/// Runs what people are told to.
+async fn run(plane: &ControlPlane, command: &str) -> Result<()> {
+    let kubectl = tools::ensure_async(&[Tool::Kubectl]).await?.remove(0);
+    let folder = kubectl.parent().context("kubectl is nowhere")?;
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH")?);
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .env("PATH", path)
+        .env("KUBECONFIG", plane.kubeconfig_path())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
