@@ -31,6 +31,8 @@
 mod order;
 mod outcome;
 
+use std::fmt::Write as _;
+
 pub use self::{
     order::{Backup, Policy, Restore},
     outcome::{BackupMade, Failure, Origin, Outcome, Reason},
@@ -130,10 +132,11 @@ fn accounts(database: &str, password: &str, version: Version) -> String {
     let mut file =
         "SET SESSION sql_log_bin = 0;\nSET SESSION sql_mode = '';\nSET NAMES utf8mb4;\n".to_owned();
     let mut add = |statement: &str| {
-        let digits: String = statement.bytes().map(|byte| format!("{byte:02x}")).collect();
-        file.push_str(&format!(
-            "SET @statement = CONVERT(X'{digits}' USING utf8mb4);\nPREPARE statement FROM @statement;\nEXECUTE statement;\n"
-        ));
+        file.push_str("SET @statement = CONVERT(X'");
+        for byte in statement.bytes() {
+            let _ = write!(file, "{byte:02x}");
+        }
+        file.push_str("' USING utf8mb4);\nPREPARE statement FROM @statement;\nEXECUTE statement;\n");
     };
     add(&format!(
         "CREATE DATABASE IF NOT EXISTS `{}`",

@@ -105,7 +105,7 @@ fi
 mkdir "$partial" || fail VolumeUnusable "cannot write to the backup volume"
 connect
 [ "${FINAL:-}" != yes ] || close
-time=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+time=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
 dump
 [ "${FINAL:-}" != yes ] || [ "$(say 'SELECT @@GLOBAL.super_read_only')" = 1 ] \
   || fail ServerRestarted "the server was opened to writes, or started again, while it was dumped"

@@ -63,12 +63,15 @@ summary() {
     "$(field "$1/manifest.json" version)"
 }
 
-# Newest first: the time and the id of every backup that was ever completed.
+# Newest first: the time and the id of every backup that was ever completed. One whose manifest does not say when comes
+# first: what it is, is for somebody to find out, and not to be passed over.
 backups() {
   for manifest in */manifest.json; do
     id=${manifest%/manifest.json}
     case $id in *.partial) continue ;; esac
-    [ ! -f "$manifest" ] || printf '%s %s\n' "$(field "$manifest" time)" "$id"
+    [ -f "$manifest" ] || continue
+    [ "$(tail -n 1 "$manifest")" = '}' ] && time=$(field "$manifest" time) || time=
+    printf '%s %s\n' "${time:-unknown}" "$id"
   done | sort -r
 }
 

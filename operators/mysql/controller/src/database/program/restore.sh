@@ -84,7 +84,11 @@ check() {
 sql() { mysql --no-defaults --socket="$scratch/socket" --user=root --binary-mode --batch --skip-column-names \
   --default-character-set=utf8mb4 --max-allowed-packet=1073741824 "$@"; }
 
-mysqld_failed() { fail ServerFailed "mysqld $1: $(last_words "$scratch/log")"; }
+# Of an option that it does not know mysqld may say nothing at all unless it is asked.
+mysqld_failed() {
+  [ -s "$scratch/log" ] || [ -s "$scratch/said" ] || mysqld $user --validate-config > "$scratch/said" 2>&1
+  fail ServerFailed "mysqld $1: $(last_words "$scratch/log") $(last_words "$scratch/said")"
+}
 
 initialize() {
   mkdir -p "$mine" || fail VolumeUnusable "cannot write to the data volume"
@@ -94,7 +98,7 @@ initialize() {
     chown "$user" "$data" "$work" "$mine" "$scratch" || fail VolumeUnusable "cannot give the data folder to $user"
     user=--user=$user
   fi
-  waits mysqld --initialize-insecure $user --datadir="$mine" --log-error="$scratch/log" \
+  waits mysqld --initialize-insecure $user --datadir="$mine" --log-error="$scratch/log" > "$scratch/said" 2>&1 \
     || mysqld_failed "cannot make an empty data folder"
 }
 
@@ -102,7 +106,7 @@ start() {
   mysqld $user --datadir="$mine" --log-error="$scratch/log" --socket="$scratch/socket" --pid-file="$scratch/pid" \
     --skip-networking $PRIVATE_ARGUMENTS --event-scheduler=OFF --read-only=OFF --super-read-only=OFF --autocommit=ON \
     --performance-schema=OFF --max-allowed-packet=1073741824 --innodb-flush-log-at-trx-commit=0 --sync-binlog=0 \
-    > /dev/null 2>&1 &
+    > "$scratch/said" 2>&1 &
   server=$!
   until sql --execute='SELECT 1' > /dev/null 2>&1; do
     kill -0 "$server" 2> /dev/null || { server=; mysqld_failed "ended before it answered"; }
@@ -166,9 +170,11 @@ make_scratch
 choose
 check
 # What others left half done; should one of them be alive yet, it finds its work gone, all of it.
-for left in "$work"/new.* "$work"/dropped; do
-  [ ! -e "$left" ] || { rm -rf "$work/dropped"; mv -T "$left" "$work/dropped" && rm -rf "$work/dropped"; }
+for left in "$work"/new.*; do
+  rm -rf "$work/dropped"
+  [ ! -e "$left" ] || mv -T "$left" "$work/dropped"
 done
+rm -rf "$work/dropped"
 initialize
 start
 [ -n "$backup" ] || make_database

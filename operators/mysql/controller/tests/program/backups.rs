@@ -1,0 +1,176 @@
+//! What becomes of backups.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+
+use mysql_controller::database::program::{Backup, Origin, Policy, Reason};
+use tokio::time::Instant;
+
+use crate::site::{LIMIT, Server, Site, order};
+
+async fn filled(site: &Site) -> Server<'_> {
+    site.restore(Policy::Never, None).await.origin();
+    let server = site.server(&[]).await;
+    server
+        .sql("CREATE TABLE t (a INT PRIMARY KEY, b LONGBLOB); INSERT INTO t VALUES (1, RANDOM_BYTES(1000))")
+        .await;
+    server
+}
+
+/// A program to mount in the place of another.
+fn stand_in(folder: &Path, name: &str, script: Option<&str>) -> String {
+    let path = folder.join(name);
+    fs::write(&path, script.unwrap_or_default()).unwrap();
+    let mode = if script.is_some() { 0o755 } else { 0o644 };
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    format!("{}:/usr/bin/mysqldump:ro", path.display())
+}
+
+const LISTING: &str = "cd /backup && find . -type f | sort | xargs sha256sum; ls";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_a_backup_that_fails_says_why_and_touches_no_other() {
+    let site = Site::new().await;
+    let server = filled(&site).await;
+    site.backup(&order("good"), &server, &[]).await.backup();
+    let before = site.shell(LISTING).await;
+    let folder = tempfile::tempdir().unwrap();
+    let cut = stand_in(folder.path(), "cut", Some("#!/bin/sh\necho '-- half a dump'\n"));
+    let killed = stand_in(
+        folder.path(),
+        "killed",
+        Some("#!/bin/bash\necho '-- half'\nkill -KILL $$\n"),
+    );
+    let none = stand_in(folder.path(), "none", None);
+    let bad = folder.path().join("client.cnf");
+    fs::write(&bad, "[client]\nuser=root\npassword=wrong\n").unwrap();
+    let bad = format!("{}:/etc/mysql-client/client.cnf:ro", bad.display());
+    let next = order("next");
+    let elsewhere = Backup {
+        host: "no-such-host.invalid",
+        ..next.clone()
+    };
+    let lost = Backup {
+        database: "nonesuch",
+        is_final: true,
+        ..next.clone()
+    };
+    let odd = Backup {
+        id: "../next",
+        ..next.clone()
+    };
+    let cases: [(&Backup<'_>, &[&str], Reason); 7] = [
+        (&next, &["--volume", &cut], Reason::DumpTruncated),
+        (&next, &["--volume", &killed], Reason::DumpFailed),
+        (&next, &["--volume", &none], Reason::ImageLacksProgram),
+        (&next, &["--volume", &bad], Reason::AccessDenied),
+        (&elsewhere, &["--env", "PATIENCE=1"], Reason::ServerUnreachable),
+        (&lost, &[], Reason::DatabaseMissing),
+        (&odd, &[], Reason::Misused),
+    ];
+    for (order, more, reason) in cases {
+        let ended = site.backup(order, &server, more).await;
+        assert_eq!(ended.reason(), reason, "{ended:?}");
+    }
+    assert_eq!(site.shell(LISTING).await, before);
+    server.sql("INSERT INTO t VALUES (2, '')").await;
+    assert_eq!(site.backup(&next, &server, &[]).await.backup().id, "next");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_a_full_volume_is_told_and_keeps_the_backups_that_it_has() {
+    let site = Site::new().await;
+    site.docker
+        .run(&["volume", "rm", &site.volume("backup")])
+        .await
+        .unwrap();
+    let small = ["--opt=type=tmpfs", "--opt=device=tmpfs", "--opt=o=size=1m"];
+    site.make_volume("backup", &small).await;
+    let server = filled(&site).await;
+    // A volume in memory is there while somebody uses it.
+    let before = {
+        site.backup(&order("good"), &server, &[]).await.backup();
+        site.shell(LISTING).await
+    };
+    let double = "INSERT INTO t SELECT (SELECT MAX(a) FROM t AS u) + a, RANDOM_BYTES(1000) FROM t;";
+    server.sql(&double.repeat(11)).await;
+    let ended = site.backup(&order("next"), &server, &[]).await;
+    assert_eq!(ended.reason(), Reason::VolumeFull, "{ended:?}");
+    assert_eq!(site.shell(LISTING).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_the_newest_backups_stay_and_half_ones_go() {
+    let site = Site::new().await;
+    let server = filled(&site).await;
+    for (number, id) in ["b1", "b2", "b3", "b4"].into_iter().enumerate() {
+        site.backup(&order(id), &server, &[]).await.backup();
+        // Ids are the operator's; what is newest is told by the time. And the clock of another node may go wrong.
+        let time = format!("2026-01-0{}T00:00:00Z", number + 1);
+        site.shell(&format!(
+            "sed -i 's/\"time\": .*/\"time\": \"{time}\",/' /backup/{id}/manifest.json"
+        ))
+        .await;
+        site.shell("mkdir -p /backup/zz.pod-1.partial && echo x > /backup/zz.pod-1.partial/dump.sql.gz")
+            .await;
+    }
+    assert_eq!(site.shell("ls /backup").await, "b3\nb4\nzz.pod-1.partial");
+    let newest = site.backup(&order("a0"), &server, &[]).await;
+    assert_eq!(newest.backup().id, "a0");
+    assert_eq!(site.shell("ls /backup").await, "a0\nb4");
+}
+
+/// Deletion ends a server while clients write: what they were told is stored is in its last backup.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_the_last_backup_has_every_row_that_a_client_was_told_is_stored() {
+    let site = Site::new().await;
+    let server = filled(&site).await;
+    let client = r#"n=100
+while mysql --defaults-file=/etc/mysql-client/client.cnf --batch --database="$DATABASE" --execute="INSERT INTO t VALUES ($n, '')"
+do n=$((n + 1)); echo $n > /tmp/next; done"#;
+    let database = format!("DATABASE={}", crate::site::DATABASE);
+    let write = [
+        "exec",
+        "--detach",
+        "--env",
+        &database,
+        &server.container,
+        "/bin/sh",
+        "-c",
+        client,
+    ];
+    site.docker.run(&write).await.unwrap();
+    let deadline = Instant::now() + LIMIT;
+    while server.sql("SELECT COUNT(*) > 3 FROM t").await != "1" {
+        assert!(Instant::now() < deadline, "nobody writes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let last = Backup {
+        is_final: true,
+        ..order("last")
+    };
+    site.backup(&last, &server, &[]).await.backup();
+    let refused = server
+        .sql_as(crate::site::PASSWORD, "INSERT INTO t VALUES (1000000, '')")
+        .await;
+    assert!(refused.unwrap_err().contains("super-read-only"));
+    let next = site
+        .docker
+        .exec(&server.container, &["cat", "/tmp/next"])
+        .await
+        .unwrap();
+    let told = next.trim().parse::<u64>().unwrap() - 100;
+    server.stop().await;
+    site.lose_volume("data").await;
+    assert!(matches!(
+        site.restore(Policy::Required, None).await.origin(),
+        Origin::Backup(_)
+    ));
+    let server = site.server(&[]).await;
+    let stored: u64 = server
+        .sql("SELECT COUNT(*) FROM t WHERE a >= 100")
+        .await
+        .parse()
+        .unwrap();
+    assert_eq!(stored, told);
+    server.sql("INSERT INTO t VALUES (1000000, '')").await;
+}
