@@ -14,7 +14,10 @@ use k8s_openapi::{
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
 use testkit::{
     control_plane::{ControlPlane, Options},
     helm::{self, Helm},
@@ -194,7 +197,7 @@ async fn two_releases_serve_one_cluster_when_their_namespaces_are_disjoint_and_n
     let namespace = |name: &str| serde_json::json!({"metadata": {"name": name}});
     for name in ["team-a", "team-b", "team-c"] {
         let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
-        api.create(&Default::default(), &serde_json::from_value(namespace(name))?)
+        api.create(&PostParams::default(), &serde_json::from_value(namespace(name))?)
             .await?;
     }
     releases

@@ -93,7 +93,7 @@ async fn smoke_as_a_pod_it_empties_a_partition_although_its_pod_is_killed_in_mid
         .kubectl(&["apply", "--filename=-"], &job(&endpoint))
         .await?;
 
-    let left = async || -> Result<u64> { Ok(server.count_partition(&table, partition(1)).await?) };
+    let left = async || server.count_partition(&table, partition(1)).await;
     operator
         .eventually("some items are gone", async || Ok(left().await? < ITEMS))
         .await?;
