@@ -21,8 +21,8 @@ pub use spec::{
     RunMode, SortKeyBounds, SortKeyPredicate, default_backoff_limit,
 };
 pub use status::{
-    ConsumedCapacity, DdbctlDpJobStatus, DeletionPlan, DeletionProgress, DeletionRate, IndexSummary,
-    KeySchema, KeySchemaElement, ResolvedTarget,
+    ConsumedCapacity, DdbctlDpJobStatus, DeletionAllowance, DeletionPlan, DeletionProgress, DeletionRate,
+    IndexSummary, KeySchema, KeySchemaElement, ResolvedTarget,
 };
 
 /// The group that the kind belongs to.

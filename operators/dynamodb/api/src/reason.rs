@@ -41,7 +41,8 @@ closed_set! {
         Succeeded,
         /// The plan stands in `status.plan`; nothing is deleted before that.
         Planned,
-        /// DynamoDB refuses some of the writes; the message names the table or index that is the bottleneck.
+        /// DynamoDB refuses some of the requests; the message names what is the bottleneck: the table's capacity for writes
+        /// or reads, or an index.
         Throttled,
         /// The job is at rest because `spec.suspend` asks for it.
         Suspended,
@@ -75,11 +76,11 @@ closed_set! {
         Running,
         /// Nothing is being throttled.
         NotThrottled,
-        /// The table's own write capacity is the limit.
+        /// The table's own capacity, for writes or reads, is the limit; the message says which.
         TableThrottled,
         /// A global secondary index cannot follow the deletions; it is named in the message.
         IndexThrottled,
-        /// The 1,000 write units per second of a physical partition are the limit.
+        /// The 1,000 write units or 3,000 read units per second of a physical partition are the limit.
         KeyRangeThrottled,
         /// A quota of the AWS account is the limit.
         AccountThrottled,

@@ -176,8 +176,8 @@ pub struct DdbctlDpJobSpec {
     pub max_wcu_per_second: Option<i32>,
 
     /// What the job may delete and consume at most. A plan above a limit ends the job before anything is deleted; a
-    /// run that reaches one ends there. Exact within one run; if the operator is killed, what was deleted since the
-    /// last write of the status, about a second's work, may come on top.
+    /// run that reaches one ends there. `maxItems` is exact, also if the operator is killed: keys are written down
+    /// before they are deleted. May be changed at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<RunLimits>,
 

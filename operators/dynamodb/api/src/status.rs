@@ -55,6 +55,11 @@ pub struct DdbctlDpJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumed: Option<ConsumedCapacity>,
 
+    /// What counts against `limits`. It is written before keys are deleted, so that an operator that is killed takes
+    /// no knowledge of it with it. Absent if the job has no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowance: Option<DeletionAllowance>,
+
     /// How fast the job works now. Absent while it is at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<DeletionRate>,
@@ -193,6 +198,26 @@ pub struct ConsumedCapacity {
     /// Write capacity in thousandths of a unit, indexes included.
     #[schemars(range(min = 0))]
     pub wcu_milli: i64,
+}
+
+/// What counts against `limits`: what is spent for good, and what is reserved for keys that are being deleted.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletionAllowance {
+    /// Items that count as deleted for good.
+    #[schemars(range(min = 0))]
+    pub items_spent: i64,
+    /// Write capacity that was consumed for good, in thousandths of a unit.
+    #[schemars(range(min = 0))]
+    pub wcu_milli_spent: i64,
+    /// Write capacity that deleting the reserved keys is expected to take, in thousandths of a unit.
+    #[schemars(range(min = 0))]
+    pub wcu_milli_reserved: i64,
+    /// The keys that may be deleted by now: six bytes of a digest each, from which no key can be read, as one string in
+    /// base64. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 98_304))]
+    pub reserved_keys: Option<String>,
 }
 
 /// How fast the job works now.

@@ -20,4 +20,4 @@ pub mod manager;
 pub mod metrics;
 pub mod partition;
 pub mod policy;
-pub mod sabotage;
+mod sabotage;

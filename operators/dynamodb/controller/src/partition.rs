@@ -41,6 +41,7 @@ pub mod plan;
 mod pulse;
 pub mod range;
 mod request;
+mod reservation;
 mod round;
 mod run;
 mod segment;
@@ -59,6 +60,7 @@ pub use self::{
     error::{Failure, Kind, Problem},
     plan::Plan,
     request::{Control, End, Finished, Progress, Request, Stage, Totals, Tuning},
+    reservation::{Journal, KeyDigest, Reservation},
     table::{Preflight, Table},
 };
 use self::{budget::Budgets, frontier::Piece, range::SortRange, run::Run, slots::Slots, source::Source};
@@ -102,9 +104,9 @@ impl Engine {
             .progress
             .send_modify(|progress| progress.stage = Stage::Preflight);
         let preflight = table::preflight(client, &request).await?;
-        control.progress.send_modify(|progress| {
-            (progress.stage, progress.totals) = (Stage::Planning, request.earlier);
-        });
+        control
+            .progress
+            .send_modify(|progress| progress.totals = request.earlier);
         let share = self
             .budgets
             .join(request.shared_with.clone(), control.clock.elapsed());
@@ -174,7 +176,9 @@ impl Prepared {
         if run.request.mode == RunMode::DryRun {
             return Ok(finished(End::Planned));
         }
-        round::delete(&run, &range, pieces, plan.and_then(|plan| plan.total())).await
+        let ended = round::delete(&run, &range, pieces, plan.and_then(|plan| plan.total())).await;
+        run.allowance.close();
+        ended
     }
 }
 

@@ -5,6 +5,9 @@
 mod bed;
 #[path = "engine/faults.rs"]
 mod faults;
+#[cfg(feature = "virtual-time")]
+#[path = "engine/limits.rs"]
+mod limits;
 #[path = "engine/plain.rs"]
 mod plain;
 #[cfg(feature = "virtual-time")]

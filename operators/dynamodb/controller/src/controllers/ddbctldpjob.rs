@@ -14,11 +14,14 @@
 //! - No round begins on a table with another id than the recorded one; one that takes its place is noticed in seconds.
 //! - A crash at any point costs at most what was read since: deleted items are not read again, totals lag by the
 //!   seconds since the last status write.
+//! - `limits` are kept over crashes as well: what is about to be deleted is written down before.
 //! - Deleting the object, suspending and cancelling await the requests in flight, and no back-off.
 
 mod alarm;
 mod error;
+mod follower;
 mod idle;
+mod intent;
 mod job;
 mod notice;
 mod report;
@@ -29,19 +32,17 @@ pub mod step;
 
 use std::{sync::Arc, time::Duration};
 
-use dynamodb_api::{DdbctlDpJob, DdbctlDpJobStatus, Reason};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use dynamodb_api::{DdbctlDpJob, Reason};
 use reconcile::{
     Pass, Progress, Reconciler,
     error::ApiError,
     task::{TaskState, Tasks},
 };
-use serde_json::json;
 
 use self::{
     report::News,
     rerun::Records,
-    step::{Ending, Measured, Output, Step},
+    step::{Ending, Output, Step},
 };
 use crate::{partition::Failure, policy::Policy, sabotage};
 
@@ -121,14 +122,16 @@ impl Jobs {
                     return self.watch(job.deadline, pass).await;
                 }
                 Step::Record(measured) => {
-                    self.begin(&measured, pass).await?;
+                    intent::begin(&measured, pass).await?;
+                    pass.event(notice::planned(&measured)).await;
                     self.tasks.clear(&pass.uid());
                     if job.is_dry_run() {
                         return self.finish(job, &step::dry_run_done(), pass).await;
                     }
                 }
                 Step::Resume => {
-                    self.resume(&status, pass).await?;
+                    intent::resume(&status, pass).await?;
+                    self.show(&News::Accepted, pass).await?;
                 }
                 Step::Watch { deadline } => return self.watch(deadline, pass).await,
                 Step::Retry(failure) => {
@@ -188,35 +191,12 @@ impl Jobs {
             self.show(&News::Accepted, pass).await?;
             self.tasks.clear(&pass.uid());
         }
+        if !job.has_limits() {
+            intent::drop_allowance(pass).await?;
+        }
         let status = pass.current().status.clone().unwrap_or_default();
         self.runner.start(&self.tasks, job, &status, credentials, pass);
         Ok(())
-    }
-
-    /// Records, before anything is deleted, what is going to be deleted from what.
-    async fn begin(&self, measured: &Measured, pass: &Pass<DdbctlDpJob>) -> Result<(), ApiError> {
-        let now = pass.clock().now();
-        pass.write_intent(&json!({
-            "tableId": (!sabotage::active(sabotage::INTENT_WITHOUT_TABLE_ID)).then_some(&measured.table_id),
-            "keySchema": measured.key_schema,
-            "plan": measured.plan,
-            "startTime": Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)),
-        }))
-        .await?;
-        pass.event(notice::planned(measured)).await;
-        Ok(())
-    }
-
-    async fn resume(&self, status: &DdbctlDpJobStatus, pass: &Pass<DdbctlDpJob>) -> Result<(), ApiError> {
-        let now = pass.clock().now();
-        pass.write_intent(&json!({
-            "tableId": status.table_id,
-            "keySchema": status.key_schema,
-            "plan": status.plan,
-            "startTime": Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)),
-        }))
-        .await?;
-        self.show(&News::Accepted, pass).await
     }
 
     /// Shows what the task does, and looks again when it wakes the job or the deadline comes.
@@ -273,6 +253,7 @@ impl Jobs {
         let object = pass.current();
         let before = object.status.clone().unwrap_or_default();
         let told = told(self.tasks.state(&pass.uid()));
+        intent::reserve(told.as_ref(), &self.runner, pass).await?;
         let target = Job::parse(&object).ok().map(|job| job.target);
         let mut after = report::status(
             &before,
@@ -310,7 +291,7 @@ impl Reconciler for Jobs {
     type Error = JobError;
     const NAME: &'static str = "ddbctldpjob";
     const FINALIZER: Option<&'static str> = Some("dynamoctl.dp.operators.sanjivmadhavan.io/finalizer");
-    const INTENT_FIELDS: &'static [&'static str] = &["tableId", "keySchema", "plan", "startTime"];
+    const INTENT_FIELDS: &'static [&'static str] = intent::FIELDS;
 
     async fn apply(&self, object: Arc<DdbctlDpJob>, pass: &Pass<DdbctlDpJob>) -> Result<Progress, JobError> {
         let job = Job::parse(&object).and_then(|job| self.policy.admit(&job, pass.key()).map(|()| job));

@@ -110,11 +110,6 @@ impl Admission {
         self.wcu_per_key
     }
 
-    /// WCU that are reserved.
-    pub(crate) fn reserved(&self) -> f64 {
-        self.reserved
-    }
-
     /// Only so many keys are going to be sent; what they do not need is given back.
     pub(crate) fn narrow(&mut self, keys: usize) {
         let needed = as_f64(keys) * self.wcu_per_key;

@@ -105,13 +105,18 @@ impl Key {
         }
     }
 
+    /// The value as held here: equal values of a type have equal bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::S(text) => text.as_bytes(),
+            Self::N(number) => number.as_str().as_bytes(),
+            Self::B(bytes) => bytes,
+        }
+    }
+
     /// Bytes of the value as held here.
     pub fn size(&self) -> usize {
-        match self {
-            Self::S(text) => text.len(),
-            Self::N(number) => number.as_str().len(),
-            Self::B(bytes) => bytes.len(),
-        }
+        self.as_bytes().len()
     }
 }
 

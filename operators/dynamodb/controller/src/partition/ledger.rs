@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{allowance::Claim, key::Key};
+use super::{key::Key, reservation::KeyDigest};
 
 /// A key under way, with the page that it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub(super) struct Entry {
     page: u64,
     /// The key.
     pub key: Key,
-    /// Whether it counts against the job's limits.
-    pub claim: Claim,
+    /// How the job's limits know it, once they were asked.
+    pub digest: Option<KeyDigest>,
 }
 
 #[derive(Debug)]
@@ -49,9 +49,9 @@ impl Ledger {
             last,
             outstanding: keys.len(),
         });
-        let claim = Claim::None;
+        let digest = None;
         self.fresh
-            .extend(keys.into_iter().map(|key| Entry { page, key, claim }));
+            .extend(keys.into_iter().map(|key| Entry { page, key, digest }));
         self.advance();
     }
 
@@ -105,10 +105,16 @@ impl Ledger {
         self.fresh.len()
     }
 
+    /// All keys that wait to be sent, those first that were handed back.
+    pub(super) fn unsent(&mut self) -> impl Iterator<Item = &mut Entry> {
+        let returned = self.returned.iter_mut().map(|(_, entry)| entry);
+        returned.chain(self.fresh.iter_mut())
+    }
+
     /// Gives up what is not in flight; the range will be read again from the low-water mark.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Entry> {
-        self.fresh.clear();
-        self.returned.drain(..).map(|(_, entry)| entry)
+        let returned = self.returned.drain(..).map(|(_, entry)| entry);
+        returned.chain(self.fresh.drain(..))
     }
 
     /// When the next key can be sent: now for fresh ones, later for those handed back; `None` without any.

@@ -7,7 +7,12 @@ use reconcile::clock::Clock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{bottleneck::Bottleneck, budget::TableKey, plan::Plan};
+use super::{
+    bottleneck::Bottleneck,
+    budget::TableKey,
+    plan::Plan,
+    reservation::{Journal, Reservation},
+};
 
 /// What to delete, and what must hold for it. Never changes during a run.
 #[derive(Clone, Default)]
@@ -34,6 +39,8 @@ pub struct Request {
     pub backoff_limit: u32,
     /// What earlier runs of the same job did: counted into progress and limits.
     pub earlier: Totals,
+    /// What earlier runs with limits have written down last; limits are then counted from there, not from `earlier`.
+    pub reservation: Option<Reservation>,
     /// The plan that an earlier run made: the partition is then not measured again.
     pub plan: Option<Plan>,
     /// Jobs with the same key share the table's capacity.
@@ -100,6 +107,9 @@ pub struct Control {
     pub max_wcu: watch::Receiver<Option<u32>>,
     /// Receives the progress, several times a second while something happens.
     pub progress: watch::Sender<Progress>,
+    /// Where a run with limits writes down what it is going to delete. Without one its limits hold as long as the
+    /// process lives.
+    pub journal: Option<Journal>,
     /// Every wait goes through it.
     pub clock: Clock,
     /// Asked immediately before each write; `false` ends the run as if cancelled. A leader answers `false` once its
@@ -122,6 +132,7 @@ impl Control {
             cancel: CancellationToken::new(),
             max_wcu: watch::channel(None).1,
             progress: watch::Sender::new(Progress::default()),
+            journal: None,
             clock,
             fence: Arc::new(|| true),
         }

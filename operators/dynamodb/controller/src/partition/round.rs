@@ -56,6 +56,7 @@ pub(crate) async fn delete(
         teller.begin_round(run);
         run.begin_round();
         let left = Sweep::new(run, &mut teller, pieces).guarded().await;
+        run.settle_doubts(&left);
         if run.is_interrupted() {
             teller.tell(run, Stage::Deleting);
             return Ok(Finished {

@@ -16,16 +16,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    allowance::{Allowance, Granted},
+    allowance::{Allowance, Denial},
     bottleneck::Capacity,
     budget::Share,
     error::{Failure, Kind, Problem, classify},
+    frontier::Piece,
     interpolation::Alphabet,
     key::Key,
     ledger::Entry,
     pin::Pin,
     pulse::Pulse,
     request::{Control, Request, Totals},
+    reservation::INTERVAL,
     slots::Slots,
     source::Source,
 };
@@ -128,7 +130,7 @@ impl Run {
         slots: Slots,
     ) -> Self {
         let now = control.clock.elapsed();
-        let allowance = Allowance::new(&request);
+        let allowance = Allowance::new(&request, control.journal.clone());
         Self {
             source,
             in_flight: Arc::new(Semaphore::new(request.tuning.max_in_flight.max(1))),
@@ -178,6 +180,13 @@ impl Run {
         }
         drop(standing);
         self.stop.lock().cancel();
+    }
+
+    /// After a round that was ended by nothing, and left nothing, doubtful keys are either deleted or gone.
+    pub(crate) fn settle_doubts(&self, left: &[Piece]) {
+        if left.is_empty() && !self.stop.lock().is_cancelled() {
+            self.allowance.swept();
+        }
     }
 
     pub(crate) fn take_verdict(&self) -> Option<Verdict> {
@@ -246,19 +255,26 @@ impl Run {
         *self.control.max_wcu.borrow()
     }
 
-    /// Claims as many of `entries` as the limits of the job allow, from the first on. With none left, and nothing in
-    /// flight that might come back, the round ends for good.
-    pub(crate) fn claim(&self, entries: &mut [Entry], wcu_per_key: f64) -> usize {
-        match self.allowance.claim(entries, wcu_per_key) {
-            Granted::Keys(keys) => keys,
-            Granted::Later => 0,
-            Granted::Exhausted(limit) => {
-                self.end_round(Verdict::Final(Failure::terminal(
-                    Reason::LimitExceeded,
-                    format!("the deletion stopped at `{limit}` with items left in the partition; raise the limit in another DdbctlDpJob to go on"),
-                )));
-                0
-            }
+    /// Keeps of `entries` what the limits of the job allow to be sent now, and returns the others. With none left, and
+    /// nothing under way that might come back, the round ends for good.
+    pub(super) fn claim(&self, entries: &mut Vec<Entry>, wcu_per_key: f64) -> (Vec<Entry>, Option<Denial>) {
+        let (refused, why) = self.allowance.claim(entries, wcu_per_key);
+        if let Some(Denial::Exhausted(limit)) = why
+            && entries.is_empty()
+        {
+            self.end_round(Verdict::Final(Failure::terminal(
+                Reason::LimitExceeded,
+                format!("the deletion stopped at `{limit}` with items left in the partition; raise the limit in another DdbctlDpJob to go on"),
+            )));
+        }
+        (refused, why)
+    }
+
+    /// Returns when what is reserved after number `seen` is written, or may be asked for.
+    pub(crate) async fn until_written(&self, seen: u64) {
+        tokio::select! {
+            () = self.allowance.written_after(seen) => {}
+            () = self.control.clock.sleep(INTERVAL) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Admission, Used},
+    allowance::Denial,
     bottleneck::Capacity,
     budget::Refusal,
     error::{Kind, Problem},
@@ -61,6 +62,8 @@ pub(crate) struct Segment {
     streak: u32,
     /// Nothing is sent before.
     hold_until: Duration,
+    /// Ready when what was to be sent may be written down.
+    unwritten: Option<BoxFuture<'static, ()>>,
     found: u64,
     pages: u32,
     /// When the work began.
@@ -87,6 +90,7 @@ impl Segment {
             consistent,
             streak: 0,
             hold_until: Duration::ZERO,
+            unwritten: None,
             found: 0,
             pages: 0,
             begun: now,
@@ -109,7 +113,7 @@ impl Segment {
             if reading.is_none() && in_flight.is_empty() && self.ledger.is_settled() {
                 break;
             }
-            if admitting.is_none() {
+            if admitting.is_none() && self.unwritten.is_none() {
                 admitting = self
                     .ledger
                     .next_due()
@@ -124,13 +128,13 @@ impl Segment {
                 }
                 Some(page) = pending(&mut reading) => {
                     reading = None;
-                    // Fresh keys need not wait for those that were handed back.
-                    admitting = None;
+                    admitting = None; // Fresh keys need not wait for those that were handed back.
                     let retry = self.turn_page(page);
                     if self.has_room() {
                         reading = self.read_on(retry);
                     }
                 }
+                Some(()) = pending(&mut self.unwritten) => self.unwritten = None,
                 Some(admission) = pending(&mut admitting) => {
                     admitting = None;
                     in_flight.extend(admission.and_then(|admission| self.next_batch(admission)));
@@ -165,6 +169,13 @@ impl Segment {
             run.control.clock.sleep_until(send_at).await;
             Admission::wait(run, pace, &stop).await
         })
+    }
+
+    /// Has what is going to be sent written down.
+    fn look_ahead(&mut self, waits: bool) {
+        let (run, unsent) = (&self.run, self.ledger.unsent());
+        run.allowance
+            .look_ahead(unsent, run.wcu_per_key(), waits, run.now());
     }
 
     /// Whether to read on: the next page is fetched while the last one is written.
@@ -217,8 +228,8 @@ impl Segment {
                 return self.run.survives(&problem).then(|| pause(self.streak));
             }
         };
+        // Otherwise its keys are going to be written: whether the server works shows then.
         if page.keys.is_empty() {
-            // Otherwise its keys are going to be written: whether the server works shows then.
             self.run.note_success();
         }
         self.pages += 1;
@@ -249,21 +260,25 @@ impl Segment {
         Counters::add(&self.run.totals.keys_read, page.keys.len());
         self.found += u64::try_from(page.keys.len()).unwrap_or(0);
         self.ledger.enter(page.keys, last);
+        self.look_ahead(false);
         None
     }
 
     fn next_batch(&mut self, mut admission: Admission) -> Option<Sending> {
         let now = self.run.now();
         let mut entries = self.ledger.take(admission.keys(), now);
-        let granted = if entries.is_empty() {
-            0
-        } else {
-            self.run.claim(&mut entries, admission.wcu_per_key())
-        };
-        let refused = entries.split_off(granted);
-        if !refused.is_empty() {
-            // What is in flight may come back and leave room for them.
+        let (refused, why) = self.run.claim(&mut entries, admission.wcu_per_key());
+        if let Some(Denial::Unwritten(seen)) = why {
+            self.ledger.give_back(refused, now);
+            self.look_ahead(true);
+            let run = Arc::clone(&self.run);
+            self.unwritten = Some(Box::pin(async move { run.until_written(seen).await }));
+        } else if why.is_some() {
+            // What is in flight may leave room for them.
             self.ledger.give_back(refused, now + SHORTEST);
+            if entries.is_empty() {
+                self.hold_until = now + SHORTEST;
+            }
         }
         if entries.is_empty() {
             return None;
@@ -276,26 +291,15 @@ impl Segment {
         }))
     }
 
-    fn settle(
-        &mut self,
-        admission: Admission,
-        mut entries: Vec<Entry>,
-        answer: Result<Answer, Option<Problem>>,
-    ) {
+    fn settle(&mut self, admission: Admission, entries: Vec<Entry>, answer: Result<Answer, Option<Problem>>) {
         let now = self.run.now();
         let problem = match answer {
             Ok(answer) => return self.settle_answer(admission, answer, now),
             Err(problem) => problem,
         };
         let doubt = problem.as_ref().is_some_and(Problem::leaves_doubt);
-        let reserved = admission.reserved();
-        self.run
-            .allowance
-            .settle(reserved, if doubt { reserved } else { 0.0 });
         if doubt {
-            self.run.allowance.doubt(&mut entries);
-        } else {
-            self.run.allowance.release(&mut entries);
+            self.run.allowance.doubt(&entries);
         }
         let Some(problem) = problem else {
             admission.settle(Used::Nothing, now);
@@ -333,10 +337,7 @@ impl Segment {
         } else {
             as_f64(answer.acknowledged.len()) * admission.wcu_per_key()
         };
-        let allowance = &self.run.allowance;
-        allowance.settle(admission.reserved(), consumed);
-        allowance.spend(&answer.acknowledged);
-        allowance.release(&mut answer.unprocessed);
+        self.run.allowance.spend(&answer.acknowledged, consumed);
         admission.settle(Used::Answered(consumed, signal), now);
         self.ledger.acknowledge(&answer.acknowledged);
         if signal == Signal::Clean {
@@ -365,7 +366,7 @@ impl Segment {
                 rate,
             };
         }
-        self.run.allowance.remember(self.ledger.abandon());
+        self.run.allowance.abandon(self.ledger.abandon());
         let ahead = frontier
             .cursor
             .as_ref()

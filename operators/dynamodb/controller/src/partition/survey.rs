@@ -20,7 +20,7 @@ use super::{
     pause::pause,
     plan::Plan,
     range::{Bound, SortRange},
-    request::Request,
+    request::{Request, Stage},
     run::{Counters, Run},
     source::{Page, PageQuery},
 };
@@ -73,6 +73,10 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
     let (first, last) = futures::future::try_join(read(run, &forwards), read(run, &backwards))
         .await
         .map_err(fail)?;
+    // Not before: who may not read is not measuring.
+    run.control
+        .progress
+        .send_modify(|progress| progress.stage = Stage::Planning);
     let (Some(low), Some(high), true) = (first.keys.first(), last.keys.first(), first.next.is_some()) else {
         return Ok(small(run, &first, range));
     };

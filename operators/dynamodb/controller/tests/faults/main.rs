@@ -17,8 +17,11 @@
 mod bed;
 mod crash;
 mod dynamodb;
+mod limits;
 #[path = "../job/operator.rs"]
 mod operator;
 mod pair;
 mod requests;
 mod world;
+#[path = "../job/writer.rs"]
+mod writer;

@@ -13,6 +13,7 @@ mod credentials;
 mod crowd;
 mod input;
 mod lifecycle;
+mod limits;
 mod manifests;
 mod operator;
 mod quiet;
@@ -27,6 +28,7 @@ mod scope;
 mod surprises;
 mod tenants;
 mod tuning;
+mod writer;
 
 use bed::{BYSTANDERS, Bed, acknowledged, servers};
 

@@ -121,3 +121,28 @@ async fn the_status_of_a_job_that_is_denied_stays_as_it_is_as_often_as_it_is_tri
     assert_eq!(bed.counts().await, (50, BYSTANDERS));
     operator.stop().await;
 }
+
+/// It gets past the look at the table each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_may_not_read_shows_nothing_but_that() {
+    let bed = Bed::new(server().await, 50).await;
+    bed.faults
+        .set(|settings| settings.denied = vec!["Query".to_owned()]);
+    let operator = bed.operator_with(|options, _| options.sync_period = Duration::from_secs(10));
+    bed.create("x", bed.spec()).await;
+    bed.until("x", "Unknown", "AccessDenied").await;
+    bed.until_event("x", "AccessDenied").await;
+    let asked = || bed.proxy.audit().count("DynamoDB Query");
+    let first = asked();
+    eventually("it is tried again", async || {
+        let status = bed.status("x").await;
+        let shown = reconcile::conditions::find(&status.conditions, "Succeeded").map(|c| c.reason.clone());
+        assert_eq!(shown.as_deref(), Some("AccessDenied"));
+        match asked() {
+            now if now >= first + 6 => Ok(()),
+            now => Err(now.to_string()),
+        }
+    })
+    .await;
+    operator.stop().await;
+}

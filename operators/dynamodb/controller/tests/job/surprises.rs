@@ -2,34 +2,16 @@
 
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use serde_json::json;
 use testkit::dynamodb::{
     Fill, KeyType,
     faults::{Hook, Limit, Throttle},
 };
 
-use crate::bed::{BYSTANDERS, Bed, Gate, VICTIM, acknowledged, message, server, servers};
-
-/// Runs what cannot move between threads on one.
-fn aside<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'static) -> BoxFuture<'static, ()> {
-    let runtime = tokio::runtime::Handle::current();
-    Box::pin(async move {
-        tokio::task::spawn_blocking(move || runtime.block_on(work()))
-            .await
-            .unwrap();
-    })
-}
-
-/// Writes these items of the victim.
-pub fn writer(bed: &Bed, items: std::ops::Range<u64>) -> Hook {
-    let (server, table) = (bed.server.clone(), bed.table.clone());
-    let fill = Fill::new(bed.key_type.value(VICTIM), items);
-    Arc::new(move || {
-        let (server, table, fill) = (server.clone(), table.clone(), fill.clone());
-        aside(move || async move { server.fill(&table, &fill).await.unwrap() })
-    })
-}
+use crate::{
+    bed::{BYSTANDERS, Bed, Gate, VICTIM, acknowledged, message, server, servers},
+    writer::{aside, writer},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn items_that_are_written_behind_the_readers_are_found_and_deleted_before_success() {

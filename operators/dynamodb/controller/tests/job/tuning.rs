@@ -1,21 +1,15 @@
 //! What may be changed while a job runs, and what the change does.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use reconcile::clock::Clock;
 use serde_json::json;
 
 use crate::{
-    bed::{BYSTANDERS, Bed, Gate, VICTIM, acknowledged, eventually, message, server},
-    surprises::writer,
+    bed::{BYSTANDERS, Bed, Gate, VICTIM, acknowledged, message, server},
+    writer::writer,
 };
 
 const ITEMS: u64 = 2000;
@@ -80,37 +74,6 @@ async fn a_limit_that_is_raised_in_mid_run_lets_the_job_finish() {
         }
         operator.stop().await;
     }
-}
-
-/// In real time: what the status does not have when the operator is killed does not count against the limits.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_with_limits_writes_its_totals_down_every_second() {
-    const WRITES: usize = 6;
-    let bed = Bed::new(server().await, ITEMS).await;
-    let operator = bed.operator_with(|options, _| options.clock = Clock::system());
-    let mut spec = bed.spec();
-    spec.limits = serde_json::from_value(json!({ "maxItems": ITEMS })).unwrap();
-    spec.max_wcu_per_second = Some(50);
-    bed.create("x", spec).await;
-    let mut seen = BTreeSet::new();
-    let mut began = None;
-    eventually("the totals advance", async || {
-        let now = acknowledged(&bed.status("x").await);
-        if now > 0 {
-            began.get_or_insert_with(Instant::now);
-            seen.insert(now);
-        }
-        if seen.len() >= WRITES {
-            Ok(())
-        } else {
-            Err(format!("{seen:?}"))
-        }
-    })
-    .await;
-    let took = began.unwrap().elapsed();
-    // Those of other jobs take five seconds each.
-    assert!(took < Duration::from_secs(20), "{WRITES} writes in {took:?}");
-    operator.stop().await;
 }
 
 async fn put_secret(bed: &Bed, name: &str, key_id: &str) {

@@ -4,11 +4,11 @@
 //! now and then would try for ever, so the count is kept in the status (`progress.idleRounds`), and each run goes on
 //! from there. A crash can cost one round that was not written down.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use dynamodb_api::Reason;
 
-use crate::partition::{Failure, Progress};
+use crate::partition::{Failure, Progress, Reservation};
 
 /// What a task tells its job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Told {
     pub run: Progress,
     /// Rounds in a row without a deletion, earlier runs included.
     pub idle_rounds: u32,
+    /// What a run with limits needs to have written down before it goes on; nothing if it has none.
+    pub reservation: Option<Arc<Reservation>>,
 }
 
 /// Counts rounds without a deletion.

@@ -103,6 +103,11 @@ impl Job {
         self.request.mode == RunMode::DryRun
     }
 
+    /// Whether what it may delete or consume in all is limited.
+    pub fn has_limits(&self) -> bool {
+        self.request.max_items.is_some() || self.request.max_wcu_total.is_some()
+    }
+
     /// What makes two jobs the same deletion: for the record of jobs that ran.
     pub fn identity(&self) -> Vec<String> {
         let range = serde_json::to_string(&self.request.sort_key).unwrap_or_default();

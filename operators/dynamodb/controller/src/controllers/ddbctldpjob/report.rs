@@ -157,7 +157,7 @@ fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<Des
                 || {
                     (
                         Reason::TableThrottled,
-                        "DynamoDB refuses some writes and does not say why".to_owned(),
+                        "DynamoDB refuses some requests and does not say why".to_owned(),
                     )
                 },
                 |bottleneck| (bottleneck.reason(), bottleneck.advice()),
@@ -168,7 +168,7 @@ fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<Des
             ConditionType::Throttled,
             False,
             Reason::NotThrottled,
-            "no write is being refused",
+            "no request is being refused",
         ),
     });
     all.push(match news {
@@ -205,15 +205,16 @@ fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<Des
 fn activity(before: &DdbctlDpJobStatus, news: &News<'_>) -> (ConditionStatus, ConditionStatus) {
     use ConditionStatus::{False, True};
     // As long as it is told of the failure, the next attempt has not shown that it fares better.
-    let still = || {
-        let stalled = conditions::is_true(&before.conditions, ConditionType::Stalled.as_str());
-        ConditionStatus::from(stalled && kept(before).is_some())
-    };
+    let still = || ConditionStatus::from(is_stalled(before) && kept(before).is_some());
     match news {
         News::Resting => (False, False),
         News::Failing(failure) if failure.class == reconcile::Class::Denied => (True, True),
         News::Accepted => (True, still()),
-        News::Working(progress) if progress.stage == Stage::Preflight => (True, still()),
+        News::Working(progress)
+            if progress.stage == Stage::Preflight || denied(before, progress).is_some() =>
+        {
+            (True, still())
+        }
         News::Working(_) | News::Stopping | News::Failing(_) => (True, False),
         News::Ended(ending) => (False, ConditionStatus::from(!ending.succeeded)),
     }
@@ -225,6 +226,7 @@ fn summary(before: &DdbctlDpJobStatus, news: &News<'_>) -> (ConditionStatus, &'s
     match news {
         News::Accepted => kept(before)
             .unwrap_or_else(|| unknown(Reason::Pending, "accepted; the table is about to be looked at")),
+        News::Working(progress) if let Some(summary) = denied(before, progress) => summary,
         News::Working(progress) => match progress.stage {
             // A task that was started again after a failure has not shown yet that it fares better.
             Stage::Preflight => kept(before).unwrap_or_else(|| {
@@ -283,6 +285,21 @@ fn kept(before: &DdbctlDpJobStatus) -> Option<(ConditionStatus, &'static str, St
         .into_iter()
         .find(|reason| reason.as_str() == current.reason)?;
     Some((ConditionStatus::Unknown, reason.as_str(), current.message.clone()))
+}
+
+fn is_stalled(before: &DdbctlDpJobStatus) -> bool {
+    conditions::is_true(&before.conditions, ConditionType::Stalled.as_str())
+}
+
+/// The summary of a denial stays until a run that may go on to delete has deleted something: what was denied may be the
+/// last thing that it comes to.
+fn denied(
+    before: &DdbctlDpJobStatus,
+    progress: &Progress,
+) -> Option<(ConditionStatus, &'static str, String)> {
+    let deleting = before.plan.is_some() && matches!(progress.stage, Stage::Planning | Stage::Deleting);
+    let in_vain = progress.totals.keys_acknowledged <= totals(before).keys_acknowledged;
+    kept(before).filter(|_| deleting && in_vain && is_stalled(before))
 }
 
 #[cfg(test)]

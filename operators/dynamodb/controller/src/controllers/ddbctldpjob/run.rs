@@ -4,18 +4,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use dynamodb_api::{DdbctlDpJob, DdbctlDpJobStatus, KeySchema, KeySchemaElement, Reason, RunMode};
 use parking_lot::Mutex;
-use reconcile::{
-    Class, Pass,
-    clock::Clock,
-    fence::Fence,
-    task::{TaskContext, TaskId},
-};
+use reconcile::{Class, Pass, clock::Clock, fence::Fence, task::TaskId};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     JobTasks,
-    idle::{self, IdleRounds, Told},
+    follower::Follower,
+    idle::{IdleRounds, Told},
     job::{self, Job},
     report,
     signer::Signer,
@@ -25,15 +20,11 @@ use crate::{
     connection::Connector,
     metrics::JobMetrics,
     partition::{
-        Control, End, Engine, Failure, Plan, Prepared, Progress, Request, Totals, budget::TableKey,
-        table::KeyAttribute,
+        Control, Engine, Failure, Journal, Plan, Prepared, Progress, Request, Reservation, Totals,
+        budget::TableKey, table::KeyAttribute,
     },
     sabotage,
 };
-
-/// How often a job with `limits` tells its progress: what is not in the status when the operator is killed does not count
-/// against them.
-const LIMITED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all tasks of the operator share.
 pub struct Runner {
@@ -43,6 +34,8 @@ pub struct Runner {
     metrics: Option<JobMetrics>,
     /// The live `maxWcuPerSecond` of each job, by UID.
     limits: Mutex<HashMap<String, watch::Sender<Option<u32>>>>,
+    /// Confirms, by UID, which reservation of a run with `limits` stands written.
+    written: Mutex<HashMap<String, watch::Sender<u64>>>,
 }
 
 impl Runner {
@@ -58,6 +51,7 @@ impl Runner {
             clock,
             metrics: registered.ok(),
             limits: Mutex::default(),
+            written: Mutex::default(),
         }
     }
 
@@ -77,6 +71,21 @@ impl Runner {
     /// The job has ended or is gone.
     pub(super) fn forget(&self, uid: &str) {
         self.limits.lock().remove(uid);
+        self.written.lock().remove(uid);
+    }
+
+    /// Reservation `number` of the job's run stands written.
+    pub(super) fn confirm(&self, uid: &str, number: u64) {
+        if let Some(written) = self.written.lock().get(uid) {
+            written.send_if_modified(|before| std::mem::replace(before, number) != number);
+        }
+    }
+
+    /// A journal for the run of a job with limits.
+    fn journal(&self, uid: &str) -> (Journal, watch::Receiver<Reservation>) {
+        let (journal, to_write, confirm) = Journal::new();
+        self.written.lock().insert(uid.to_owned(), confirm);
+        (journal, to_write)
     }
 
     pub(super) async fn own_identity(&self) -> Result<Signer, Failure> {
@@ -114,6 +123,7 @@ impl Runner {
             } else {
                 report::totals(status)
             },
+            reservation: status.allowance.as_ref().map(Reservation::from_status),
             table_id: status.table_id.clone(),
             plan: status.plan.as_ref().map(Plan::from_status),
             shared_with: shared_with(job, status, signer.name),
@@ -130,6 +140,8 @@ impl Runner {
         let (engine, clock, fence) = (self.engine.clone(), self.clock.clone(), pass.fence().clone());
         let (metrics, connector, endpoint) =
             (self.metrics.clone(), self.connector.clone(), job.endpoint.clone());
+        let journal = (job.has_limits() && !measure).then(|| self.journal(&id.uid));
+        let (journal, to_write) = journal.unzip();
         let idle = IdleRounds::new(report::idle_rounds(status), request.earlier.keys_acknowledged);
         tasks.start(&id, move |context| async move {
             let _counted = metrics.as_ref().map(JobMetrics::task);
@@ -143,6 +155,7 @@ impl Runner {
                 cancel: context.cancel.child_token(),
                 max_wcu: limit,
                 progress,
+                journal,
                 clock,
                 fence: open(fence),
             };
@@ -151,7 +164,8 @@ impl Runner {
                 metrics: metrics.as_ref(),
                 idle,
                 limit: request.backoff_limit,
-                promptly: request.max_items.is_some() || request.max_wcu_total.is_some(),
+                to_write,
+                told: Told::default(),
                 told_at: Duration::ZERO,
                 table: request.table.clone(),
                 cancel: control.cancel.clone(),
@@ -227,76 +241,6 @@ fn measured(prepared: &Prepared) -> Option<Measured> {
         },
         plan: plan.to_status(table),
     })
-}
-
-/// Drives a run and passes its progress on to the job: at once when the stage changes, else at the tasks' pace.
-struct Follower<'a> {
-    context: &'a TaskContext<Told>,
-    metrics: Option<&'a JobMetrics>,
-    idle: IdleRounds,
-    /// `backoffLimit`.
-    limit: u32,
-    /// Whether the job has `limits`.
-    promptly: bool,
-    /// When it was told last, on the clock of the task.
-    told_at: Duration,
-    table: String,
-    /// Ends the run.
-    cancel: CancellationToken,
-    last: Progress,
-}
-
-impl Follower<'_> {
-    async fn follow(
-        mut self,
-        run: impl Future<Output = Output>,
-        mut seen: watch::Receiver<Progress>,
-    ) -> Output {
-        tokio::pin!(run);
-        let mut failure = None;
-        loop {
-            tokio::select! {
-                output = &mut run => {
-                    let progress = seen.borrow().clone();
-                    self.pass_on(progress);
-                    return match (output, failure) {
-                        // What it had in flight is accounted for; it ended because it was told to.
-                        (Ok(TaskOutput::Deleted(End::Interrupted)), Some(failure)) => Err(failure),
-                        (output, _) => output,
-                    };
-                }
-                Ok(()) = seen.changed() => {
-                    let progress = seen.borrow_and_update().clone();
-                    if let Some(exceeded) = self.pass_on(progress) {
-                        self.cancel.cancel();
-                        failure.get_or_insert(exceeded);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Tells the job. Returns why the run must end if rounds without a deletion are too many by now.
-    fn pass_on(&mut self, progress: Progress) -> Option<Failure> {
-        if let Some(metrics) = self.metrics.filter(|_| progress.totals != Totals::default()) {
-            metrics.advance(&self.last.totals, &progress.totals);
-        }
-        let idle_rounds = self.idle.see(&progress);
-        let told = Told {
-            run: progress.clone(),
-            idle_rounds,
-        };
-        let now = self.context.clock.elapsed();
-        let due = self.promptly && now.saturating_sub(self.told_at) >= LIMITED_INTERVAL;
-        if due || progress.stage != self.last.stage {
-            self.told_at = now;
-            self.context.report_now(told);
-        } else {
-            self.context.report(told);
-        }
-        self.last = progress;
-        idle::exceeded(idle_rounds, self.limit, &self.table, self.last.trouble.as_deref())
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 use reconcile::Class;
 
+use dynamodb_api::DeletionPlan;
+
 use super::*;
 
 fn at(second: i64) -> Timestamp {
@@ -23,7 +25,7 @@ fn deleting(acknowledged: u64) -> Progress {
 fn told(progress: &Progress) -> Told {
     Told {
         run: progress.clone(),
-        idle_rounds: 0,
+        ..Told::default()
     }
 }
 
@@ -108,6 +110,35 @@ fn a_failure_stays_until_there_is_better_news() {
         pair("Unknown", "Deleting")
     );
     assert_eq!(reason(&better, ConditionType::Stalled).0, "False");
+}
+
+/// Deleting may be what is denied, and is the last thing that an attempt comes to.
+#[test]
+fn a_denial_stays_while_the_attempts_of_a_planned_job_delete_nothing() {
+    let failure = Failure {
+        class: Class::Denied,
+        reason: Reason::AccessDenied,
+        message: "allow dynamodb:BatchWriteItem".into(),
+    };
+    let planned = DdbctlDpJobStatus {
+        plan: Some(DeletionPlan::default()),
+        ..DdbctlDpJobStatus::default()
+    };
+    let failing = show(&planned, &deleting(50), &News::Failing(&failure));
+    for stage in [Stage::Preflight, Stage::Planning, Stage::Deleting] {
+        let progress = Progress {
+            stage,
+            ..deleting(50)
+        };
+        let again = show(&failing, &progress, &News::Working(&progress));
+        assert_eq!(again.conditions, failing.conditions, "{stage:?}");
+    }
+    let progress = deleting(51);
+    let better = show(&failing, &progress, &News::Working(&progress));
+    assert_eq!(
+        reason(&better, ConditionType::Succeeded),
+        pair("Unknown", "Deleting")
+    );
 }
 
 #[test]
