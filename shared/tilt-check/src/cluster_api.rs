@@ -27,6 +27,15 @@ use crate::{
 const LABEL: &str = "cluster.x-k8s.io/provider";
 /// The container that is changed.
 const CONTAINER: &str = "manager";
+/// The providers of Cluster API's own repository, which are left out here.
+const OWN: [&str; 6] = [
+    "core",
+    "docker",
+    "in-memory",
+    "kubeadm-bootstrap",
+    "kubeadm-control-plane",
+    "test-extension",
+];
 /// What a provider may say of itself.
 const KEYS: [&str; 14] = [
     "context",
@@ -62,7 +71,7 @@ pub struct Provider {
 /// What `tilt-settings.yaml` or `.json` of Cluster API's checkout says, as far as it concerns providers.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// `enable_providers`; Cluster API's own are left out here.
+    /// `enable_providers`.
     pub enable_providers: Vec<String>,
     /// `extra_args` by provider.
     pub extra_args: BTreeMap<String, Vec<String>>,
@@ -325,7 +334,11 @@ fn enable(
         "k8s_resource",
         &json!({ "objects": objects, "new_name": "provider_crd" }),
     )?;
-    for name in &settings.enable_providers {
+    for name in settings
+        .enable_providers
+        .iter()
+        .filter(|name| !OWN.contains(&name.as_str()))
+    {
         let provider = providers
             .iter()
             .find(|provider| provider.name == *name)

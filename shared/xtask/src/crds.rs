@@ -1,4 +1,5 @@
-//! `cargo xtask crds`: the CRDs under `crds/`, one per file, generated from the types.
+//! `cargo xtask crds`: the CRDs under `crds/`, one per file, generated from the types; and with them their reference, as
+//! `cargo xtask docs` does.
 
 use std::{fs, path::PathBuf};
 
@@ -6,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-use crate::workspace;
+use crate::{docs, workspace};
 
 /// Arguments of `cargo xtask crds`.
 #[derive(clap::Args)]
@@ -60,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     if stale.is_empty() {
-        return Ok(());
+        return docs::run(&docs::Args { check: args.check });
     }
     bail!(
         "crds/{} differs from the types: run `cargo xtask crds` and commit the result",

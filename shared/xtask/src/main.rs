@@ -12,6 +12,7 @@ mod build;
 mod charts;
 mod cluster;
 mod crds;
+mod docs;
 mod images;
 mod prerequisites;
 mod release;
@@ -40,6 +41,8 @@ enum Task {
     Crds(crds::Args),
     /// Write the Helm charts under charts/ from their sources, the types and the operators' rules
     Charts(charts::Args),
+    /// Write the reference of the API under docs/api/ from the types
+    Docs(docs::Args),
     /// Run an operator on a real control plane and let it do its main job
     Up(up::Args),
     /// Run the tests: levels 0 to 2 and a smoke of level 3
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Task::Crds(args) => crds::run(&args),
         Task::Charts(args) => charts::run(&args),
+        Task::Docs(args) => docs::run(&args),
         Task::Up(args) => up::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),

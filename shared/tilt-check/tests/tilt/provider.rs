@@ -14,15 +14,22 @@ use tilt_check::{
 
 use crate::{copy, root, setting};
 
-/// What a person writes to `tilt-settings.json` of Cluster API's checkout; docs/tilt.md shows it.
-const SETTINGS: &str = r#"{
-    "default_registry": "gcr.io/yourname",
-    "provider_repos": ["../operators"],
-    "enable_core_provider": true,
-    "enable_providers": ["docker-kubecon"],
-    "kustomize_substitutions": {"CAPDKC_DOCKER_NETWORK": "kind2"},
-    "extra_args": {"docker-kubecon": ["-zap-log-level=debug"]}
-}"#;
+/// What docs/tilt.md tells people to write to `tilt-settings.json` of Cluster API's checkout, without its `debug`.
+fn documented() -> Result<Settings> {
+    let page = fs::read_to_string(root().join("docs/tilt.md"))?;
+    let section = page
+        .split("## Inside Cluster API")
+        .nth(1)
+        .context("no section of Cluster API's")?;
+    let block = section
+        .split("```json")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let mut settings = Settings::parse(block.context("no settings on the page")?)?;
+    ensure!(settings.debug["docker-kubecon"]["port"] == 30000, "{settings:?}");
+    settings.debug.clear();
+    Ok(settings)
+}
 
 const IMAGE: &str = "ghcr.io/capi-samples/cluster-api-provider-docker:dev";
 
@@ -43,14 +50,13 @@ fn fragment(repository: &Path) -> String {
     )
 }
 
-async fn evaluate(repository: &Path, settings: &str) -> Result<Outcome> {
+async fn evaluate(repository: &Path, settings: &Settings) -> Result<Outcome> {
     let checkout = checkout(&fragment(repository))?;
-    let settings = Settings::parse(settings)?;
     Ok(cluster_api::evaluate(
         &setting().await?,
         checkout.path(),
         repository,
-        &settings,
+        settings,
     )?)
 }
 
@@ -90,7 +96,7 @@ fn the_provider_is_a_list_of_one_that_names_nothing_to_compile() -> Result<()> {
 #[tokio::test]
 async fn it_is_deployed_with_the_image_that_the_fragment_builds() -> Result<()> {
     let repository = copy()?;
-    let outcome = evaluate(repository.path(), SETTINGS).await?;
+    let outcome = evaluate(repository.path(), &documented()?).await?;
     ensure!(outcome.warnings.is_empty(), "{:?}", outcome.warnings);
     let controller = &outcome.resources["capdkc_controller"];
     assert_eq!(controller.images, [IMAGE]);
@@ -114,7 +120,10 @@ async fn it_is_deployed_with_the_image_that_the_fragment_builds() -> Result<()> 
 async fn its_objects_are_those_of_a_release_with_the_settings_filled_in() -> Result<()> {
     let repository = copy()?;
     let provider = cluster_api::providers(repository.path())?.remove(0);
-    let objects = provider.objects(&setting().await?, &Settings::parse(SETTINGS)?)?;
+    let mut settings = documented()?;
+    let network = ("CAPDKC_DOCKER_NETWORK".to_owned(), "kind2".to_owned());
+    settings.kustomize_substitutions.extend([network]);
+    let objects = provider.objects(&setting().await?, &settings)?;
     for object in &objects {
         assert_eq!(
             object["metadata"]["labels"]["cluster.x-k8s.io/provider"],
@@ -164,17 +173,16 @@ fn crate_crds() -> Result<Vec<PathBuf>> {
 #[tokio::test]
 async fn the_debugger_that_is_started_is_one_that_the_image_has() -> Result<()> {
     let repository = copy()?;
-    let settings = SETTINGS.replace(
-        "\"extra_args\"",
-        "\"debug\": {\"docker-kubecon\": {\"continue\": false, \"port\": 30000}}, \"extra_args\"",
-    );
+    let mut settings = documented()?;
+    let debug = serde_json::json!({"continue": false, "port": 30000});
+    settings.debug.insert("docker-kubecon".to_owned(), debug);
     let outcome = evaluate(repository.path(), &settings).await?;
     assert_eq!(
         outcome.resources["capdkc_controller"].port_forwards,
         ["30000:30000"]
     );
     let provider = cluster_api::providers(repository.path())?.remove(0);
-    let objects = provider.objects(&setting().await?, &Settings::parse(&settings)?)?;
+    let objects = provider.objects(&setting().await?, &settings)?;
     let container = &deployment(&objects)?["spec"]["template"]["spec"]["containers"][0];
     let command = container["command"].as_array().context("no command")?;
     let dockerfile = fs::read_to_string(root().join("tilt/Dockerfile"))?;
@@ -225,7 +233,7 @@ async fn a_provider_that_cluster_api_cannot_take_is_refused() -> Result<()> {
     ];
     for (change, why) in cases {
         let repository = changed(change)?;
-        let refused = evaluate(repository.path(), SETTINGS)
+        let refused = evaluate(repository.path(), &documented()?)
             .await
             .err()
             .with_context(|| why.to_owned())?;
@@ -237,14 +245,14 @@ async fn a_provider_that_cluster_api_cannot_take_is_refused() -> Result<()> {
 #[tokio::test]
 async fn without_the_fragment_nothing_builds_the_image_and_a_wrong_name_is_found() -> Result<()> {
     let repository = copy()?;
-    let settings = Settings::parse(SETTINGS)?;
+    let settings = documented()?;
     let empty = checkout("")?;
     let outcome = cluster_api::evaluate(&setting().await?, empty.path(), repository.path(), &settings)?;
     ensure!(outcome.resources["capdkc_controller"].images.is_empty());
     let path = repository.path().join("tilt/tilt.d/capdkc");
     let text = fs::read_to_string(&path)?;
     fs::write(&path, text.replace(":dev", ":latest"))?;
-    let outcome = evaluate(repository.path(), SETTINGS).await?;
+    let outcome = evaluate(repository.path(), &documented()?).await?;
     ensure!(
         outcome
             .warnings
