@@ -1,3 +1,4 @@
 //! The controllers, one per kind.
 
+pub mod mysql;
 pub mod mysqlcluster;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use mysql_controller::{
     act::Operator,
-    controllers::mysqlcluster::Clusters,
+    controllers::{mysql, mysqlcluster::Clusters},
     desired::Settings,
     limiter::Limited,
     metrics::ClusterMetrics,
@@ -44,6 +44,9 @@ struct Args {
     /// How many clusters are worked on at a time
     #[arg(long, default_value_t = 8)]
     mysqlcluster_concurrency: usize,
+    /// How many MySQLs are worked on at a time
+    #[arg(long, default_value_t = 4)]
+    mysql_concurrency: usize,
 }
 
 /// What to do about orphans.
@@ -74,7 +77,10 @@ async fn main() -> anyhow::Result<()> {
         .await
         .context("failed to find the cluster")?;
     let mut options = Options::from_args("mysql-operator", &args.common, &config);
-    options.crds = vec!["mysqlclusters.mysql.alx.ke".to_owned()];
+    options.crds = vec![
+        "mysqlclusters.mysql.alx.ke".to_owned(),
+        "mysqls.otus.homework".to_owned(),
+    ];
     let settings = Settings {
         operator_id: args.operator_id,
         region: args.aws_region,
@@ -98,8 +104,11 @@ async fn main() -> anyhow::Result<()> {
     );
     let clusters = Controller::new(Clusters::new(operator, Sql::default(), settings, metrics))
         .concurrency(args.mysqlcluster_concurrency);
+    let (databases, former) = mysql::controllers(args.mysql_concurrency);
     manager
         .register(clusters)
+        .register(databases)
+        .register(former)
         .background("orphans", |given| sweeper.run(given))
         .run(manager::shutdown_signal()?)
         .await?;

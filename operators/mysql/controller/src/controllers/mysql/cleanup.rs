@@ -1,0 +1,254 @@
+//! The steps of a `MySQL` that is being deleted.
+//!
+//! Nothing is removed before the final backup is there. A deletion in the foreground would have the garbage collector
+//! remove the server first: it is turned into one in the background.
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
+use kube::{Api, ResourceExt as _};
+use mysql_api::{
+    MySQL, MySQLSpec,
+    database::{DeletionPolicy, FORMER_FINALIZER, Reason, SKIP_BACKUP},
+};
+use reconcile::{Progress, error::ApiError, finalizer};
+
+use super::{
+    DatabaseError, backups, desired,
+    hand::{Hand, Stop},
+    life, secrets, volumes,
+};
+use crate::database::{
+    desired::Desired,
+    job::Request,
+    names::{Owned, owned},
+    plan::{self, Ending, Farewell, Leave},
+    report::{self, Facts, Said},
+    volumes::{Content, Role, Standing, fixed_of, standing},
+};
+
+/// With it the garbage collector removes children before their owner.
+const FOREGROUND: &str = "foregroundDeletion";
+/// With it the garbage collector leaves them.
+const ORPHAN: &str = "orphan";
+/// What a person can do about a final backup that fails.
+const WAYS: &str = "ways on: repair what fails, it is tried again every five minutes; or annotate this object with \
+                    otus.homework/skip-backup=<its metadata.uid>; or set spec.backup.onDelete to BestEffort or Never";
+
+/// Brings the deletion one step further; settled when the object may go.
+pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> Result<Progress, Stop> {
+    facts.summary = Some(Said::no(Reason::Deleting, "it is being deleted"));
+    if finalizer::has(object, FOREGROUND) {
+        drop_finalizer(hand, FOREGROUND).await?;
+        return Ok(life::at_once());
+    }
+    let Some((mut wanted, whole)) = reachable(object) else {
+        // Such a name or database never was: nothing was ever made.
+        return go(hand, object, None, Leave::Nothing).await;
+    };
+    let claim = hand
+        .get::<PersistentVolumeClaim>(&wanted.names.data_claim())
+        .await?;
+    let claim = claim.filter(|claim| {
+        let whose = standing(claim, Role::Data, &wanted.names, &wanted.uid);
+        matches!(whose, Standing::Ours | Standing::Inherited)
+    });
+    let content = claim.as_ref().map(Content::of);
+    let (live, seen) = backups::look(hand, &wanted, facts).await?;
+    let status = object.status.clone().unwrap_or_default();
+    let uid = object.uid().unwrap_or_default();
+    let step = plan::farewell(Ending {
+        policy: object.spec.backup.clone().unwrap_or_default().on_delete,
+        skip: object.annotations().get(SKIP_BACKUP) == Some(&uid),
+        content: content.as_ref(),
+        job: seen.as_ref(),
+        recorded: status.recorded_job.as_deref(),
+        now: hand.pass.clock().now(),
+    });
+    match (step, live) {
+        (Farewell::Go(leave), _) => go(hand, object, claim.as_ref(), leave).await,
+        (Farewell::Create, _) => {
+            if whole {
+                heal(hand, &mut wanted, facts).await?;
+            }
+            create(hand, object, &wanted, claim.as_ref(), facts).await
+        }
+        (Farewell::Wait, _) => {
+            if whole {
+                heal(hand, &mut wanted, facts).await?;
+            }
+            Ok(life::at_once())
+        }
+        (Farewell::Remove, Some(job)) => {
+            hand.remove(&job).await?;
+            Ok(life::at_once())
+        }
+        (Farewell::Remove, None) => Ok(life::at_once()),
+        (Farewell::Blocked { after }, _) => {
+            blocked(object, facts);
+            Ok(Progress::waiting(after))
+        }
+        (Farewell::Conflict, _) => {
+            facts.backup = Some(backups::taken(&wanted.names.backup_job()));
+            blocked(object, facts);
+            Ok(Progress::waiting(super::IDLE / 10))
+        }
+    }
+}
+
+/// What is asked for, and whether all of it can be carried out. Where only parts that a backup does not need are wrong
+/// (options, sizes), they are left out.
+fn reachable(object: &MySQL) -> Option<(Desired, bool)> {
+    if let Ok(desired) = desired(object) {
+        return Some((desired, true));
+    }
+    let spec = MySQLSpec {
+        storage_size: Some("1Gi".to_owned()),
+        storage: None,
+        resources: None,
+        config: std::collections::BTreeMap::new(),
+        backup: object.spec.backup.clone().map(|mut backup| {
+            backup.storage = None;
+            backup
+        }),
+        ..object.spec.clone()
+    };
+    let mut bare = object.clone();
+    bare.spec = spec;
+    desired(&bare).ok().map(|desired| (desired, false))
+}
+
+/// Keeps up the server that is to be backed up. What stands in its way is said, and is no reason not to try.
+async fn heal(hand: &Hand<'_>, wanted: &mut Desired, facts: &mut Facts) -> Result<(), Stop> {
+    let attempt = async {
+        let live = hand.get::<Deployment>(wanted.names.name()).await?;
+        life::hold_version(wanted, live.as_ref(), facts);
+        let credentials = secrets::ensure(hand, wanted).await?;
+        life::publish(hand, wanted, &credentials, facts).await?;
+        life::serve(hand, wanted, live.is_some(), &credentials, facts).await
+    };
+    match attempt.await {
+        Ok(_) => Ok(()),
+        Err(Stop::Held { said, .. }) => {
+            facts.server = Some(said);
+            Ok(())
+        }
+        Err(Stop::Failed(error)) if error.is_conflict_of_names() => {
+            facts.server = Some(Said::no(Reason::NameConflict, error.to_string()));
+            Ok(())
+        }
+        // Nothing can be made in a namespace that is going; what is there goes with it.
+        Err(Stop::Failed(error)) if is_namespace_going(&error) => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+async fn create(
+    hand: &Hand<'_>,
+    object: &MySQL,
+    wanted: &Desired,
+    claim: Option<&PersistentVolumeClaim>,
+    facts: &mut Facts,
+) -> Result<Progress, Stop> {
+    let since = object
+        .metadata
+        .deletion_timestamp
+        .as_ref()
+        .map_or_else(|| hand.pass.clock().now(), |time| time.0);
+    match backups::begin(hand, wanted, &Request::Final(since), facts).await {
+        Ok(()) => Ok(life::at_once()),
+        Err(Stop::Failed(error)) if is_namespace_going(&error) => {
+            // The volume with the backups goes with the namespace, too: there is nowhere to keep one.
+            go(hand, object, claim, Leave::NamespaceGone).await
+        }
+        Err(other) => Err(other),
+    }
+}
+
+fn is_namespace_going(error: &DatabaseError) -> bool {
+    let source = match error {
+        DatabaseError::Api(error) | DatabaseError::Apply(reconcile::apply::ApplyError::Api(error)) => {
+            &error.source
+        }
+        _ => return false,
+    };
+    let kube::Error::Api(status) = source.as_ref() else {
+        return false;
+    };
+    let causes = status.details.as_ref().map(|details| &details.causes);
+    causes
+        .into_iter()
+        .flatten()
+        .any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+fn blocked(object: &MySQL, facts: &mut Facts) {
+    let why = match (&facts.ended, &facts.backup) {
+        (Some((job, words)), _) => report::failure(job, words.as_ref()),
+        (None, Some(said)) => said.message.clone(),
+        (None, None) => report::last_word(object),
+    };
+    let message = format!("the final backup cannot be taken: {why}; {WAYS}");
+    facts.blocked = Some(Said::yes(Reason::FinalBackupFailed, message.clone()));
+    facts.summary = Some(Said::no(Reason::FinalBackupFailed, message));
+}
+
+/// Lets the object go, and what nobody else removes.
+async fn go(
+    hand: &Hand<'_>,
+    object: &MySQL,
+    claim: Option<&PersistentVolumeClaim>,
+    leave: Leave,
+) -> Result<Progress, Stop> {
+    hand.may()?;
+    if let Some(claim) = claim {
+        if object.spec.deletion_policy == DeletionPolicy::Retain || is_orphaning(hand, object).await? {
+            let note = format!(
+                "{} stays, with the data; the next MySQL of this name goes on with it",
+                claim.name_any()
+            );
+            hand.tell("VolumeRetained", "Delete", note).await;
+        } else {
+            hand.remove(claim).await?;
+            if let Some(volume) = fixed_of(claim) {
+                volumes::remove_fixed(hand, volume, &object.uid().unwrap_or_default()).await?;
+            }
+        }
+    }
+    let text = report::leave(leave);
+    if leave == Leave::Tried {
+        hand.warn("DeletedWithoutBackup", "Delete", text).await;
+    } else {
+        hand.tell("Deleted", "Delete", text).await;
+    }
+    if finalizer::has(object, FORMER_FINALIZER) && finalizer::has(object, mysql_api::database::FINALIZER) {
+        drop_finalizer(hand, FORMER_FINALIZER).await?;
+    }
+    Ok(Progress::Settled)
+}
+
+/// Whether the children are to outlive the object.
+async fn is_orphaning(hand: &Hand<'_>, object: &MySQL) -> Result<bool, Stop> {
+    if finalizer::has(object, ORPHAN) {
+        return Ok(true);
+    }
+    let Ok(names) = crate::database::names::Names::new(&object.name_any()) else {
+        return Ok(false);
+    };
+    let server = hand.get::<Deployment>(names.name()).await?;
+    let uid = object.uid().unwrap_or_default();
+    Ok(server.is_some_and(|server| names.marked(&server) && owned(&server, &names, &uid) == Owned::Nobody))
+}
+
+async fn drop_finalizer(hand: &Hand<'_>, name: &str) -> Result<(), Stop> {
+    let api: Api<MySQL> = hand.api();
+    let object = hand.pass.current();
+    finalizer::remove(&api, object.as_ref(), name)
+        .await
+        .map_err(|error| {
+            ApiError::new(
+                format!("remove the finalizer {name} from {}", hand.pass.key()),
+                error,
+            )
+        })?;
+    hand.pass.live().await?;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Why a pass did not get through.
+
+use std::time::Duration;
+
+use reconcile::{Class, ReconcileError, apply::ApplyError, error::ApiError, fence::LeaseLost};
+
+/// A pass that did not get through.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// A child could not be brought to what it should be.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A Kubernetes request failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A name that is needed is taken.
+    #[error("{0} exists and does not belong to this MySQL; rename it or delete it")]
+    NameConflict(String),
+    /// The lease is lost.
+    #[error(transparent)]
+    Lease(#[from] LeaseLost),
+}
+
+impl DatabaseError {
+    /// Whether an object of a needed name is somebody else's.
+    pub fn is_conflict_of_names(&self) -> bool {
+        matches!(
+            self,
+            Self::NameConflict(_) | Self::Apply(ApplyError::NameConflict { .. })
+        )
+    }
+}
+
+impl ReconcileError for DatabaseError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Apply(error) => error.class(),
+            Self::Api(error) => error.class(),
+            // A person has to act, and what they do sends us no event.
+            Self::NameConflict(_) | Self::Lease(_) => Class::Transient,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Apply(error) => error.reason(),
+            Self::Api(error) => error.reason(),
+            Self::NameConflict(_) => "NameConflict",
+            Self::Lease(_) => "LeaseLost",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Apply(error) => error.retry_after(),
+            Self::Api(error) => error.retry_after(),
+            Self::NameConflict(_) | Self::Lease(_) => None,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The password of root: read, generated, and put where Pods and clients find it.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Secret, Service},
+};
+use kube::ResourceExt as _;
+use mysql_api::database::{Reason, SecretKeyRef};
+use reconcile::{apply::APPLIED, reconciler::Kind};
+
+use super::{
+    DatabaseError, IDLE,
+    hand::{Hand, Stop, held, soon},
+};
+use crate::database::{
+    credentials::{Credentials, PASSWORD, PasswordError},
+    desired::{Desired, PasswordSource},
+    names::{Owned, owned},
+    report::Said,
+};
+
+/// Brings the Secret that Pods mount about.
+pub(super) async fn ensure(hand: &Hand<'_>, desired: &Desired) -> Result<Credentials, Stop> {
+    let name = desired.names.credentials();
+    let live = hand.get::<Secret>(&name).await?;
+    match &live {
+        None => meet(hand, desired).await?,
+        Some(live) if owned(live, &desired.names, &desired.uid) == Owned::Predecessor => {
+            return leaving::<Secret, _>(hand, &name);
+        }
+        Some(live) if owned(live, &desired.names, &desired.uid) != Owned::Ours => {
+            return Err(DatabaseError::NameConflict(hand.what::<Secret>(&name)).into());
+        }
+        Some(_) => {}
+    }
+    let known = live.as_ref().and_then(Credentials::read);
+    let credentials = match &desired.password {
+        PasswordSource::Generated => match known {
+            Some(known) => known,
+            None => remembered(hand, desired)
+                .await?
+                .unwrap_or_else(Credentials::generate),
+        },
+        PasswordSource::Clear(password) => usable(Credentials::with(password, known), "spec.password")?,
+        PasswordSource::Secret(reference) => {
+            let password = referred(hand, reference).await?;
+            let what = format!("key {} of Secret {}", reference.key, reference.name);
+            usable(Credentials::with(&password, known), &what)?
+        }
+    };
+    let wanted = credentials.secret(&desired.names, &desired.database, desired.version);
+    if live.and_then(|live| live.data) != wanted.data {
+        hand.apply(wanted).await?;
+    }
+    Ok(credentials)
+}
+
+fn usable(credentials: Result<Credentials, PasswordError>, what: &str) -> Result<Credentials, Stop> {
+    match credentials {
+        Ok(credentials) => Ok(credentials),
+        Err(error) => held(
+            Said::no(
+                Reason::PasswordInvalid,
+                format!("{what} is no password: {error}; give another one"),
+            ),
+            IDLE,
+        ),
+    }
+}
+
+/// A generated password whose Secret was deleted, as clients have it.
+async fn remembered(hand: &Hand<'_>, desired: &Desired) -> Result<Option<Credentials>, Stop> {
+    let binding = hand.get::<Secret>(&desired.names.binding()).await?;
+    let ours = binding.filter(|secret| owned(secret, &desired.names, &desired.uid) == Owned::Ours);
+    let data = ours.and_then(|secret| secret.data?.remove(PASSWORD));
+    let password = data.and_then(|bytes| String::from_utf8(bytes.0).ok());
+    Ok(password.and_then(|password| Credentials::with(&password, None).ok()))
+}
+
+async fn referred(hand: &Hand<'_>, reference: &SecretKeyRef) -> Result<String, Stop> {
+    let (name, key) = (&reference.name, &reference.key);
+    let missing = |why: String| {
+        let said = Said::no(Reason::PasswordMissing, why);
+        held(said, IDLE / 10)
+    };
+    let Some(secret) = hand.get::<Secret>(name).await? else {
+        return missing(format!(
+            "there is no Secret {name}, which passwordSecretRef names: create it with the key {key}"
+        ));
+    };
+    match secret.data.and_then(|mut data| data.remove(key)) {
+        Some(bytes) => match String::from_utf8(bytes.0) {
+            Ok(password) => Ok(password),
+            Err(_) => missing(format!(
+                "key {key} of Secret {name} is no text in UTF-8: give a password that is"
+            )),
+        },
+        None => missing(format!(
+            "Secret {name} has no key {key}: add it, or name another in passwordSecretRef.key"
+        )),
+    }
+}
+
+/// The first look at what bears the names that are needed, before anything is made.
+///
+/// What the kind's first operator made for this very object is replaced: it holds the password.
+async fn meet(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
+    let names = &desired.names;
+    let met = [
+        known::<Deployment>(hand, desired, names.name()).await?,
+        known::<Service>(hand, desired, names.name()).await?,
+    ];
+    owned_or_free::<ConfigMap>(hand, desired, &names.config()).await?;
+    owned_or_free::<Secret>(hand, desired, &names.binding()).await?;
+    if met.contains(&Met::Replaced) {
+        return soon(
+            Reason::LeftoversGoing,
+            "what an earlier operator made for this MySQL is being replaced",
+        );
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Met {
+    Nothing,
+    Ours,
+    Replaced,
+}
+
+/// For what the first operator never made.
+async fn owned_or_free<K: Kind>(hand: &Hand<'_>, desired: &Desired, name: &str) -> Result<(), Stop> {
+    let found = hand.get::<K>(name).await?;
+    match found.map(|found| owned(&found, &desired.names, &desired.uid)) {
+        None | Some(Owned::Ours) => Ok(()),
+        Some(Owned::Predecessor) => leaving::<K, _>(hand, name),
+        Some(Owned::Foreign | Owned::Nobody) => Err(DatabaseError::NameConflict(hand.what::<K>(name)).into()),
+    }
+}
+
+async fn known<K: Kind>(hand: &Hand<'_>, desired: &Desired, name: &str) -> Result<Met, Stop> {
+    let Some(found) = hand.get::<K>(name).await? else {
+        return Ok(Met::Nothing);
+    };
+    match owned(&found, &desired.names, &desired.uid) {
+        Owned::Ours if found.annotations().contains_key(APPLIED) => Ok(Met::Ours),
+        Owned::Ours => {
+            hand.remove(&found).await?;
+            Ok(Met::Replaced)
+        }
+        Owned::Predecessor => leaving::<K, _>(hand, name),
+        Owned::Foreign | Owned::Nobody => Err(DatabaseError::NameConflict(hand.what::<K>(name)).into()),
+    }
+}
+
+fn leaving<K: Kind, T>(hand: &Hand<'_>, name: &str) -> Result<T, Stop> {
+    let what = hand.what::<K>(name);
+    soon(
+        Reason::LeftoversGoing,
+        format!("{what} of an earlier MySQL of this name is still going"),
+    )
+}

@@ -1,0 +1,279 @@
+//! Making, inheriting and enlarging the two volumes.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{PersistentVolume, PersistentVolumeClaim},
+    storage::v1::StorageClass,
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
+};
+use mysql_api::database::Reason;
+use reconcile::{
+    apply::APPLIED,
+    error::{ApiError, is_not_found},
+};
+use serde_json::json;
+
+use super::{
+    DatabaseError,
+    hand::{Hand, Stop, held, soon},
+};
+use crate::{
+    database::{
+        desired::Desired,
+        names::MADE_FOR,
+        report::{Facts, Said},
+        volumes::{self, Placement, Resize, Role, Standing},
+    },
+    sabotage,
+};
+
+/// Brings the claim of one volume about, and returns it.
+pub(super) async fn ensure(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    role: Role,
+    facts: &mut Facts,
+) -> Result<PersistentVolumeClaim, Stop> {
+    let name = role.claim(&desired.names);
+    let claim = match hand.get::<PersistentVolumeClaim>(&name).await? {
+        None => make(hand, desired, role).await?,
+        Some(claim) => match volumes::standing(&claim, role, &desired.names, &desired.uid) {
+            Standing::Ours => claim,
+            Standing::Inherited => inherit(hand, desired, role, &claim).await?,
+            Standing::Leaving => {
+                let what = hand.what::<PersistentVolumeClaim>(&name);
+                return soon(
+                    Reason::LeftoversGoing,
+                    format!("{what} of an earlier MySQL of this name is still going"),
+                );
+            }
+            Standing::Foreign => {
+                return Err(DatabaseError::NameConflict(hand.what::<PersistentVolumeClaim>(&name)).into());
+            }
+        },
+    };
+    resize(hand, desired, role, claim, facts).await
+}
+
+async fn inherit(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    role: Role,
+    claim: &PersistentVolumeClaim,
+) -> Result<PersistentVolumeClaim, Stop> {
+    let name = claim.name_any();
+    let patch = volumes::inheritance(claim, role, &desired.names, &desired.uid);
+    let claim = hand.merge(&name, &patch).await?;
+    hand.tell(
+        "VolumeInherited",
+        "Adopt",
+        format!("{name} was there before and is used with what is on it"),
+    )
+    .await;
+    Ok(claim)
+}
+
+async fn make(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<PersistentVolumeClaim, Stop> {
+    if role == Role::Data
+        && let Some(server) = hand.get::<Deployment>(desired.names.name()).await?
+        && server.annotations().contains_key(APPLIED)
+    {
+        // Its volume was taken from under it: it must not make an empty folder on the next one.
+        hand.remove(&server).await?;
+        hand.warn(
+            "VolumeLost",
+            "Heal",
+            "the data volume is gone; another is made, from the newest backup",
+        )
+        .await;
+        return soon(
+            Reason::Restoring,
+            "the data volume is gone; the server ends before another is made",
+        );
+    }
+    let wanted = role.wanted(desired);
+    let placement = match volumes::placement(wanted.class.as_deref(), &classes(hand).await?) {
+        Ok(placement) => placement,
+        Err(error) => return held(Said::no(error.reason, error.message), super::IDLE / 10),
+    };
+    if placement == Placement::Node {
+        make_fixed(hand, desired, role).await?;
+    }
+    let mut claim = volumes::claim(role, desired, &placement);
+    if sabotage::active(sabotage::REMOVE_BACKUPS) && role == Role::Backups {
+        let owner = json!({"apiVersion": "otus.homework/v1", "kind": "MySQL", "name": desired.names.name(),
+                           "uid": desired.uid});
+        claim.metadata.owner_references = serde_json::from_value(json!([owner])).ok();
+    }
+    let made = hand.create(&claim).await?;
+    let (name, size) = (made.name_any(), &wanted.size);
+    hand.tell("VolumeClaimed", "Create", format!("claimed {name}, {size}"))
+        .await;
+    Ok(made)
+}
+
+async fn classes(hand: &Hand<'_>) -> Result<Vec<StorageClass>, ApiError> {
+    let classes: Api<StorageClass> = Api::all(hand.pass.client().clone());
+    let listed = classes.list(&ListParams::default()).await;
+    listed
+        .map(|list| list.items)
+        .map_err(|error| ApiError::new("list StorageClasses", error))
+}
+
+/// Makes the folder of a node that stands in for a volume.
+async fn make_fixed(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<(), Stop> {
+    let volumes: Api<PersistentVolume> = Api::all(hand.pass.client().clone());
+    let volume = volumes::fixed(role, desired);
+    let name = volume.name_any();
+    match volumes.create(&PostParams::default(), &volume).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let found = volumes.get_opt(&name).await;
+            let found =
+                found.map_err(|error| ApiError::new(format!("read PersistentVolume {name}"), error))?;
+            let phase = found
+                .as_ref()
+                .and_then(|volume| volume.status.as_ref()?.phase.as_deref());
+            if phase == Some("Released") {
+                // Its claim was deleted; it takes no other one, but the folder does.
+                remove_fixed(hand, &name, &desired.uid).await?;
+                return soon(
+                    Reason::WaitingForVolume,
+                    format!("PersistentVolume {name} is made anew"),
+                );
+            }
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            let message = "there is no StorageClass, and the operator may not make PersistentVolumes: install a StorageClass, \
+                           or grant it that right";
+            held(Said::no(Reason::VolumesForbidden, message), super::IDLE / 10)
+        }
+        Err(error) => Err(ApiError::new(format!("create PersistentVolume {name}"), error).into()),
+    }
+}
+
+/// Removes the volume of a node that was made for this object; its folder stays on the node.
+pub(super) async fn remove_fixed(hand: &Hand<'_>, name: &str, uid: &str) -> Result<(), ApiError> {
+    let volumes: Api<PersistentVolume> = Api::all(hand.pass.client().clone());
+    let found = volumes
+        .get_opt(name)
+        .await
+        .map_err(|error| ApiError::new(format!("read PersistentVolume {name}"), error))?;
+    let ours = |volume: &PersistentVolume| {
+        volume
+            .annotations()
+            .get(MADE_FOR)
+            .is_some_and(|made_for| made_for == uid)
+    };
+    let Some(volume) = found.filter(ours) else {
+        return Ok(());
+    };
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: volume.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match volumes.delete(name, &params).await {
+        Err(error) if !is_not_found(&error) => {
+            Err(ApiError::new(format!("delete PersistentVolume {name}"), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn resize(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    role: Role,
+    claim: PersistentVolumeClaim,
+    facts: &mut Facts,
+) -> Result<PersistentVolumeClaim, Stop> {
+    let wanted = role.wanted(desired);
+    let name = claim.name_any();
+    if let Some(class) = volumes::other_class(&claim, wanted) {
+        facts.refused = Some(Said::no(
+            Reason::StorageClassFixed,
+            format!(
+                "{name} is of StorageClass {class:?}, which never changes; delete and create this MySQL to move it"
+            ),
+        ));
+    }
+    match volumes::resize(&claim, wanted) {
+        Resize::None => Ok(claim),
+        Resize::Refused => {
+            facts.refused = Some(Said::no(
+                Reason::ShrinkRefused,
+                format!(
+                    "{name} is larger than {}, and no volume shrinks; ask for its size",
+                    wanted.size
+                ),
+            ));
+            Ok(claim)
+        }
+        Resize::Grow => {
+            let patch = json!({
+                "metadata": {"uid": claim.metadata.uid},
+                "spec": {"resources": {"requests": {"storage": wanted.size}}},
+            });
+            match hand.merge(&name, &patch).await {
+                Ok(claim) => {
+                    hand.tell(
+                        "VolumeGrows",
+                        "Grow",
+                        format!("{name} is to have {}", wanted.size),
+                    )
+                    .await;
+                    Ok(claim)
+                }
+                Err(error) => match refusal(&error) {
+                    Some(why) => {
+                        let message = format!("{name} cannot grow to {}: {why}", wanted.size);
+                        facts.refused = Some(Said::no(Reason::GrowthRefused, message));
+                        Ok(claim)
+                    }
+                    None => Err(error.into()),
+                },
+            }
+        }
+    }
+}
+
+/// Why the API server will not have a change, as opposed to not being able to make it.
+fn refusal(error: &ApiError) -> Option<String> {
+    match error.source.as_ref() {
+        kube::Error::Api(status) if matches!(status.code, 403 | 422) => Some(status.message.clone()),
+        _ => None,
+    }
+}
+
+/// What is to be said of the data volume.
+pub(super) fn said(claim: &PersistentVolumeClaim, desired: &Desired) -> Said {
+    let name = claim.name_any();
+    if claim.metadata.deletion_timestamp.is_some() {
+        return Said::no(
+            Reason::LeftoversGoing,
+            format!(
+                "somebody has deleted {name}: it and its data go when its Pod ends; take a backup before that"
+            ),
+        );
+    }
+    if !volumes::is_bound(claim) {
+        return Said::pending(Reason::WaitingForVolume, format!("{name} is not bound yet"));
+    }
+    let has = volumes::capacity(claim).and_then(|quantity| crate::database::size::bytes(&quantity.0));
+    if volumes::resize(claim, &desired.data) == Resize::None
+        && has.is_some_and(|has| has < desired.data.bytes)
+    {
+        return Said::yes(
+            Reason::Growing,
+            format!("{name} is bound and being enlarged to {}", desired.data.size),
+        );
+    }
+    Said::yes(Reason::VolumeBound, format!("{name} is bound"))
+}

@@ -1,0 +1,368 @@
+//! The Jobs that fill a data folder and take backups: what they look like, and what has become of them.
+//!
+//! There is one Job for backups at a time, `backup-<name>-job`; its existence is the record that a backup was begun, and
+//! what it was begun for stands on it. It has no owner, so that it, and its end, outlive the object.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        batch::v1::{
+            Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
+        },
+        core::v1::{Container, EnvVar, Pod, PodSpec, PodTemplateSpec, VolumeMount},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::{ResourceExt as _, api::ObjectMeta};
+use mysql_api::database::RestorePolicy;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    desired::Desired,
+    names::{MADE_FOR, Names, Owned, owned},
+    program::{self, Outcome},
+    server::{claimed, client_mounts, client_volumes, mount, scratch},
+};
+
+/// Annotation with what a backup was begun for.
+const REQUEST: &str = "otus.homework/request";
+/// Annotation with the id of a backup.
+const ID: &str = "otus.homework/backup-id";
+/// Annotation with a digest of what a restore was begun with.
+const INPUTS: &str = "otus.homework/inputs";
+/// How often a Pod is tried again.
+const RETRIES: i32 = 3;
+/// When a Job gives up, in seconds: a dump of hundreds of gigabytes takes hours.
+const DEADLINE: i64 = 6 * 60 * 60;
+
+/// What a backup is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A person asked, with this value of the annotation.
+    Now(String),
+    /// The schedule said this time.
+    Scheduled(Timestamp),
+    /// The object is being deleted, since this time.
+    Final(Timestamp),
+}
+
+impl Request {
+    /// As it stands on a Job.
+    fn annotation(&self) -> String {
+        match self {
+            Self::Now(value) => format!("now/{value}"),
+            Self::Scheduled(at) => format!("schedule/{at}"),
+            Self::Final(at) => format!("final/{at}"),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (kind, value) = text.split_once('/')?;
+        Some(match kind {
+            "now" => Self::Now(value.to_owned()),
+            "schedule" => Self::Scheduled(value.parse().ok()?),
+            "final" => Self::Final(value.parse().ok()?),
+            _ => return None,
+        })
+    }
+
+    /// The id of the backup that it makes: one request, one id, however often it is tried.
+    pub fn id(&self, uid: &str) -> String {
+        let digest = Sha256::digest(format!("{uid} {}", self.annotation()));
+        let mark = hexadecimal(&digest[..], 5);
+        let at = |at: &Timestamp| at.strftime("%Y%m%dT%H%M%SZ").to_string();
+        match self {
+            Self::Now(_) => format!("now-{mark}"),
+            Self::Scheduled(time) => format!("{}-{mark}", at(time)),
+            Self::Final(time) => format!("final-{}-{mark}", at(time)),
+        }
+    }
+}
+
+/// The Job that takes a backup.
+pub fn backup(desired: &Desired, request: &Request) -> Job {
+    let id = request.id(&desired.uid);
+    let owner = owner(desired);
+    let asked = program::Backup {
+        id: &id,
+        database: &desired.database,
+        owner: &owner,
+        host: desired.names.name(),
+        keep: u32::try_from(desired.keep).unwrap_or(1).max(1),
+        is_final: matches!(request, Request::Final(_)),
+        version: desired.version,
+    };
+    let annotations = [
+        (MADE_FOR, desired.uid.clone()),
+        (REQUEST, request.annotation()),
+        (ID, id.clone()),
+    ];
+    let mounts = vec![mount("backups", program::BACKUP_FOLDER, false)];
+    let container = Task {
+        name: "backup",
+        program: program::BACKUP,
+        environment: asked.environment(),
+        mounts,
+    };
+    job(desired, desired.names.backup_job(), annotations.into(), container)
+}
+
+/// The Job that fills the data folder.
+pub fn restore(desired: &Desired) -> Job {
+    let owner = owner(desired);
+    let policy = match desired.restore.policy {
+        RestorePolicy::IfBackupExists => program::Policy::IfBackupExists,
+        RestorePolicy::Required => program::Policy::Required,
+        RestorePolicy::Never => program::Policy::Never,
+    };
+    let asked = program::Restore {
+        database: &desired.database,
+        owner: &owner,
+        policy,
+        from: desired.restore.from.as_deref(),
+        version: desired.version,
+    };
+    let annotations = [(MADE_FOR, desired.uid.clone()), (INPUTS, inputs(desired))];
+    let mounts = vec![
+        mount("data", program::DATA_FOLDER, false),
+        mount("backups", program::BACKUP_FOLDER, true),
+    ];
+    let container = Task {
+        name: "restore",
+        program: program::RESTORE,
+        environment: asked.environment(),
+        mounts,
+    };
+    job(
+        desired,
+        desired.names.restore_job(),
+        annotations.into(),
+        container,
+    )
+}
+
+fn owner(desired: &Desired) -> String {
+    format!("{}/{}", desired.namespace, desired.names.name())
+}
+
+/// A digest of what a restore depends on: another image, policy or backup is another try.
+pub fn inputs(desired: &Desired) -> String {
+    let restore = (&desired.image, format!("{:?}", desired.restore), &desired.options);
+    let digest = Sha256::digest(format!("{restore:?}"));
+    hexadecimal(&digest[..], 8)
+}
+
+/// The first bytes of a digest, at most eight of them.
+fn hexadecimal(digest: &[u8], bytes: usize) -> String {
+    let number = digest
+        .iter()
+        .take(bytes)
+        .fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
+    format!("{number:0width$x}", width = 2 * bytes)
+}
+
+/// The one container of a Job.
+struct Task {
+    name: &'static str,
+    program: &'static str,
+    environment: Vec<EnvVar>,
+    mounts: Vec<VolumeMount>,
+}
+
+fn job(desired: &Desired, name: String, annotations: BTreeMap<&str, String>, task: Task) -> Job {
+    let names = &desired.names;
+    let uses = |volume: &str| task.mounts.iter().any(|mount| mount.name == volume);
+    let mut volumes = vec![scratch("tmp"), claimed("backups", &names.backup_claim())];
+    if uses("data") {
+        volumes.push(claimed("data", &names.data_claim()));
+    }
+    volumes.extend(client_volumes(desired));
+    let mut mounts = task.mounts;
+    mounts.push(mount("tmp", "/tmp", false));
+    mounts.extend(client_mounts());
+    let container = Container {
+        name: task.name.to_owned(),
+        image: Some(desired.image.clone()),
+        command: Some(program::command(task.program)),
+        env: Some(task.environment),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
+    let annotations = annotations
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(desired.namespace.clone()),
+            labels: Some(names.labels()),
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            active_deadline_seconds: Some(DEADLINE),
+            backoff_limit: Some(RETRIES),
+            pod_failure_policy: Some(hopeless(task.name)),
+            // Two Pods at a time on one volume are two too many.
+            pod_replacement_policy: Some("Failed".to_owned()),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(names.labels()),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(PodSpec {
+                    automount_service_account_token: Some(false),
+                    enable_service_links: Some(false),
+                    containers: vec![container],
+                    // A Pod that failed stays, with its last words.
+                    restart_policy: Some("Never".to_owned()),
+                    volumes: Some(volumes),
+                    ..PodSpec::default()
+                }),
+            },
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+/// The status by which a program says that trying again is of no use ends the Job.
+fn hopeless(container: &str) -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![PodFailurePolicyRule {
+            action: "FailJob".to_owned(),
+            on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+                container_name: Some(container.to_owned()),
+                operator: "In".to_owned(),
+                values: vec![program::HOPELESS],
+            }),
+            ..PodFailurePolicyRule::default()
+        }],
+    }
+}
+
+/// Whose a Job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// This object's.
+    Ours,
+    /// An earlier object's of this name; of no use any more once it has ended.
+    Left,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// What has become of a Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It has not ended.
+    Running,
+    /// It has done what it should.
+    Succeeded,
+    /// It has given up.
+    Failed {
+        /// When.
+        at: Option<Timestamp>,
+        /// In Kubernetes' words.
+        why: String,
+    },
+}
+
+/// What a Job shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its UID.
+    pub uid: String,
+    /// Whose it is.
+    pub whose: Whose,
+    /// What has become of it.
+    pub phase: Phase,
+    /// What a backup was begun for.
+    pub request: Option<Request>,
+    /// The id of the backup.
+    pub id: Option<String>,
+    /// What a restore was begun with.
+    pub inputs: Option<String>,
+    /// Whether it is being deleted.
+    pub going: bool,
+}
+
+/// Reads a Job, for the object of these names and this UID.
+pub fn seen(job: &Job, names: &Names, uid: &str) -> Seen {
+    let annotation = |key: &str| job.annotations().get(key).cloned();
+    Seen {
+        uid: job.uid().unwrap_or_default(),
+        whose: whose(job, names, uid),
+        phase: phase(job),
+        request: annotation(REQUEST).as_deref().and_then(Request::parse),
+        id: annotation(ID),
+        inputs: annotation(INPUTS),
+        going: job.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+fn whose(job: &Job, names: &Names, uid: &str) -> Whose {
+    let made_for = job.annotations().get(MADE_FOR);
+    match owned(job, names, uid) {
+        Owned::Foreign => Whose::Foreign,
+        Owned::Ours | Owned::Nobody
+            if names.marked(job) && made_for.is_some_and(|made_for| made_for == uid) =>
+        {
+            Whose::Ours
+        }
+        Owned::Nobody if !names.marked(job) && !mounts_backups(job, names) => Whose::Foreign,
+        // The first operator's bear no mark, and mount the volume of this name.
+        Owned::Ours | Owned::Nobody | Owned::Predecessor => Whose::Left,
+    }
+}
+
+fn mounts_backups(job: &Job, names: &Names) -> bool {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let volumes = pod.and_then(|pod| pod.volumes.as_ref());
+    volumes.into_iter().flatten().any(|volume| {
+        let claim = volume.persistent_volume_claim.as_ref();
+        claim.is_some_and(|claim| claim.claim_name == names.backup_claim())
+    })
+}
+
+fn phase(job: &Job) -> Phase {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let holds = |type_: &str| {
+        let mut all = conditions.into_iter().flatten();
+        all.find(|condition| condition.type_ == type_ && condition.status == "True")
+    };
+    if holds("Complete").is_some() {
+        return Phase::Succeeded;
+    }
+    holds("Failed").map_or(Phase::Running, |condition| Phase::Failed {
+        at: condition.last_transition_time.as_ref().map(|Time(at)| *at),
+        why: [condition.reason.as_deref(), condition.message.as_deref()]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(": "),
+    })
+}
+
+/// The last words of a Job's Pods: of the one that did what it should, else of the one that ended last.
+pub fn last_words(pods: &[Pod]) -> Option<Outcome> {
+    let mut ended: Vec<_> = pods
+        .iter()
+        .filter_map(|pod| {
+            let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+            container.state.as_ref()?.terminated.as_ref()
+        })
+        .collect();
+    ended.sort_by_key(|ended| {
+        let at = ended.finished_at.as_ref().map(|Time(at)| *at);
+        (ended.exit_code == 0, at)
+    });
+    let message = ended.last()?.message.as_deref().unwrap_or_default();
+    Some(Outcome::parse(message))
+}
+
+#[cfg(test)]
+mod tests;

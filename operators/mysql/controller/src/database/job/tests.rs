@@ -1,0 +1,201 @@
+use mysql_api::MySQLSpec;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::database::{desired::Owner, program::Origin};
+
+fn desired() -> Desired {
+    let spec: MySQLSpec = serde_json::from_value(json!({
+        "image": "mysql:9.7", "database": "shop", "storage_size": "1Gi", "backup": {"keep": 7},
+    }))
+    .unwrap();
+    let owner = Owner {
+        namespace: "ns",
+        name: "m",
+        uid: "u",
+    };
+    Desired::resolve(owner, &spec).unwrap()
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn requests() -> [Request; 3] {
+    let time = at("2026-11-21T02:00:00Z");
+    [
+        Request::Now("before/upgrade".into()),
+        Request::Scheduled(time),
+        Request::Final(time),
+    ]
+}
+
+#[test]
+fn a_job_says_what_it_was_begun_for() {
+    let names = Names::new("m").unwrap();
+    for request in requests() {
+        let seen = seen(&backup(&desired(), &request), &names, "u");
+        assert_eq!(seen.request.as_ref(), Some(&request));
+        assert_eq!(seen.id, Some(request.id("u")));
+        assert_eq!((seen.whose, seen.phase), (Whose::Ours, Phase::Running));
+    }
+}
+
+#[test]
+fn one_request_has_one_id_and_no_two_have_the_same() {
+    let mut ids = std::collections::BTreeSet::new();
+    for uid in ["u", "v"] {
+        for request in requests().into_iter().chain([Request::Now("again".into())]) {
+            let id = request.id(uid);
+            assert_eq!(id, request.id(uid));
+            assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{id}");
+            assert!(ids.insert(id));
+        }
+    }
+}
+
+#[test]
+fn every_job_ends_and_two_pods_never_share_a_volume() {
+    for job in [restore(&desired()), backup(&desired(), &Request::Now("1".into()))] {
+        let spec = job.spec.unwrap();
+        assert!(spec.active_deadline_seconds.is_some() && spec.backoff_limit.is_some());
+        assert_eq!(spec.pod_replacement_policy.as_deref(), Some("Failed"));
+        assert_eq!(
+            spec.template.spec.unwrap().restart_policy.as_deref(),
+            Some("Never")
+        );
+    }
+}
+
+#[test]
+fn a_backup_does_not_see_the_data_and_a_restore_cannot_write_to_backups() {
+    let mounts = |job: Job| {
+        job.spec
+            .unwrap()
+            .template
+            .spec
+            .unwrap()
+            .containers
+            .remove(0)
+            .volume_mounts
+            .unwrap()
+    };
+    let of_backup = mounts(backup(&desired(), &Request::Now("1".into())));
+    assert!(
+        of_backup
+            .iter()
+            .all(|mount| mount.mount_path != program::DATA_FOLDER)
+    );
+    let of_restore = mounts(restore(&desired()));
+    let backups = of_restore
+        .iter()
+        .find(|mount| mount.mount_path == program::BACKUP_FOLDER)
+        .unwrap();
+    assert_eq!(backups.read_only, Some(true));
+}
+
+#[test]
+fn the_last_backup_closes_the_server_and_no_other_does() {
+    for request in requests() {
+        let job = backup(&desired(), &request);
+        let environment = job
+            .spec
+            .unwrap()
+            .template
+            .spec
+            .unwrap()
+            .containers
+            .remove(0)
+            .env
+            .unwrap();
+        let is_final = environment
+            .iter()
+            .find(|variable| variable.name == "FINAL")
+            .unwrap();
+        let expected = if matches!(request, Request::Final(_)) {
+            "yes"
+        } else {
+            "no"
+        };
+        assert_eq!(is_final.value.as_deref(), Some(expected));
+    }
+}
+
+fn ended(conditions: Value) -> Job {
+    let mut job = backup(&desired(), &Request::Now("1".into()));
+    job.status = serde_json::from_value(json!({ "conditions": conditions })).unwrap();
+    job
+}
+
+#[test]
+fn a_job_has_ended_when_it_says_so_and_not_before() {
+    let condition = |type_: &str, status: &str| {
+        json!([{"type": type_, "status": status, "reason": "BackoffLimitExceeded", "message": "too often",
+                "lastTransitionTime": "2026-11-21T02:00:00Z"}])
+    };
+    assert_eq!(phase(&ended(condition("Complete", "True"))), Phase::Succeeded);
+    let failed = Phase::Failed {
+        at: Some(at("2026-11-21T02:00:00Z")),
+        why: "BackoffLimitExceeded: too often".into(),
+    };
+    assert_eq!(phase(&ended(condition("Failed", "True"))), failed);
+    for (type_, status) in [
+        ("FailureTarget", "True"),
+        ("Failed", "False"),
+        ("Suspended", "True"),
+    ] {
+        assert_eq!(phase(&ended(condition(type_, status))), Phase::Running, "{type_}");
+    }
+}
+
+#[rstest]
+#[case::ours(json!({}), Whose::Ours)]
+#[case::of_an_earlier_one(json!({"annotations": {MADE_FOR: "older"}}), Whose::Left)]
+#[case::originals(json!({"labels": null, "annotations": null}), Whose::Left)]
+#[case::of_a_cron_job(json!({"ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": "c", "uid": "c",
+    "controller": true}]}), Whose::Foreign)]
+fn a_job_is_ours_only_if_it_was_made_for_this_object(#[case] changes: Value, #[case] expected: Whose) {
+    let mut job = serde_json::to_value(backup(&desired(), &Request::Now("1".into()))).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        job["metadata"][key] = value.clone();
+    }
+    let job: Job = serde_json::from_value(job).unwrap();
+    assert_eq!(whose(&job, &Names::new("m").unwrap(), "u"), expected);
+}
+
+#[test]
+fn a_job_of_somebody_elses_that_happens_to_have_the_name_is_foreign() {
+    let job: Job = serde_json::from_value(json!({"metadata": {"name": "backup-m-job"}})).unwrap();
+    assert_eq!(whose(&job, &Names::new("m").unwrap(), "u"), Whose::Foreign);
+}
+
+#[test]
+fn the_words_of_the_pod_that_succeeded_count_else_those_of_the_last() {
+    let pod = |code: i32, at: &str, message: &str| -> Pod {
+        let ended = json!({"exitCode": code, "finishedAt": at, "message": message});
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [
+            {"name": "backup", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": ended}},
+        ]}}))
+        .unwrap()
+    };
+    let early = pod(
+        75,
+        "2026-11-21T02:00:00Z",
+        r#"{"reason":"ServerUnreachable","error":"early"}"#,
+    );
+    let late = pod(
+        75,
+        "2026-11-21T02:01:00Z",
+        r#"{"reason":"VolumeFull","error":"late"}"#,
+    );
+    let done = pod(0, "2026-11-21T01:00:00Z", r#"{"origin":"empty"}"#);
+    assert_eq!(last_words(&[]), None);
+    assert!(
+        matches!(last_words(&[late.clone(), early.clone()]), Some(Outcome::Failed(failure)) if failure.error == "late")
+    );
+    assert_eq!(
+        last_words(&[late, done, early]),
+        Some(Outcome::Filled(Origin::Empty))
+    );
+}

@@ -1,0 +1,324 @@
+use rstest::rstest;
+
+use super::*;
+use crate::database::program::{BackupMade, Failure, Reason};
+
+const UID: &str = "job-1";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn now() -> Timestamp {
+    at("2026-11-21T12:00:00Z")
+}
+
+fn job(phase: Phase, request: Option<Request>) -> Seen {
+    Seen {
+        uid: UID.into(),
+        whose: Whose::Ours,
+        phase,
+        id: request.as_ref().map(|request| request.id("u")),
+        request,
+        inputs: Some("inputs".into()),
+        going: false,
+    }
+}
+
+fn failed(at_: &str) -> Phase {
+    Phase::Failed {
+        at: Some(at(at_)),
+        why: "BackoffLimitExceeded".into(),
+    }
+}
+
+const LONG_AGO: &str = "2026-11-21T11:00:00Z";
+const JUST_NOW: &str = "2026-11-21T11:59:00Z";
+
+fn made() -> Outcome {
+    Outcome::Filled(Origin::Backup(BackupMade {
+        id: "b1".into(),
+        time: now(),
+        bytes: 1,
+        sha256: "00".into(),
+        version: "9.7".into(),
+    }))
+}
+
+fn beginning<'a>(content: &'a Content, job: Option<&'a Seen>, outcome: Option<&'a Outcome>) -> Beginning<'a> {
+    Beginning {
+        content,
+        server: false,
+        job,
+        outcome,
+        inputs: "inputs",
+        now: now(),
+    }
+}
+
+#[rstest]
+#[case(Content::Empty)]
+#[case(Content::Kept)]
+#[case(Content::Restored("b0".into()))]
+fn a_volume_that_a_server_has_had_is_never_filled_again(#[case] content: Content) {
+    for phase in [Phase::Running, Phase::Succeeded, failed(LONG_AGO)] {
+        let job = job(phase, None);
+        assert_eq!(start(beginning(&content, Some(&job), Some(&made()))), Start::Go);
+    }
+    assert_eq!(start(beginning(&content, None, None)), Start::Go);
+}
+
+#[test]
+fn a_new_volume_is_filled_once_and_what_filled_it_is_written_down() {
+    let awaited = &Content::Awaited;
+    assert_eq!(start(beginning(awaited, None, None)), Start::Create);
+    let running = job(Phase::Running, None);
+    assert_eq!(start(beginning(awaited, Some(&running), None)), Start::Wait);
+    let done = job(Phase::Succeeded, None);
+    let said = |outcome: Option<&Outcome>| start(beginning(awaited, Some(&done), outcome));
+    assert_eq!(said(Some(&made())), Start::Record(Content::Restored("b1".into())));
+    assert_eq!(
+        said(Some(&Outcome::Filled(Origin::Empty))),
+        Start::Record(Content::Empty)
+    );
+    assert_eq!(
+        said(Some(&Outcome::Filled(Origin::Existing))),
+        Start::Record(Content::Kept)
+    );
+    assert_eq!(said(None), Start::Record(Content::Kept), "its Pod is gone");
+}
+
+#[test]
+fn no_server_is_there_while_a_volume_is_filled() {
+    let done = job(Phase::Succeeded, None);
+    for job in [None, Some(&done)] {
+        let mut seen = beginning(&Content::Awaited, job, None);
+        seen.server = true;
+        assert_eq!(start(seen), Start::RemoveServer);
+    }
+}
+
+#[test]
+fn a_failed_restore_is_tried_again_after_a_pause_or_when_something_was_changed() {
+    let recent = job(failed(JUST_NOW), None);
+    let pause = Duration::from_mins(4);
+    assert_eq!(
+        start(beginning(&Content::Awaited, Some(&recent), None)),
+        Start::Failed { after: pause }
+    );
+    let old = job(failed(LONG_AGO), None);
+    assert_eq!(
+        start(beginning(&Content::Awaited, Some(&old), None)),
+        Start::Remove
+    );
+    let mut changed = beginning(&Content::Awaited, Some(&recent), None);
+    changed.inputs = "others";
+    assert_eq!(start(changed), Start::Remove);
+}
+
+fn asked<'a>(job: Option<&'a Seen>, schedule: Option<&'a Schedule>) -> Asked<'a> {
+    Asked {
+        job,
+        recorded: Some(UID),
+        wanted: None,
+        acted: None,
+        schedule,
+        since: at("2026-11-21T00:00:00Z"),
+        concurrency: ConcurrencyPolicy::Forbid,
+        serving: true,
+        now: now(),
+    }
+}
+
+fn nightly() -> Schedule {
+    Schedule::parse("0 2 * * *", Duration::ZERO, "u").unwrap()
+}
+
+fn tonight() -> Request {
+    Request::Scheduled(at("2026-11-21T02:00:00Z"))
+}
+
+#[test]
+fn a_backup_is_begun_when_it_is_due_and_the_server_can_be_asked() {
+    let nightly = nightly();
+    assert_eq!(backup(asked(None, None)), Backup::Rest);
+    assert_eq!(backup(asked(None, Some(&nightly))), Backup::Create(tonight()));
+    let mut down = asked(None, Some(&nightly));
+    down.serving = false;
+    assert_eq!(backup(down), Backup::Rest);
+    let mut person = asked(None, None);
+    person.wanted = Some("1");
+    assert_eq!(backup(person), Backup::Create(Request::Now("1".into())));
+    person.acted = Some("1");
+    assert_eq!(backup(person), Backup::Rest, "one value, one backup");
+    person.wanted = Some("2");
+    assert_eq!(backup(person), Backup::Create(Request::Now("2".into())));
+}
+
+#[test]
+fn a_job_goes_only_when_what_became_of_it_is_written_down() {
+    let nightly = nightly();
+    for phase in [Phase::Succeeded, failed(JUST_NOW)] {
+        let last = job(phase, Some(Request::Now("1".into())));
+        let mut unrecorded = asked(Some(&last), Some(&nightly));
+        unrecorded.recorded = None;
+        assert_eq!(backup(unrecorded), Backup::Wait);
+        assert_eq!(backup(asked(Some(&last), Some(&nightly))), Backup::Remove);
+        assert_eq!(
+            backup(asked(Some(&last), None)),
+            Backup::Rest,
+            "it stays to be looked at"
+        );
+    }
+}
+
+#[test]
+fn a_backup_that_was_begun_is_not_begun_again() {
+    let nightly = nightly();
+    for phase in [Phase::Running, Phase::Succeeded, failed(JUST_NOW)] {
+        let tonights = job(phase.clone(), Some(tonight()));
+        let step = backup(asked(Some(&tonights), Some(&nightly)));
+        let expected = if phase == Phase::Running {
+            Backup::Wait
+        } else {
+            Backup::Rest
+        };
+        assert_eq!(step, expected);
+    }
+}
+
+#[rstest]
+#[case(ConcurrencyPolicy::Forbid, Backup::Wait)]
+#[case(ConcurrencyPolicy::Replace, Backup::Remove)]
+fn a_scheduled_backup_finds_one_under_way(#[case] policy: ConcurrencyPolicy, #[case] step: Backup) {
+    let nightly = nightly();
+    let last = job(
+        Phase::Running,
+        Some(Request::Scheduled(at("2026-11-20T02:00:00Z"))),
+    );
+    let mut asked = asked(Some(&last), Some(&nightly));
+    asked.concurrency = policy;
+    assert_eq!(backup(asked), step);
+}
+
+#[rstest]
+#[case(Whose::Foreign, Phase::Succeeded, Backup::Conflict)]
+#[case(Whose::Left, Phase::Running, Backup::Wait)]
+#[case(Whose::Left, Phase::Succeeded, Backup::Remove)]
+fn a_job_that_is_not_ours(#[case] whose: Whose, #[case] phase: Phase, #[case] step: Backup) {
+    let nightly = nightly();
+    let mut other = job(phase, None);
+    other.whose = whose;
+    assert_eq!(backup(asked(Some(&other), Some(&nightly))), step);
+    if whose == Whose::Foreign {
+        assert_eq!(backup(asked(Some(&other), None)), Backup::Rest, "nothing is due");
+    }
+}
+
+fn ending<'a>(content: Option<&'a Content>, job: Option<&'a Seen>) -> Ending<'a> {
+    Ending {
+        policy: BackupOnDelete::Required,
+        skip: false,
+        content,
+        job,
+        recorded: Some(UID),
+        now: now(),
+    }
+}
+
+fn last() -> Option<Request> {
+    Some(Request::Final(at("2026-11-21T11:00:00Z")))
+}
+
+#[test]
+fn nothing_goes_before_its_final_backup() {
+    let content = Some(&Content::Empty);
+    assert_eq!(farewell(ending(content, None)), Farewell::Create);
+    let running = job(Phase::Running, last());
+    assert_eq!(farewell(ending(content, Some(&running))), Farewell::Wait);
+    let done = job(Phase::Succeeded, last());
+    assert_eq!(
+        farewell(ending(content, Some(&done))),
+        Farewell::Go(Leave::BackedUp)
+    );
+    // The volume was removed, and then the operator died.
+    assert_eq!(farewell(ending(None, Some(&done))), Farewell::Go(Leave::BackedUp));
+}
+
+#[test]
+fn an_earlier_backup_is_no_final_one() {
+    let content = Some(&Content::Kept);
+    let nightly = job(Phase::Succeeded, Some(tonight()));
+    assert_eq!(farewell(ending(content, Some(&nightly))), Farewell::Remove);
+    let mut unrecorded = ending(content, Some(&nightly));
+    unrecorded.recorded = None;
+    assert_eq!(farewell(unrecorded), Farewell::Wait);
+    let mut before = job(Phase::Succeeded, last());
+    before.whose = Whose::Left;
+    assert_eq!(
+        farewell(ending(content, Some(&before))),
+        Farewell::Remove,
+        "an earlier object's"
+    );
+}
+
+#[test]
+fn a_final_backup_that_fails_blocks_and_is_tried_again() {
+    let content = Some(&Content::Empty);
+    let recent = job(failed(JUST_NOW), last());
+    let after = Duration::from_mins(4);
+    assert_eq!(
+        farewell(ending(content, Some(&recent))),
+        Farewell::Blocked { after }
+    );
+    let old = job(failed(LONG_AGO), last());
+    assert_eq!(farewell(ending(content, Some(&old))), Farewell::Remove);
+}
+
+#[test]
+fn the_ways_on_without_a_backup() {
+    let content = Some(&Content::Empty);
+    let recent = job(failed(JUST_NOW), last());
+    let mut skipped = ending(content, Some(&recent));
+    skipped.skip = true;
+    assert_eq!(farewell(skipped), Farewell::Go(Leave::Skipped));
+    let mut effort = ending(content, Some(&recent));
+    effort.policy = BackupOnDelete::BestEffort;
+    assert_eq!(farewell(effort), Farewell::Go(Leave::Tried));
+    let mut never = ending(content, None);
+    never.policy = BackupOnDelete::Never;
+    assert_eq!(farewell(never), Farewell::Go(Leave::Policy));
+    for nothing in [None, Some(&Content::Awaited)] {
+        assert_eq!(farewell(ending(nothing, None)), Farewell::Go(Leave::Nothing));
+    }
+}
+
+#[rstest]
+#[case(Version::V5_7, Version::V8_0, true)]
+#[case(Version::V8_0, Version::V8_4, true)]
+#[case(Version::V8_4, Version::V9, true)]
+#[case(Version::V9, Version::V9, true)]
+#[case(Version::V5_7, Version::V8_4, false)]
+#[case(Version::V8_0, Version::V9, false)]
+#[case(Version::V8_4, Version::V8_0, false)]
+#[case(Version::V9, Version::V5_7, false)]
+#[case(Version::Unknown, Version::V5_7, true)]
+#[case(Version::V9, Version::Unknown, true)]
+fn data_are_carried_one_series_at_a_time_and_never_back(
+    #[case] from: Version,
+    #[case] to: Version,
+    #[case] fits: bool,
+) {
+    assert_eq!(is_step(from, to), fits);
+}
+
+#[test]
+fn a_restore_that_failed_says_nothing_of_a_volume() {
+    let words = Outcome::Failed(Failure {
+        reason: Reason::BackupDamaged,
+        error: "x".into(),
+    });
+    let recent = job(failed(JUST_NOW), None);
+    let step = start(beginning(&Content::Awaited, Some(&recent), Some(&words)));
+    assert!(matches!(step, Start::Failed { .. }));
+}

@@ -1,0 +1,337 @@
+//! What was observed, as a status: conditions from facts, nothing else.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use mysql_api::{
+    MySQL, MySQLStatus,
+    database::{BackupRecord, Binding, ConditionType, Reason},
+};
+use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
+
+use super::{
+    job::{Phase, Request, Seen, Whose},
+    plan::Leave,
+    program::{BackupMade, Outcome},
+    volumes::Content,
+};
+
+/// What a condition says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// True, False or Unknown.
+    pub status: ConditionStatus,
+    /// Why.
+    pub reason: Reason,
+    /// In words.
+    pub message: String,
+}
+
+impl Said {
+    /// What holds.
+    pub fn yes(reason: Reason, message: impl Into<String>) -> Self {
+        Self::new(ConditionStatus::True, reason, message)
+    }
+
+    /// What does not hold.
+    pub fn no(reason: Reason, message: impl Into<String>) -> Self {
+        Self::new(ConditionStatus::False, reason, message)
+    }
+
+    /// What is on its way.
+    pub fn pending(reason: Reason, message: impl Into<String>) -> Self {
+        Self::new(ConditionStatus::Unknown, reason, message)
+    }
+
+    fn new(status: ConditionStatus, reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    fn condition(&self, type_: ConditionType) -> DesiredCondition {
+        DesiredCondition::new(
+            type_.as_str(),
+            self.status,
+            self.reason.as_str(),
+            self.message.clone(),
+        )
+    }
+}
+
+/// The facts that a status is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The data volume; nothing leaves what was said, here and below.
+    pub storage: Option<Said>,
+    /// What the server starts from.
+    pub restore: Option<Said>,
+    /// The server.
+    pub server: Option<Said>,
+    /// The last backup.
+    pub backup: Option<Said>,
+    /// The change that is refused, if one is.
+    pub refused: Option<Said>,
+    /// What keeps a deletion from going on.
+    pub blocked: Option<Said>,
+    /// What stands above all parts.
+    pub summary: Option<Said>,
+    /// Capacity of the data volume.
+    pub capacity: Option<String>,
+    /// What the data volume holds.
+    pub content: Option<Content>,
+    /// Name of the Secret for clients, once it is there.
+    pub binding: Option<String>,
+    /// The Job for backups that has ended, with its last words.
+    pub ended: Option<(Seen, Option<Outcome>)>,
+}
+
+/// The status of `object` with these facts.
+pub fn status(object: &MySQL, facts: &Facts, now: Timestamp) -> MySQLStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    status.observed_generation = generation;
+    status.server_version = version(&object.spec.image);
+    if facts.capacity.is_some() {
+        status.storage.clone_from(&facts.capacity);
+    }
+    if let Some(content) = &facts.content {
+        status.restored_from = match content {
+            Content::Restored(id) => Some(id.clone()),
+            _ => None,
+        };
+    }
+    if let Some(name) = &facts.binding {
+        status.binding = Some(Binding { name: name.clone() });
+    }
+    let mut backup = facts.backup.clone();
+    if let Some((job, words)) = &facts.ended {
+        backup = Some(record(&mut status, job, words.as_ref()));
+    }
+    if backup.is_none() && conditions::find(&status.conditions, ConditionType::BackupTaken.as_str()).is_none()
+    {
+        backup = Some(Said::no(
+            Reason::NoBackupYet,
+            "no backup was asked for yet; one is taken when this object is deleted",
+        ));
+    }
+    let parts = [
+        (ConditionType::StorageReady, &facts.storage),
+        (ConditionType::RestoreDone, &facts.restore),
+        (ConditionType::ServerReady, &facts.server),
+    ]
+    .map(|(type_, said)| {
+        said.clone()
+            .unwrap_or_else(|| known(&status, type_))
+            .condition(type_)
+    });
+    let summary = facts.summary.as_ref().map_or_else(
+        || {
+            let serving = "the server answers";
+            conditions::summary(
+                ConditionType::Ready.as_str(),
+                &parts,
+                Reason::Serving.as_str(),
+                serving,
+            )
+        },
+        |said| said.condition(ConditionType::Ready),
+    );
+    let up_to_date = facts
+        .refused
+        .clone()
+        .unwrap_or_else(|| Said::yes(Reason::Applied, "what the spec asks for is what runs"));
+    let mut all = vec![summary];
+    all.extend(parts);
+    all.extend(backup.map(|said| said.condition(ConditionType::BackupTaken)));
+    all.push(up_to_date.condition(ConditionType::UpToDate));
+    all.extend(
+        facts
+            .blocked
+            .as_ref()
+            .map(|said| said.condition(ConditionType::DeletionBlocked)),
+    );
+    all.extend(clear_text(object));
+    for condition in all {
+        let _ = conditions::set(&mut status.conditions, condition, generation, now);
+    }
+    let gone = [
+        (ConditionType::DeletionBlocked, facts.blocked.is_none()),
+        (ConditionType::ClearTextPassword, object.spec.password.is_none()),
+        (ConditionType::Paused, true),
+    ];
+    for (type_, gone) in gone {
+        if gone {
+            conditions::remove(&mut status.conditions, type_.as_str());
+        }
+    }
+    status
+}
+
+/// What was said of a part before.
+fn known(status: &MySQLStatus, type_: ConditionType) -> Said {
+    let said = conditions::find(&status.conditions, type_.as_str()).and_then(|condition| {
+        let reason = Reason::ALL
+            .iter()
+            .find(|reason| reason.as_str() == condition.reason)?;
+        let status = match condition.status.as_str() {
+            "True" => ConditionStatus::True,
+            "False" => ConditionStatus::False,
+            _ => ConditionStatus::Unknown,
+        };
+        Some(Said::new(status, *reason, condition.message.clone()))
+    });
+    said.unwrap_or_else(|| Said::pending(Reason::Starting, "other steps come first"))
+}
+
+/// The status of an object that is paused: as it was, and that it is.
+pub fn paused(object: &MySQL, now: Timestamp) -> MySQLStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let said = Said::yes(
+        Reason::Paused,
+        "spec.paused is true: nothing is changed, backed up or healed until it is false; a deletion goes on",
+    );
+    let condition = said.condition(ConditionType::Paused);
+    let _ = conditions::set(&mut status.conditions, condition, object.metadata.generation, now);
+    status
+}
+
+/// The status of an object whose spec cannot be carried out.
+pub fn prevented(object: &MySQL, reason: Reason, message: &str, now: Timestamp) -> MySQLStatus {
+    let mut status = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    status.observed_generation = generation;
+    let said = Said::no(reason, message);
+    // A server that runs goes on running; the change is what is prevented.
+    let running = conditions::is_true(&status.conditions, ConditionType::ServerReady.as_str());
+    let mut all = vec![said.condition(ConditionType::UpToDate)];
+    if !running {
+        all.insert(0, said.condition(ConditionType::Ready));
+    }
+    all.extend(clear_text(object));
+    for condition in all {
+        let _ = conditions::set(&mut status.conditions, condition, generation, now);
+    }
+    status
+}
+
+fn clear_text(object: &MySQL) -> Option<DesiredCondition> {
+    object.spec.password.as_ref()?;
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let said = Said::yes(
+        Reason::InSpec,
+        format!(
+            "spec.password can be read by everybody who can read this object; to switch: kubectl create secret generic \
+             {name}-root --from-literal=password=…, then replace spec.password by spec.passwordSecretRef {{name: \
+             {name}-root}}"
+        ),
+    );
+    Some(said.condition(ConditionType::ClearTextPassword))
+}
+
+/// Writes down what became of a Job for a backup, and says it.
+fn record(status: &mut MySQLStatus, job: &Seen, words: Option<&Outcome>) -> Said {
+    if job.whose == Whose::Ours && status.recorded_job.as_deref() != Some(&job.uid) {
+        status.recorded_job = Some(job.uid.clone());
+    }
+    match &job.request {
+        Some(Request::Now(value)) => status.last_request = Some(value.clone()),
+        Some(Request::Scheduled(at)) => status.last_schedule_time = Some(Time(*at)),
+        _ => {}
+    }
+    let id = job.id.clone().unwrap_or_default();
+    match (&job.phase, words) {
+        (Phase::Failed { .. }, words) => {
+            let why = failure(job, words);
+            Said::no(
+                Reason::BackupFailed,
+                format!("backup {id} failed: {why}; earlier backups are kept"),
+            )
+        }
+        (_, Some(Outcome::BackedUp(made))) => {
+            status.last_backup = Some(entry(made));
+            Said::yes(Reason::BackupDone, format!("backup {} is there", made.id))
+        }
+        _ => {
+            let known = status.last_backup.as_ref().is_some_and(|last| last.id == id);
+            if let Some(time) = asked_at(job).filter(|_| !known) {
+                status.last_backup = Some(BackupRecord {
+                    id: id.clone(),
+                    time: Time(time),
+                    bytes: None,
+                    sha256: None,
+                    server_version: None,
+                });
+            }
+            Said::yes(Reason::BackupDone, format!("backup {id} is there"))
+        }
+    }
+}
+
+/// Why a Job failed: in the words of its program, else in Kubernetes'.
+pub fn failure(job: &Seen, words: Option<&Outcome>) -> String {
+    match (words, &job.phase) {
+        (Some(Outcome::Failed(failure)), _) => format!("{}: {}", failure.reason, failure.error),
+        (_, Phase::Failed { why, .. }) => why.clone(),
+        _ => "it left no words".to_owned(),
+    }
+}
+
+/// What was last said about backups.
+pub fn last_word(object: &MySQL) -> String {
+    let conditions = object
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let found = conditions::find(conditions, ConditionType::BackupTaken.as_str());
+    found.map_or_else(|| "it failed".to_owned(), |condition| condition.message.clone())
+}
+
+/// For when a backup was asked for, where it says so.
+fn asked_at(job: &Seen) -> Option<Timestamp> {
+    match job.request {
+        Some(Request::Scheduled(at) | Request::Final(at)) => Some(at),
+        _ => None,
+    }
+}
+
+fn entry(made: &BackupMade) -> BackupRecord {
+    let text = |text: &str| Some(text.chars().take(64).collect::<String>()).filter(|text| !text.is_empty());
+    BackupRecord {
+        id: made.id.chars().take(128).collect(),
+        time: Time(made.time),
+        bytes: i64::try_from(made.bytes).ok(),
+        sha256: text(&made.sha256),
+        server_version: text(&made.version),
+    }
+}
+
+/// The version in an image's tag: the numbers that it begins with.
+fn version(image: &str) -> Option<String> {
+    let name = image.split('@').next().unwrap_or_default();
+    let (_, tag) = name.rsplit('/').next()?.split_once(':')?;
+    let end = tag
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(tag.len());
+    let version = tag[..end].trim_end_matches('.');
+    let rest = tag[end..].chars().next();
+    let is_version = version.contains('.') && rest.is_none_or(|c| c == '-');
+    (is_version && version.len() <= 64).then(|| version.to_owned())
+}
+
+/// What lets an object go, for an event.
+pub fn leave(leave: Leave) -> &'static str {
+    match leave {
+        Leave::BackedUp => "the final backup is there",
+        Leave::Nothing => "there is nothing to back up: no server ever had the data volume, or it is gone",
+        Leave::Policy => "backup.onDelete is Never: no final backup",
+        Leave::Skipped => "the annotation otus.homework/skip-backup names this object: no final backup",
+        Leave::NamespaceGone => "the namespace is being deleted, and the volume with the backups with it",
+        Leave::Tried => "backup.onDelete is BestEffort, and the final backup failed",
+    }
+}
+
+#[cfg(test)]
+mod tests;

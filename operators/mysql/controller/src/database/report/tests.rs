@@ -1,0 +1,218 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::database::program::{Failure, Reason as Word};
+
+fn object(spec: &Value) -> MySQL {
+    let mut whole = json!({"image": "mysql:8.4.3", "database": "d", "storage_size": "1Gi"});
+    for (key, value) in spec.as_object().unwrap() {
+        whole[key] = value.clone();
+    }
+    let mut object = MySQL::new("m", serde_json::from_value(whole).unwrap());
+    object.metadata.generation = Some(3);
+    object
+}
+
+fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+fn says(status: &MySQLStatus, type_: ConditionType) -> (String, String) {
+    let found = conditions::find(&status.conditions, type_.as_str()).unwrap();
+    (found.status.clone(), found.reason.clone())
+}
+
+fn serving() -> Facts {
+    Facts {
+        storage: Some(Said::yes(Reason::VolumeBound, "bound")),
+        restore: Some(Said::yes(Reason::StartedEmpty, "empty")),
+        server: Some(Said::yes(Reason::Serving, "ready")),
+        ..Facts::default()
+    }
+}
+
+#[test]
+fn ready_is_true_when_volume_data_and_server_are_there_and_no_backup_is_needed_for_that() {
+    let status = status(&object(&json!({})), &serving(), now());
+    assert_eq!(status.conditions[0].type_, "Ready");
+    assert_eq!(
+        says(&status, ConditionType::Ready),
+        ("True".into(), "Serving".into())
+    );
+    assert_eq!(
+        says(&status, ConditionType::BackupTaken),
+        ("False".into(), "NoBackupYet".into())
+    );
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.server_version.as_deref(), Some("8.4.3"));
+}
+
+#[test]
+fn the_worst_part_is_the_summary() {
+    let mut facts = serving();
+    facts.restore = Some(Said::no(Reason::RestoreFailed, "the dump has no end"));
+    let status = status(&object(&json!({})), &facts, now());
+    assert_eq!(
+        says(&status, ConditionType::Ready),
+        ("False".into(), "RestoreFailed".into())
+    );
+}
+
+fn ended(phase: Phase, request: Request) -> Seen {
+    Seen {
+        uid: "job".into(),
+        whose: Whose::Ours,
+        phase,
+        id: Some(request.id("u")),
+        request: Some(request),
+        inputs: None,
+        going: false,
+    }
+}
+
+fn made(id: &str) -> Outcome {
+    Outcome::BackedUp(BackupMade {
+        id: id.into(),
+        time: now(),
+        bytes: 42,
+        sha256: "00ff".into(),
+        version: "9.7.4".into(),
+    })
+}
+
+#[test]
+fn what_became_of_a_job_is_written_down_whole() {
+    let mut facts = serving();
+    facts.ended = Some((
+        ended(Phase::Succeeded, Request::Now("1".into())),
+        Some(made("b1")),
+    ));
+    let status = status(&object(&json!({})), &facts, now());
+    let last = status.last_backup.clone().unwrap();
+    assert_eq!((last.id.as_str(), last.bytes), ("b1", Some(42)));
+    assert_eq!(last.server_version.as_deref(), Some("9.7.4"));
+    assert_eq!(status.recorded_job.as_deref(), Some("job"));
+    assert_eq!(status.last_request.as_deref(), Some("1"));
+    assert_eq!(
+        says(&status, ConditionType::BackupTaken),
+        ("True".into(), "BackupDone".into())
+    );
+}
+
+#[test]
+fn a_backup_whose_pod_cannot_be_asked_any_more_counts_and_its_size_is_not_made_up() {
+    let mut facts = serving();
+    facts.ended = Some((ended(Phase::Succeeded, Request::Scheduled(now())), None));
+    let status = status(&object(&json!({})), &facts, now());
+    let last = status.last_backup.clone().unwrap();
+    assert_eq!((last.time, last.bytes, last.sha256), (Time(now()), None, None));
+    assert_eq!(status.last_schedule_time, Some(Time(now())));
+    assert_eq!(says(&status, ConditionType::BackupTaken).0, "True");
+}
+
+#[test]
+fn a_backup_that_failed_takes_nothing_from_the_last_one() {
+    let mut before = object(&json!({}));
+    let mut facts = serving();
+    facts.ended = Some((
+        ended(Phase::Succeeded, Request::Now("1".into())),
+        Some(made("b1")),
+    ));
+    before.status = Some(status(&before, &facts, now()));
+    let why = "BackoffLimitExceeded".to_owned();
+    let failure = Outcome::Failed(Failure {
+        reason: Word::VolumeFull,
+        error: "no space is left".into(),
+    });
+    let mut job = ended(Phase::Failed { at: None, why }, Request::Now("2".into()));
+    job.uid = "job-2".into();
+    facts.ended = Some((job, Some(failure)));
+    let after = status(&before, &facts, now());
+    assert_eq!(after.last_backup.unwrap().id, "b1");
+    assert_eq!(
+        after.last_request.as_deref(),
+        Some("2"),
+        "it is not tried for ever"
+    );
+    let said = conditions::find(&after.conditions, "BackupTaken").unwrap();
+    assert_eq!(
+        (said.status.as_str(), said.reason.as_str()),
+        ("False", "BackupFailed")
+    );
+    assert!(
+        said.message.contains("VolumeFull: no space is left"),
+        "{}",
+        said.message
+    );
+}
+
+#[test]
+fn a_password_in_clear_is_named_with_the_way_out_and_never_shown() {
+    let clear = object(&json!({"password": "s3cret"}));
+    let said = status(&clear, &serving(), now());
+    assert_eq!(says(&said, ConditionType::ClearTextPassword).0, "True");
+    assert!(!serde_json::to_string(&said).unwrap().contains("s3cret"));
+    let mut switched = object(&json!({}));
+    switched.status = Some(said);
+    let said = status(&switched, &serving(), now());
+    assert!(conditions::find(&said.conditions, "ClearTextPassword").is_none());
+}
+
+#[test]
+fn a_spec_that_cannot_be_carried_out_does_not_make_a_server_that_runs_unready() {
+    let mut running = object(&json!({}));
+    running.status = Some(status(&running, &serving(), now()));
+    let said = prevented(&running, Reason::OptionsInvalid, "config: \"port\" …", now());
+    assert_eq!(says(&said, ConditionType::Ready).0, "True");
+    assert_eq!(
+        says(&said, ConditionType::UpToDate),
+        ("False".into(), "OptionsInvalid".into())
+    );
+    let said = prevented(
+        &object(&json!({})),
+        Reason::OptionsInvalid,
+        "config: \"port\" …",
+        now(),
+    );
+    assert_eq!(
+        says(&said, ConditionType::Ready),
+        ("False".into(), "OptionsInvalid".into())
+    );
+}
+
+#[test]
+fn a_pause_is_said_and_taken_back() {
+    let mut object = object(&json!({}));
+    object.status = Some(status(&object, &serving(), now()));
+    object.status = Some(paused(&object, now()));
+    let before = object.status.clone().unwrap();
+    assert_eq!(says(&before, ConditionType::Paused).0, "True");
+    assert_eq!(says(&before, ConditionType::Ready).0, "True");
+    let after = status(&object, &serving(), now());
+    assert!(conditions::find(&after.conditions, "Paused").is_none());
+}
+
+#[test]
+fn what_was_not_looked_at_stays_as_it_was_said() {
+    let mut object = object(&json!({}));
+    let first = status(&object, &Facts::default(), now());
+    assert_eq!(says(&first, ConditionType::Ready).0, "Unknown");
+    object.status = Some(status(&object, &serving(), now()));
+    let later = status(&object, &Facts::default(), now());
+    assert_eq!(
+        says(&later, ConditionType::Ready),
+        ("True".into(), "Serving".into())
+    );
+}
+
+#[rstest]
+#[case("mysql:5.7", Some("5.7"))]
+#[case("registry:5000/x/mysql:8.0.36-debian@sha256:00", Some("8.0.36"))]
+#[case("mysql:8", None)]
+#[case("mysql:latest", None)]
+#[case("x/mysql:9.7abc", None)]
+#[case("mysql@sha256:00", None)]
+fn the_version_is_what_the_tag_says(#[case] image: &str, #[case] expected: Option<&str>) {
+    assert_eq!(version(image).as_deref(), expected);
+}

@@ -1,0 +1,153 @@
+use mysql_api::MySQLSpec;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::database::{desired::Owner, job};
+
+fn desired(changes: &Value) -> Desired {
+    let mut spec = json!({
+        "image": "mysql:9.7", "database": "shop", "password": "s3cret-in-clear", "storage_size": "1Gi",
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    let spec: MySQLSpec = serde_json::from_value(spec).unwrap();
+    let owner = Owner {
+        namespace: "ns",
+        name: "m",
+        uid: "u",
+    };
+    Desired::resolve(owner, &spec).unwrap()
+}
+
+#[test]
+fn only_the_servers_pod_carries_the_label_that_users_look_for() {
+    let desired = desired(&json!({}));
+    let deployment = deployment(&desired, "r").spec.unwrap();
+    let labels = deployment.template.metadata.unwrap().labels.unwrap();
+    assert_eq!(labels[APP], "m");
+    for (key, value) in deployment.selector.match_labels.unwrap() {
+        assert_eq!(labels[&key], value);
+    }
+    for (key, value) in service(&desired).spec.unwrap().selector.unwrap() {
+        assert_eq!(labels[&key], value);
+    }
+    let request = job::Request::Now("1".into());
+    for job in [job::restore(&desired), job::backup(&desired, &request)] {
+        let labels = job.spec.unwrap().template.metadata.unwrap().labels.unwrap();
+        assert!(!labels.contains_key(APP), "{labels:?}");
+    }
+}
+
+#[test]
+fn a_server_ends_before_the_next_one_starts_and_never_without_a_filled_folder() {
+    let spec = deployment(&desired(&json!({})), "r").spec.unwrap();
+    assert_eq!(spec.strategy.unwrap().type_.as_deref(), Some("Recreate"));
+    assert_eq!(spec.replicas, Some(1));
+    let pod = spec.template.spec.unwrap();
+    let first = &pod.init_containers.unwrap()[0];
+    assert_eq!(first.command, Some(program::command(program::GUARD)));
+    assert_eq!(pod.automount_service_account_token, Some(false));
+}
+
+#[test]
+fn another_password_and_other_options_restart_the_server_and_nothing_else_does() {
+    let template = |changes: &Value, revision: &str| {
+        let spec = deployment(&desired(changes), revision).spec.unwrap();
+        serde_json::to_string(&spec.template).unwrap()
+    };
+    let base = template(&json!({}), "r");
+    assert_eq!(
+        template(&json!({"backup": {"keep": 5}, "storage_size": "2Gi"}), "r"),
+        base
+    );
+    assert_ne!(template(&json!({}), "s"), base);
+    assert_ne!(template(&json!({"config": {"max_connections": "5"}}), "r"), base);
+}
+
+#[test]
+fn no_object_but_the_secrets_holds_the_password() {
+    let desired = desired(&json!({}));
+    let texts = [
+        serde_json::to_string(&deployment(&desired, "r")).unwrap(),
+        serde_json::to_string(&service(&desired)).unwrap(),
+        serde_json::to_string(&config(&desired)).unwrap(),
+        serde_json::to_string(&job::restore(&desired)).unwrap(),
+        serde_json::to_string(&job::backup(&desired, &job::Request::Now("1".into()))).unwrap(),
+    ];
+    for text in texts {
+        assert!(!text.contains("s3cret-in-clear"), "{text}");
+    }
+}
+
+#[test]
+fn options_keep_their_values_whatever_is_in_them() {
+    let desired =
+        desired(&json!({"config": {"init-connect": "SET @a = \"#1\\\\\"", "skip-name-resolve": ""}}));
+    let text = &config(&desired).data.unwrap()[CONFIG_FILE];
+    assert_eq!(
+        text,
+        "[mysqld]\ninit_connect=\"SET @a = \\\"#1\\\\\\\\\\\"\"\nskip_name_resolve\n"
+    );
+}
+
+#[rstest]
+#[case("Headless", Some("None"), "ClusterIP")]
+#[case("ClusterIP", None, "ClusterIP")]
+#[case("NodePort", None, "NodePort")]
+#[case("LoadBalancer", None, "LoadBalancer")]
+fn services_are_of_the_type_that_was_asked_for(
+    #[case] type_: &str,
+    #[case] address: Option<&str>,
+    #[case] kind: &str,
+) {
+    let desired = desired(&json!({"service": {"type": type_}}));
+    let service = service(&desired);
+    assert!(!is_other_service(&service, desired.service));
+    let spec = service.spec.as_ref().unwrap();
+    assert_eq!(spec.type_.as_deref(), Some(kind));
+    assert_eq!(spec.cluster_ip.as_deref(), address);
+    let other = if type_ == "Headless" {
+        ServiceType::ClusterIP
+    } else {
+        ServiceType::Headless
+    };
+    assert!(is_other_service(&service, other));
+}
+
+#[rstest]
+#[case(json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]}),
+    Some("0/3 nodes"))]
+#[case(json!({"containerStatuses": [{"name": "mysql", "image": "", "imageID": "", "ready": false, "restartCount": 3,
+    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "back-off 10s"}}}]}), Some("mysql: ImagePullBackOff"))]
+#[case(json!({"initContainerStatuses": [{"name": "guard", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+    "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 64,
+    "message": "{\"reason\":\"DataFolderNotPrepared\",\"error\":\"the folder is empty\"}"}}}]}),
+    Some("status 64: the folder is empty"))]
+#[case(json!({"containerStatuses": [{"name": "mysql", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+    "state": {"waiting": {"reason": "PodInitializing"}}}]}), None)]
+fn why_a_pod_does_not_come_up_is_said_in_words_that_do_not_change_by_themselves(
+    #[case] status: Value,
+    #[case] words: Option<&str>,
+) {
+    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "m-1"}, "status": status})).unwrap();
+    match (trouble(&pod), words) {
+        (Some(text), Some(words)) => {
+            assert!(text.contains(words) && !text.contains("back-off 10s"), "{text}")
+        }
+        (found, expected) => assert_eq!(found.as_deref(), expected),
+    }
+}
+
+#[test]
+fn a_server_serves_when_its_newest_pod_is_ready() {
+    let with = |status: Value| -> Deployment {
+        serde_json::from_value(json!({"metadata": {"name": "m", "generation": 2}, "status": status})).unwrap()
+    };
+    let status = |generation: i64, updated: i32, available: i32| json!({"observedGeneration": generation, "updatedReplicas": updated, "availableReplicas": available});
+    assert!(is_serving(&with(status(2, 1, 1))));
+    for not in [status(1, 1, 1), status(2, 0, 1), status(2, 1, 0), json!({})] {
+        assert!(!is_serving(&with(not.clone())), "{not}");
+    }
+}

@@ -1,0 +1,333 @@
+//! The two volumes: data, and backups.
+//!
+//! Neither claim has an owner reference, so no garbage collector decides over data: the operator removes the data volume
+//! itself, after the final backup; the volume with the backups it never removes. Whose a claim is stands in its labels.
+//!
+//! Where a cluster has no StorageClass at all, volumes are folders of a node, whose names hold namespace and UID: two
+//! objects of one name never share one, and no new object finds the folder of an old one.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        core::v1::{
+            HostPathVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim,
+            PersistentVolumeClaimSpec, PersistentVolumeSpec, VolumeResourceRequirements,
+        },
+        storage::v1::StorageClass,
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::{ResourceExt as _, api::ObjectMeta};
+use mysql_api::database::Reason;
+use serde_json::{Value, json};
+
+use super::{
+    desired::{Desired, SpecError, Volume},
+    names::{MADE_FOR, Names, Owned, owned},
+    size,
+};
+use crate::sabotage;
+
+/// Annotation on the claim of the data volume: whether a server may have it.
+pub const DATA: &str = "otus.homework/data";
+/// Value of [`DATA`]: the volume is new, and the restore Job has not been through.
+pub const AWAITED: &str = "awaited";
+/// Beginning of the value of [`DATA`] once a backup was restored; its id follows.
+const RESTORED: &str = "restored:";
+/// Value of [`DATA`] once an empty folder was made.
+const EMPTY: &str = "empty";
+/// Value of [`DATA`] once data were found that nobody had announced.
+const KEPT: &str = "kept";
+/// Annotation with the volume of a node that was made for a claim.
+const FIXED: &str = "otus.homework/volume";
+/// Where volumes are on a node.
+const FOLDER: &str = "/var/lib/mysql-operator";
+const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// What the server has.
+    Data,
+    /// What backups go to.
+    Backups,
+}
+
+impl Role {
+    /// Name of the claim.
+    pub fn claim(self, names: &Names) -> String {
+        match self {
+            Self::Data => names.data_claim(),
+            Self::Backups => names.backup_claim(),
+        }
+    }
+
+    /// What is asked for.
+    pub fn wanted(self, desired: &Desired) -> &Volume {
+        match self {
+            Self::Data => &desired.data,
+            Self::Backups => &desired.backups,
+        }
+    }
+}
+
+/// What a server finds on the data volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing yet: the restore Job has to go through first.
+    Awaited,
+    /// What it started with: nothing.
+    Empty,
+    /// What this backup held.
+    Restored(String),
+    /// What was there before this operator saw the volume.
+    Kept,
+}
+
+impl Content {
+    /// As it stands on a claim. A claim without a word of ours was there before us, with data.
+    pub fn of(claim: &PersistentVolumeClaim) -> Self {
+        match claim.annotations().get(DATA).map(String::as_str) {
+            Some(AWAITED) => Self::Awaited,
+            Some(EMPTY) => Self::Empty,
+            Some(text) => text
+                .strip_prefix(RESTORED)
+                .map_or(Self::Kept, |id| Self::Restored(id.to_owned())),
+            None => Self::Kept,
+        }
+    }
+
+    /// The value of the annotation.
+    pub fn annotation(&self) -> String {
+        match self {
+            Self::Awaited => AWAITED.to_owned(),
+            Self::Empty => EMPTY.to_owned(),
+            Self::Restored(id) => format!("{RESTORED}{id}"),
+            Self::Kept => KEPT.to_owned(),
+        }
+    }
+}
+
+/// Whose a claim is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// This object's.
+    Ours,
+    /// To be marked as this object's: left for the next one of its name, or made by the kind's first operator.
+    Inherited,
+    /// Going away after an earlier object of this name.
+    Leaving,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Whose `claim` is, for the object of these names and this UID.
+///
+/// The first operator left its volume of backups without any mark: one of that name that nobody owns and nothing manages
+/// is taken as backups of this name. Data are never taken over so.
+pub fn standing(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid: &str) -> Standing {
+    if sabotage::active(sabotage::TAKE_FOREIGN_VOLUME) {
+        return Standing::Ours;
+    }
+    let going = claim.metadata.deletion_timestamp.is_some();
+    let managed = claim.labels().contains_key("app.kubernetes.io/managed-by");
+    let ours = claim
+        .annotations()
+        .get(MADE_FOR)
+        .is_some_and(|made_for| made_for == uid);
+    match owned(claim, names, uid) {
+        Owned::Nobody if names.marked(claim) && ours => Standing::Ours,
+        Owned::Foreign => Standing::Foreign,
+        Owned::Nobody if !names.marked(claim) && (role == Role::Data || managed) => Standing::Foreign,
+        Owned::Predecessor => Standing::Leaving,
+        Owned::Ours | Owned::Nobody if going => Standing::Leaving,
+        Owned::Ours | Owned::Nobody => Standing::Inherited,
+    }
+}
+
+/// What marks an inherited claim as this object's, as a merge patch. What is on a data volume is kept.
+pub fn inheritance(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid: &str) -> Value {
+    let mut annotations = json!({ MADE_FOR: uid });
+    if role == Role::Data && Content::of(claim) != Content::Awaited {
+        annotations[DATA] = json!(Content::Kept.annotation());
+    }
+    json!({ "metadata": {
+        "uid": claim.metadata.uid,
+        "resourceVersion": claim.metadata.resource_version,
+        "labels": names.labels(),
+        "annotations": annotations,
+        "ownerReferences": [],
+    }})
+}
+
+/// Where a volume comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// From a class; from the cluster's default one if none is named.
+    Class(Option<String>),
+    /// From a node, as a folder.
+    Node,
+}
+
+/// Where a new volume comes from, in a cluster with these classes.
+pub fn placement(wanted: Option<&str>, classes: &[StorageClass]) -> Result<Placement, SpecError> {
+    let names = || {
+        let names: Vec<_> = classes.iter().map(kube::ResourceExt::name_any).collect();
+        names.join(", ")
+    };
+    let is_default = |class: &StorageClass| {
+        class
+            .annotations()
+            .get(IS_DEFAULT)
+            .is_some_and(|value| value == "true")
+    };
+    match wanted {
+        Some(wanted) if classes.iter().any(|class| class.name_any() == wanted) => {
+            Ok(Placement::Class(Some(wanted.to_owned())))
+        }
+        Some(wanted) => Err(SpecError {
+            reason: Reason::StorageClassUnknown,
+            message: format!("there is no StorageClass {wanted}; there are: {}", names()),
+        }),
+        None if classes.is_empty() => Ok(Placement::Node),
+        None if classes.iter().any(is_default) => Ok(Placement::Class(None)),
+        None => Err(SpecError {
+            reason: Reason::NoDefaultStorageClass,
+            message: format!(
+                "no StorageClass is the default one; name one in storage.storageClassName: {}",
+                names()
+            ),
+        }),
+    }
+}
+
+/// The claim of a new volume.
+pub fn claim(role: Role, desired: &Desired, placement: &Placement) -> PersistentVolumeClaim {
+    let wanted = role.wanted(desired);
+    let mut annotations = BTreeMap::from([(MADE_FOR.to_owned(), desired.uid.clone())]);
+    if role == Role::Data {
+        annotations.insert(DATA.to_owned(), AWAITED.to_owned());
+    }
+    let (class, volume) = match placement {
+        Placement::Class(class) => (class.clone(), None),
+        Placement::Node => {
+            let volume = fixed_name(role, desired);
+            annotations.insert(FIXED.to_owned(), volume.clone());
+            (Some(String::new()), Some(volume))
+        }
+    };
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(role.claim(&desired.names)),
+            namespace: Some(desired.namespace.clone()),
+            labels: Some(desired.names.labels()),
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), Quantity(wanted.size.clone()))].into()),
+                ..VolumeResourceRequirements::default()
+            }),
+            storage_class_name: class,
+            volume_name: volume,
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        ..PersistentVolumeClaim::default()
+    }
+}
+
+/// The folder of a node that stands in for a volume; bound to its claim from the beginning.
+pub fn fixed(role: Role, desired: &Desired) -> PersistentVolume {
+    let name = fixed_name(role, desired);
+    PersistentVolume {
+        metadata: ObjectMeta {
+            labels: Some(desired.names.labels()),
+            annotations: Some([(MADE_FOR.to_owned(), desired.uid.clone())].into()),
+            name: Some(name.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            capacity: Some([("storage".to_owned(), Quantity(role.wanted(desired).size.clone()))].into()),
+            claim_ref: Some(ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("PersistentVolumeClaim".to_owned()),
+                namespace: Some(desired.namespace.clone()),
+                name: Some(role.claim(&desired.names)),
+                ..ObjectReference::default()
+            }),
+            host_path: Some(HostPathVolumeSource {
+                path: format!("{FOLDER}/{name}"),
+                type_: Some("DirectoryOrCreate".to_owned()),
+            }),
+            persistent_volume_reclaim_policy: Some("Retain".to_owned()),
+            storage_class_name: Some(String::new()),
+            ..PersistentVolumeSpec::default()
+        }),
+        ..PersistentVolume::default()
+    }
+}
+
+fn fixed_name(role: Role, desired: &Desired) -> String {
+    let role = match role {
+        Role::Data => "data",
+        Role::Backups => "backups",
+    };
+    format!("mysql-{}-{role}", desired.uid)
+}
+
+/// The volume of a node that was made for `claim`, if one was.
+pub fn fixed_of(claim: &PersistentVolumeClaim) -> Option<&String> {
+    claim.annotations().get(FIXED)
+}
+
+/// What is to be done about the size of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// Nothing.
+    None,
+    /// Ask for more.
+    Grow,
+    /// It would have to shrink, which no volume does.
+    Refused,
+}
+
+/// What is to be done about the size of a volume whose claim is there.
+pub fn resize(claim: &PersistentVolumeClaim, wanted: &Volume) -> Resize {
+    let asked = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+    let asked = asked.and_then(|resources| resources.requests.as_ref()?.get("storage"));
+    match asked.and_then(|quantity| size::bytes(&quantity.0)) {
+        Some(bytes) if bytes < wanted.bytes => Resize::Grow,
+        Some(bytes) if bytes > wanted.bytes => Resize::Refused,
+        _ => Resize::None,
+    }
+}
+
+/// The class that a claim has, if it is another one than is asked for.
+pub fn other_class<'a>(claim: &'a PersistentVolumeClaim, wanted: &Volume) -> Option<&'a str> {
+    let has = claim
+        .spec
+        .as_ref()?
+        .storage_class_name
+        .as_deref()
+        .unwrap_or_default();
+    let wanted = wanted.class.as_deref()?;
+    (has != wanted).then_some(has)
+}
+
+/// How large the bound volume is.
+pub fn capacity(claim: &PersistentVolumeClaim) -> Option<&Quantity> {
+    claim.status.as_ref()?.capacity.as_ref()?.get("storage")
+}
+
+/// Whether the claim has its volume.
+pub fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase == Some("Bound")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What the kind's first operator left is gone on with.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{PersistentVolumeClaim, Service},
+};
+use kube::{ResourceExt as _, api::DeleteParams};
+use mysql_api::{MySQL, database::FORMER_FINALIZER};
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, owner, says};
+
+const LAST: &str = "kopf.zalando.org/last-handled-configuration";
+
+fn original() -> Value {
+    json!({"image": "mysql:5.7", "database": "otus-database", "password": "otuspassword", "storage_size": "1Gi"})
+}
+
+/// An object with everything that the first operator makes for one, and with a row in its volume.
+async fn left(bed: &Bed, name: &str) -> MySQL {
+    let object = json!({
+        "apiVersion": "otus.homework/v1", "kind": "MySQL",
+        "metadata": {"name": name, "finalizers": [FORMER_FINALIZER], "annotations": {LAST: "{}"}},
+        "spec": original(),
+    });
+    let object: MySQL = bed.make(object).await;
+    let owned = json!([owner(&object)]);
+    let claim = |claim: String, owners: Value| {
+        json!({"metadata": {"name": claim, "ownerReferences": owners},
+               "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+    };
+    let _: PersistentVolumeClaim = bed.make(claim(format!("{name}-pvc"), owned.clone())).await;
+    let _: PersistentVolumeClaim = bed.make(claim(format!("backup-{name}-pvc"), json!([]))).await;
+    let _: Service = bed
+        .make(json!({"metadata": {"name": name, "ownerReferences": owned},
+                     "spec": {"clusterIP": "None", "ports": [{"port": 3306}], "selector": {"app": name}}}))
+        .await;
+    let container = json!({"name": "mysql", "image": "mysql:5.7", "args": ["--ignore-db-dir=lost+found"],
+                           "env": [{"name": "MYSQL_ROOT_PASSWORD", "value": "otuspassword"}]});
+    let pod = json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}});
+    let _: Deployment = bed
+        .make(
+            json!({"metadata": {"name": name, "ownerReferences": owned, "labels": {"app": name}},
+                     "spec": {"selector": {"matchLabels": {"app": name}}, "template": pod}}),
+        )
+        .await;
+    let pod = json!({"restartPolicy": "OnFailure", "containers": [{"name": "dump", "image": "i"}], "volumes": [
+        {"name": "b", "persistentVolumeClaim": {"claimName": format!("backup-{name}-pvc")}}]});
+    let _: Job = bed
+        .make(json!({"metadata": {"name": format!("backup-{name}-job")},
+                     "spec": {"suspend": true, "template": {"spec": pod}}}))
+        .await;
+    finished(bed, &format!("backup-{name}-job")).await;
+    bed.kubelet.disks.put(&bed.data(name).await, &["old row"]);
+    object
+}
+
+/// Marks a Job as one that has done what it should.
+async fn finished(bed: &Bed, name: &str) {
+    let at = "2026-01-01T00:00:00Z";
+    let condition = |type_: &str| json!({"type": type_, "status": "True", "lastTransitionTime": at});
+    let status = json!({"status": {"startTime": at, "completionTime": at,
+                                    "conditions": [condition("SuccessCriteriaMet"), condition("Complete")]}});
+    let patch = kube::api::Patch::Merge(status);
+    bed.api::<Job>()
+        .patch_status(name, &kube::api::PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_the_first_operators_is_gone_on_with_and_loses_nothing() {
+    let mut bed = Bed::without_operator().await;
+    left(&bed, "older").await;
+    let data = bed.data("older").await;
+    bed.start();
+    let object = bed.ready("older").await;
+    assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));
+    assert_eq!(bed.data("older").await, data);
+    assert_eq!(bed.kubelet.disks.runs("restore"), 0);
+    let server = bed.api::<Deployment>().get("older").await.unwrap();
+    assert!(
+        !serde_json::to_string(&server).unwrap().contains("otuspassword"),
+        "the old one held it in clear"
+    );
+    let claim = bed.api::<PersistentVolumeClaim>().get("older-pvc").await.unwrap();
+    assert!(
+        claim.owner_references().is_empty(),
+        "no garbage collector decides over it"
+    );
+    bed.kubelet.disks.write(&data, "new row");
+    let backups = bed.claim("backup-older-pvc").await;
+    bed.delete("older").await;
+    bed.gone("older").await;
+    assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_deleted_before_this_operator_first_looked_goes_with_a_backup() {
+    let mut bed = Bed::without_operator().await;
+    left(&bed, "leaving").await;
+    let backups = bed.claim("backup-leaving-pvc").await;
+    bed.databases
+        .delete("leaving", &DeleteParams::default())
+        .await
+        .unwrap();
+    bed.start();
+    bed.gone("leaving").await;
+    assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_older_than_the_operator_is_taken_up() {
+    let mut bed = Bed::without_operator().await;
+    bed.create("early", original()).await;
+    bed.start();
+    bed.ready("early").await;
+    bed.stop().await;
+}

@@ -1,0 +1,132 @@
+//! Backups while a server lives.
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use kube::ResourceExt as _;
+use serde_json::json;
+
+use crate::bed::{Bed, message, says, spec};
+
+async fn ask(bed: &Bed, name: &str, value: &str) {
+    bed.patch(
+        name,
+        json!({"metadata": {"annotations": {"otus.homework/backup-now": value}}}),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_new_value_of_the_annotation_is_one_backup_and_the_newest_are_kept() {
+    let bed = Bed::new().await;
+    bed.create("now", spec(&json!({"backup": {"keep": 2}}))).await;
+    bed.ready("now").await;
+    let backups = bed.claim("backup-now-pvc").await;
+    let mut ids = Vec::new();
+    for value in ["1", "2", "3"] {
+        ask(&bed, "now", value).await;
+        let object = bed
+            .until("now", "it was taken", |object| {
+                let status = object.and_then(|object| object.status.as_ref());
+                says(object, "BackupTaken", "True", "BackupDone")
+                    && status.is_some_and(|status| status.last_request.as_deref() == Some(value))
+            })
+            .await
+            .unwrap();
+        let last = object.status.unwrap().last_backup.unwrap();
+        assert_eq!((last.bytes, last.sha256.as_deref()), (Some(42), Some("00ff")));
+        ids.push(last.id);
+    }
+    assert_eq!(bed.kubelet.disks.backups(&backups), ids[1..]);
+    // Nothing more is begun for a value that was acted on, however often it is looked at.
+    bed.patch("now", json!({"spec": {"resources": {"limits": {"cpu": "1"}}}}))
+        .await;
+    bed.ready("now").await;
+    assert_eq!(bed.kubelet.disks.runs("backup"), 3);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_is_kept() {
+    let bed = Bed::new().await;
+    let every_minute = json!({"backup": {"schedule": "* * * * *", "jitterSeconds": 0}});
+    bed.create("often", spec(&every_minute)).await;
+    bed.ready("often").await;
+    let backups = bed.claim("backup-often-pvc").await;
+    bed.eventually("three were taken", async || {
+        bed.kubelet.disks.backups(&backups).len() == 3
+    })
+    .await;
+    let object = bed.databases.get("often").await.unwrap();
+    assert!(object.status.unwrap().last_schedule_time.is_some());
+    let job = bed.api::<Job>().get_opt("backup-often-job").await.unwrap();
+    assert!(
+        job.is_none_or(|job| job.owner_references().is_empty()),
+        "it outlives the object"
+    );
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_fails_is_said_and_the_server_serves_on() {
+    let bed = Bed::new().await;
+    bed.create("full", spec(&json!({}))).await;
+    bed.ready("full").await;
+    let words = json!({"reason": "VolumeFull", "error": "no space is left on the backup volume"});
+    bed.kubelet.break_("backup", 64, words);
+    ask(&bed, "full", "1").await;
+    let object = bed
+        .until("full", "it says so", |object| {
+            says(object, "BackupTaken", "False", "BackupFailed")
+        })
+        .await
+        .unwrap();
+    assert!(says(Some(&object), "Ready", "True", "Serving"));
+    assert!(message(&object, "BackupTaken").contains("VolumeFull: no space is left"));
+    bed.kubelet.repair("backup");
+    ask(&bed, "full", "2").await;
+    bed.until("full", "the next one is there", |object| {
+        says(object, "BackupTaken", "True", "BackupDone")
+    })
+    .await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_of_somebody_elses_that_has_the_name_is_left_alone() {
+    let bed = Bed::new().await;
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "theirs", "image": "i"}]});
+    let theirs: Job = bed
+        .make(json!({"metadata": {"name": "backup-taken-job"}, "spec": {"suspend": true, "template": {"spec": pod}}}))
+        .await;
+    bed.create("taken", spec(&json!({}))).await;
+    bed.ready("taken").await;
+    ask(&bed, "taken", "1").await;
+    bed.until("taken", "it says so", |object| {
+        says(object, "BackupTaken", "False", "NameConflict")
+    })
+    .await;
+    let found = bed.api::<Job>().get("backup-taken-job").await.unwrap();
+    assert_eq!(
+        (found.uid(), found.resource_version()),
+        (theirs.uid(), theirs.resource_version())
+    );
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_volume_with_the_backups_is_there_from_the_beginning_and_belongs_to_nobody() {
+    let bed = Bed::new().await;
+    bed.create("begin", spec(&json!({}))).await;
+    bed.ready("begin").await;
+    let claim = bed
+        .api::<PersistentVolumeClaim>()
+        .get("backup-begin-pvc")
+        .await
+        .unwrap();
+    assert!(claim.owner_references().is_empty());
+    assert!(
+        serde_json::to_string(&claim.spec)
+            .unwrap()
+            .contains(r#""storage":"1Gi""#)
+    );
+    bed.stop().await;
+}

@@ -1,0 +1,253 @@
+//! Deletions: nothing goes before its backup is there, and none waits in silence.
+
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
+use kube::{Api, ResourceExt as _, api::DeleteParams};
+use mysql_api::MySQL;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, message, says, spec};
+
+/// A server with a row, whose backups fail.
+async fn doomed(bed: &Bed, name: &str) -> MySQL {
+    bed.create(name, spec(&json!({}))).await;
+    let object = bed.ready(name).await;
+    assert!(bed.kubelet.disks.write(&bed.data(name).await, "row"));
+    let words = json!({"reason": "AccessDenied", "error": "the server refuses the password"});
+    bed.kubelet.break_("backup", 64, words);
+    bed.delete(name).await;
+    let object_ = bed
+        .until(name, "it is blocked", |object| {
+            says(object, "DeletionBlocked", "True", "FinalBackupFailed")
+        })
+        .await
+        .unwrap();
+    for condition in ["DeletionBlocked", "Ready"] {
+        let message = message(&object_, condition);
+        for word in [
+            "AccessDenied",
+            "repair",
+            "otus.homework/skip-backup",
+            "backup.onDelete",
+        ] {
+            assert!(message.contains(word), "{condition}: {message}");
+        }
+    }
+    assert!(bed.has_claim(&format!("{name}-pvc")).await, "nothing went");
+    object
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_final_backup_that_fails_blocks_the_deletion_until_it_is_repaired() {
+    let bed = Bed::new().await;
+    doomed(&bed, "repaired").await;
+    bed.eventually("an event tells", async || {
+        bed.reasons("repaired")
+            .await
+            .contains(&"DeletionBlocked".to_owned())
+    })
+    .await;
+    bed.kubelet.repair("backup");
+    bed.gone("repaired").await;
+    let backups = bed.claim("backup-repaired-pvc").await;
+    assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_annotation_lets_go_without_a_backup_only_the_object_that_it_names() {
+    let bed = Bed::new().await;
+    let object = doomed(&bed, "skipped").await;
+    bed.patch(
+        "skipped",
+        json!({"metadata": {"annotations": {"otus.homework/skip-backup": "another-uid"}}}),
+    )
+    .await;
+    let failed = bed.kubelet.disks.runs("backup");
+    bed.eventually("it is tried again", async || {
+        let job = bed
+            .api::<k8s_openapi::api::batch::v1::Job>()
+            .get_opt("backup-skipped-job")
+            .await
+            .unwrap();
+        job.is_none() || bed.kubelet.disks.runs("backup") > failed
+    })
+    .await;
+    assert!(bed.has_claim("skipped-pvc").await);
+    let uid = object.uid().unwrap();
+    bed.patch(
+        "skipped",
+        json!({"metadata": {"annotations": {"otus.homework/skip-backup": uid}}}),
+    )
+    .await;
+    bed.gone("skipped").await;
+    assert!(!bed.has_claim("skipped-pvc").await);
+    bed.stop().await;
+}
+
+#[rstest]
+#[case("BestEffort", "tried")]
+#[case("Never", "never")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_policy_lets_go_without_a_backup(#[case] policy: &str, #[case] name: &str) {
+    let bed = Bed::new().await;
+    doomed(&bed, name).await;
+    bed.patch(name, json!({"spec": {"backup": {"onDelete": policy}}}))
+        .await;
+    bed.gone(name).await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_in_the_foreground_takes_the_backup_first() {
+    let bed = Bed::new().await;
+    bed.create("front", spec(&json!({}))).await;
+    bed.ready("front").await;
+    bed.kubelet.disks.write(&bed.data("front").await, "row");
+    let backups = bed.claim("backup-front-pvc").await;
+    bed.databases
+        .delete("front", &DeleteParams::foreground())
+        .await
+        .unwrap();
+    bed.gone("front").await;
+    assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);
+    bed.create("front", spec(&json!({}))).await;
+    bed.ready("front").await;
+    let data = bed.data("front").await;
+    assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["row"]);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retained_volume_is_gone_on_with_and_nothing_is_restored_over_it() {
+    let bed = Bed::new().await;
+    let retain = json!({"deletionPolicy": "Retain"});
+    bed.create("kept", spec(&retain)).await;
+    bed.ready("kept").await;
+    let data = bed.data("kept").await;
+    bed.kubelet.disks.write(&data, "row");
+    bed.delete("kept").await;
+    bed.gone("kept").await;
+    bed.create("kept", spec(&retain)).await;
+    let object = bed.ready("kept").await;
+    assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));
+    assert_eq!(bed.data("kept").await, data);
+    assert_eq!(bed.kubelet.disks.runs("restore"), 1);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_never_started_has_nothing_to_back_up() {
+    let bed = Bed::new().await;
+    let required = json!({"restore": {"policy": "Required"}});
+    bed.create("empty", spec(&required)).await;
+    let object = bed
+        .until("empty", "there is no backup", |object| {
+            says(object, "Ready", "False", "BackupMissing")
+        })
+        .await
+        .unwrap();
+    assert!(says(Some(&object), "RestoreDone", "False", "BackupMissing"));
+    bed.delete("empty").await;
+    bed.gone("empty").await;
+    assert_eq!(bed.kubelet.disks.runs("backup"), 0);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_failed_starts_no_server_and_goes_on_when_another_way_is_chosen() {
+    let bed = Bed::new().await;
+    let words = json!({"reason": "BackupDamaged", "error": "the dump does not end as a dump does"});
+    bed.kubelet.break_("restore", 64, words);
+    bed.create("damaged", spec(&json!({}))).await;
+    let object = bed
+        .until("damaged", "it says so", |object| {
+            says(object, "Ready", "False", "RestoreFailed")
+        })
+        .await
+        .unwrap();
+    assert!(message(&object, "Ready").contains("BackupDamaged: the dump does not end"));
+    assert!(
+        bed.lacks::<k8s_openapi::api::apps::v1::Deployment>("damaged")
+            .await,
+        "no server"
+    );
+    bed.kubelet.repair("restore");
+    bed.patch("damaged", json!({"spec": {"restore": {"policy": "Never"}}}))
+        .await;
+    bed.ready("damaged").await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_is_deleted_goes() {
+    let bed = Bed::new().await;
+    bed.create("within", spec(&json!({}))).await;
+    bed.ready("within").await;
+    let namespaces: Api<Namespace> = Api::all(bed.client.clone());
+    namespaces
+        .delete(bed.namespace.name(), &DeleteParams::default())
+        .await
+        .unwrap();
+    bed.eventually("the namespace is gone", async || {
+        namespaces.get_opt(bed.namespace.name()).await.unwrap().is_none()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_holds_changes_and_healing_and_no_deletion() {
+    let bed = Bed::new().await;
+    bed.create("still", spec(&json!({}))).await;
+    bed.ready("still").await;
+    bed.kubelet.disks.write(&bed.data("still").await, "row");
+    bed.patch("still", json!({"spec": {"paused": true, "image": "mysql:9.8"}}))
+        .await;
+    bed.until("still", "it is paused", |object| {
+        says(object, "Paused", "True", "Paused")
+    })
+    .await;
+    let image = async || -> Value {
+        let deployments = bed.api::<k8s_openapi::api::apps::v1::Deployment>();
+        serde_json::to_value(deployments.get("still").await.unwrap().spec).unwrap()
+    };
+    assert!(image().await.to_string().contains("mysql:9.7"));
+    bed.delete("still").await;
+    bed.gone("still").await;
+    let backups = bed.claim("backup-still-pvc").await;
+    assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);
+    assert!(!bed.has_claim("still-pvc").await);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_the_schedule_is_none_of_the_last_rows() {
+    let bed = Bed::new().await;
+    bed.create("late", spec(&json!({}))).await;
+    bed.ready("late").await;
+    let data = bed.data("late").await;
+    bed.kubelet.disks.write(&data, "early");
+    bed.patch(
+        "late",
+        json!({"metadata": {"annotations": {"otus.homework/backup-now": "1"}}}),
+    )
+    .await;
+    bed.until("late", "it was taken", |object| {
+        says(object, "BackupTaken", "True", "BackupDone")
+    })
+    .await;
+    bed.kubelet.disks.write(&data, "late");
+    bed.delete("late").await;
+    bed.gone("late").await;
+    let claim = bed
+        .api::<PersistentVolumeClaim>()
+        .get("backup-late-pvc")
+        .await
+        .unwrap();
+    assert_eq!(bed.kubelet.disks.backups(&claim.uid().unwrap()).len(), 2);
+    bed.create("late", spec(&json!({}))).await;
+    bed.ready("late").await;
+    let data = bed.data("late").await;
+    assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["early", "late"]);
+    bed.stop().await;
+}

@@ -1,0 +1,206 @@
+//! What volumes hold, and what is done to them that must never be done.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+/// A data folder.
+#[derive(Clone, Debug, Default)]
+struct Folder {
+    /// Nothing until it is filled.
+    rows: Option<Vec<String>>,
+    /// A server has had it.
+    served: bool,
+    /// No more rows.
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    /// By UID of the claim.
+    folders: HashMap<String, Folder>,
+    /// By UID of the claim, in the order in which they were taken.
+    backups: HashMap<String, Vec<(String, Vec<String>)>>,
+    /// What must never be.
+    misdeeds: Vec<String>,
+    /// No data volume may go whose rows are in no backup.
+    strict: bool,
+    /// How often each program has run to its end.
+    runs: BTreeMap<String, usize>,
+}
+
+/// The volumes of a cluster. They outlive operators and Pods.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disks(Arc<Mutex<Contents>>);
+
+/// The end of a program: its status and its last words.
+pub(crate) type End = (i32, Value);
+
+impl Disks {
+    /// The restore Job's program.
+    pub(crate) fn fill(&self, data: &str, backups: &str, environment: &BTreeMap<String, String>) -> End {
+        let mut contents = self.0.lock();
+        *contents.runs.entry("restore".into()).or_default() += 1;
+        let taken = contents.backups.get(backups).cloned().unwrap_or_default();
+        let folder = contents.folders.entry(data.to_owned()).or_default();
+        if folder.rows.is_some() {
+            let served = folder.served;
+            if served {
+                contents
+                    .misdeeds
+                    .push("a restore was begun on a volume that a server has had".into());
+            }
+            return (0, json!({"origin": "existing"}));
+        }
+        let from = environment.get("FROM").filter(|id| !id.is_empty());
+        let chosen = match environment["POLICY"].as_str() {
+            "Never" => None,
+            _ => taken
+                .iter()
+                .rev()
+                .find(|(id, _)| from.is_none_or(|from| from == id)),
+        };
+        if chosen.is_none() && (environment["POLICY"] == "Required" || from.is_some()) {
+            return (
+                64,
+                json!({"reason": "BackupMissing", "error": "there is no such backup"}),
+            );
+        }
+        folder.rows = Some(chosen.map(|(_, rows)| rows.clone()).unwrap_or_default());
+        match chosen {
+            Some((id, _)) => {
+                let mut words = made(id);
+                words["origin"] = json!("backup");
+                (0, words)
+            }
+            None => (0, json!({"origin": "empty"})),
+        }
+    }
+
+    /// The backup Job's program.
+    pub(crate) fn back_up(
+        &self,
+        data: Option<&str>,
+        backups: &str,
+        environment: &BTreeMap<String, String>,
+    ) -> End {
+        let mut contents = self.0.lock();
+        *contents.runs.entry("backup".into()).or_default() += 1;
+        let folder = data.and_then(|data| contents.folders.get_mut(data));
+        let Some(folder) = folder.filter(|folder| folder.served) else {
+            return (
+                64,
+                json!({"reason": "AccessDenied", "error": "there is no server"}),
+            );
+        };
+        if environment["FINAL"] == "yes" {
+            folder.closed = true;
+        }
+        let rows = folder.rows.clone().unwrap_or_default();
+        let id = environment["BACKUP_ID"].clone();
+        let taken = contents.backups.entry(backups.to_owned()).or_default();
+        taken.retain(|(other, _)| *other != id);
+        taken.push((id.clone(), rows));
+        let keep: usize = environment["KEEP"].parse().unwrap();
+        let drop = taken.len().saturating_sub(keep);
+        taken.drain(..drop);
+        (0, made(&id))
+    }
+
+    /// A server starts; false if its first container keeps it from that.
+    pub(crate) fn serve(&self, data: &str) -> bool {
+        let mut contents = self.0.lock();
+        let folder = contents.folders.entry(data.to_owned()).or_default();
+        let filled = folder.rows.is_some();
+        folder.served |= filled;
+        if !filled {
+            contents
+                .misdeeds
+                .push("a server was started on a folder that was not filled".into());
+        }
+        filled
+    }
+
+    /// Data that the kind's first operator, or a person, has put there.
+    pub(crate) fn put(&self, data: &str, rows: &[&str]) {
+        let rows = rows.iter().map(|row| (*row).to_owned()).collect();
+        let folder = Folder {
+            rows: Some(rows),
+            served: true,
+            closed: false,
+        };
+        self.0.lock().folders.insert(data.to_owned(), folder);
+    }
+
+    /// A client writes a row; false if the server is closed.
+    pub(crate) fn write(&self, data: &str, row: &str) -> bool {
+        let mut contents = self.0.lock();
+        let folder = contents
+            .folders
+            .get_mut(data)
+            .filter(|folder| folder.served && !folder.closed);
+        let rows = folder.and_then(|folder| folder.rows.as_mut());
+        rows.map(|rows| rows.push(row.to_owned())).is_some()
+    }
+
+    pub(crate) fn rows(&self, data: &str) -> Option<Vec<String>> {
+        self.0.lock().folders.get(data)?.rows.clone()
+    }
+
+    pub(crate) fn backups(&self, claim: &str) -> Vec<String> {
+        let contents = self.0.lock();
+        let taken = contents.backups.get(claim);
+        taken.into_iter().flatten().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// What the newest backup holds.
+    pub(crate) fn newest(&self, claim: &str) -> Vec<String> {
+        let contents = self.0.lock();
+        let taken = contents.backups.get(claim).and_then(|taken| taken.last());
+        taken.map(|(_, rows)| rows.clone()).unwrap_or_default()
+    }
+
+    /// From now on no data volume may go whose rows are in no backup.
+    pub(crate) fn be_strict(&self) {
+        self.0.lock().strict = true;
+    }
+
+    /// A volume is gone with its claim.
+    pub(crate) fn lose(&self, data: &str) {
+        let mut contents = self.0.lock();
+        let rows = contents
+            .folders
+            .remove(data)
+            .and_then(|folder| folder.rows)
+            .unwrap_or_default();
+        let safe = !contents.strict
+            || rows.is_empty()
+            || contents
+                .backups
+                .values()
+                .flatten()
+                .any(|(_, backup)| *backup == rows);
+        if !safe {
+            contents
+                .misdeeds
+                .push(format!("a data volume went, and {rows:?} are in no backup"));
+        }
+    }
+
+    pub(crate) fn misdeeds(&self) -> Vec<String> {
+        self.0.lock().misdeeds.clone()
+    }
+
+    pub(crate) fn runs(&self, program: &str) -> usize {
+        self.0.lock().runs.get(program).copied().unwrap_or_default()
+    }
+}
+
+fn made(id: &str) -> Value {
+    json!({"id": id, "time": Timestamp::now().to_string(), "bytes": 42, "sha256": "00ff", "version": "9.7.4"})
+}

@@ -1,0 +1,240 @@
+//! What nodes do, without nodes: volumes are provided, the programs in Pods run to their end, servers become ready. What
+//! the programs do to volumes is in [`crate::disks`]; Deployments, Jobs and claims are the real controllers' business.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::disks::{Disks, End};
+
+/// How often is looked.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The nodes of one namespace.
+pub(crate) struct Kubelet {
+    pub(crate) disks: Disks,
+    failures: Arc<Mutex<HashMap<String, End>>>,
+    running: JoinHandle<()>,
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Kubelet {
+    pub(crate) fn start(client: Client, namespace: &str, disks: Disks) -> Self {
+        let failures = Arc::<Mutex<HashMap<String, End>>>::default();
+        let mut node = Node {
+            claims: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client.clone(), namespace),
+            volumes: Api::all(client),
+            disks: disks.clone(),
+            failures: failures.clone(),
+            done: HashSet::new(),
+            known: HashSet::new(),
+        };
+        let running = tokio::spawn(async move {
+            loop {
+                // A server that is stopped answers later.
+                let _ = node.look().await;
+                tokio::time::sleep(TICK).await;
+            }
+        });
+        Self {
+            disks,
+            failures,
+            running,
+        }
+    }
+
+    /// Lets a program (`backup`, `restore`, `mysql`) end like this until it is repaired.
+    pub(crate) fn break_(&self, program: &str, status: i32, words: Value) {
+        self.failures.lock().insert(program.to_owned(), (status, words));
+    }
+
+    pub(crate) fn repair(&self, program: &str) {
+        self.failures.lock().remove(program);
+    }
+}
+
+struct Node {
+    claims: Api<PersistentVolumeClaim>,
+    pods: Api<Pod>,
+    volumes: Api<PersistentVolume>,
+    disks: Disks,
+    failures: Arc<Mutex<HashMap<String, End>>>,
+    done: HashSet<String>,
+    /// UIDs of the claims that were there when last looked.
+    known: HashSet<String>,
+}
+
+/// UIDs of claims by name.
+type Claims = HashMap<String, String>;
+
+impl Node {
+    async fn look(&mut self) -> kube::Result<()> {
+        let claims = self.claims.list(&ListParams::default()).await?.items;
+        for claim in &claims {
+            self.provide(claim).await?;
+        }
+        let claims: Claims = claims
+            .iter()
+            .map(|claim| (claim.name_any(), claim.uid().unwrap_or_default()))
+            .collect();
+        let present: HashSet<_> = claims.values().cloned().collect();
+        for gone in self.known.difference(&present) {
+            self.disks.lose(gone);
+        }
+        self.known = present;
+        let pods = self.pods.list(&ListParams::default()).await?.items;
+        for pod in pods {
+            self.run(&pod, &claims).await?;
+        }
+        Ok(())
+    }
+
+    /// A volume for a claim of a class.
+    async fn provide(&self, claim: &PersistentVolumeClaim) -> kube::Result<()> {
+        let spec = claim.spec.clone().unwrap_or_default();
+        let class = spec.storage_class_name.unwrap_or_default();
+        let uid = claim.uid().unwrap_or_default();
+        if spec.volume_name.is_some() || class.is_empty() || claim.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let volume: PersistentVolume = serde_json::from_value(json!({
+            "metadata": {"name": format!("pvc-{uid}")},
+            "spec": {
+                "capacity": spec.resources.and_then(|resources| resources.requests),
+                "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/nowhere"},
+                "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": claim.name_any(),
+                             "namespace": claim.namespace(), "uid": uid},
+            },
+        }))
+        .map_err(kube::Error::SerdeError)?;
+        match self.volumes.create(&PostParams::default(), &volume).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn run(&mut self, pod: &Pod, claims: &Claims) -> kube::Result<()> {
+        let uid = pod.uid().unwrap_or_default();
+        if pod.metadata.deletion_timestamp.is_some() || self.done.contains(&uid) {
+            return Ok(());
+        }
+        let Some(container) = pod.spec.as_ref().and_then(|spec| spec.containers.first()) else {
+            return Ok(());
+        };
+        let program = container.name.clone();
+        let mounted = |volume: &str| -> Option<String> {
+            let all = pod.spec.as_ref()?.volumes.as_ref()?;
+            let found = all.iter().find(|found| found.name == volume)?;
+            claims
+                .get(&found.persistent_volume_claim.as_ref()?.claim_name)
+                .cloned()
+        };
+        let environment: BTreeMap<String, String> = container
+            .env
+            .iter()
+            .flatten()
+            .map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()))
+            .collect();
+        let broken = self.failures.lock().get(&program).cloned();
+        let status = match (program.as_str(), broken) {
+            ("restore" | "backup", Some(end)) => ended(&program, &end),
+            ("restore", None) => {
+                let (Some(data), Some(backups)) = (mounted("data"), mounted("backups")) else {
+                    return Ok(());
+                };
+                ended(&program, &self.disks.fill(&data, &backups, &environment))
+            }
+            ("backup", None) => {
+                let Some(backups) = mounted("backups") else {
+                    return Ok(());
+                };
+                let data = claims.get(&format!("{}-pvc", environment["HOST"]));
+                let end = self
+                    .disks
+                    .back_up(data.map(String::as_str), &backups, &environment);
+                ended(&program, &end)
+            }
+            (_, Some((code, _))) => crashing(&program, code),
+            (_, None) => {
+                let Some(data) = mounted("data") else {
+                    return Ok(());
+                };
+                // Said once; a server that was broken says it again.
+                if is_ready(pod) || !self.disks.serve(&data) {
+                    return Ok(());
+                }
+                serving(&program)
+            }
+        };
+        let patch = Patch::Merge(json!({ "status": status }));
+        match self
+            .pods
+            .patch_status(&pod.name_any(), &PatchParams::default(), &patch)
+            .await
+        {
+            Ok(_) => {
+                // A server may be broken and repaired.
+                if !matches!(program.as_str(), "mysql") {
+                    self.done.insert(uid);
+                }
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut all = conditions.into_iter().flatten();
+    all.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn container(program: &str, ready: bool, state: &Value) -> Value {
+    json!([{"name": program, "image": "i", "imageID": "i", "restartCount": 0, "ready": ready, "started": ready,
+            "state": state, "lastState": {}}])
+}
+
+fn ended(program: &str, (code, words): &End) -> Value {
+    let state = json!({"terminated": {"exitCode": code, "message": words.to_string(),
+                                      "finishedAt": "2026-01-01T00:00:00Z", "startedAt": "2026-01-01T00:00:00Z"}});
+    let phase = if *code == 0 { "Succeeded" } else { "Failed" };
+    json!({"phase": phase, "containerStatuses": container(program, false, &state)})
+}
+
+fn conditions(ready: &str) -> Value {
+    json!([{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+}
+
+fn serving(program: &str) -> Value {
+    let state = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+    json!({"phase": "Running", "conditions": conditions("True"),
+           "containerStatuses": container(program, true, &state)})
+}
+
+fn crashing(program: &str, code: i32) -> Value {
+    let state = json!({"waiting": {"reason": "CrashLoopBackOff"},
+                       "terminated": null, "running": null});
+    let mut all = container(program, false, &state);
+    all[0]["lastState"] = json!({"terminated": {"exitCode": code, "finishedAt": "2026-01-01T00:00:00Z"}});
+    json!({"phase": "Running", "conditions": conditions("False"), "containerStatuses": all})
+}

@@ -1,0 +1,12 @@
+//! The kind `MySQL` against a real API server with its controllers, and nodes that are played.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod adoption;
+mod backups;
+mod bed;
+mod deletion;
+mod disks;
+mod idle;
+mod kubelet;
+mod lives;
+mod refusals;
