@@ -1,12 +1,9 @@
-//! The shipped program as a pod of a real cluster, with the rights that `rbac.yaml` gives it and no others.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests; the lints' own exceptions do not reach their helper functions"
-)]
+//! The shipped program as pods of a real cluster, installed from its chart with the rights that the chart gives it and
+//! no others, under the restricted Pod Security Standard.
 
 use std::{path::Path, time::Duration};
 
+use anyhow::{Context, Result, ensure};
 use fake_ec2::{FakeEc2, Faults, Options, State};
 use kube::{Api, ResourceExt as _};
 use mysql_api::{
@@ -15,151 +12,63 @@ use mysql_api::{
 };
 use mysql_controller::identity::{CLUSTER_UID, ORDINAL};
 use reconcile::clock::Clock;
-use testkit::{cluster::Cluster, image::Images, process::Janitor};
-use tokio::time::Instant;
+use serde_json::{Value, json};
+use testkit::cluster::{
+    Cluster,
+    installation::{Installation, Plan},
+};
 
-const LIMIT: Duration = Duration::from_mins(3);
 /// Machines boot and end between two looks of the operator, which has the time of everybody in its pod.
 const SPEED: u32 = 100;
 /// The example's name.
 const NAME: &str = "orders";
 
-/// Removes what a test has made. `$1` is Docker, `$2` the control plane's node, `$3` the namespace. The finalizers go
-/// by force: neither the operator nor its EC2 may be there any more.
-const SWEEP: &str = r#"docker=$1; node=$2; namespace=$3
-k() { "$docker" exec "$node" kubectl --kubeconfig=/etc/kubernetes/admin.conf --namespace="$namespace" "$@"; }
-k delete mysqlclusters --all --wait=false
-for cluster in $(k get mysqlclusters --output=name); do
-    k patch "$cluster" --type=merge --patch='{"metadata":{"finalizers":null}}'
-done
-k delete --wait=false --ignore-not-found "namespace/$namespace" "clusterrolebinding/$namespace""#;
+const PLAN: Plan = Plan {
+    chart: "nairobi-mysql",
+    name: "mysql-smoke",
+    kinds: "mysqlclusters,mysqls",
+    pod_security: "restricted",
+    sweep: "",
+};
+/// The fast preset's lease and a loaded machine; the default preset's lease alone is as long.
+const TAKEOVER: Duration = Duration::from_secs(15);
 
-/// A namespace of the cluster with what the test makes in it, gone when the test ends, however it ends.
-struct Namespace {
-    cluster: &'static Cluster,
-    name: String,
-    clusters: Api<MySQLCluster>,
-    _janitor: Janitor,
+/// What the operator is installed with, for this EC2. That takes any key. The machine may be an instance of the real
+/// one, which is none of the test's business.
+fn values(endpoint: &str) -> Value {
+    json!({
+        "extraArgs": [format!("--aws-endpoint-url={endpoint}")],
+        "extraEnv": [
+            {"name": "AWS_EC2_METADATA_DISABLED", "value": "true"},
+            {"name": "AWS_ACCESS_KEY_ID", "value": "AKIDTEST"},
+            {"name": "AWS_SECRET_ACCESS_KEY", "value": "secret"},
+        ],
+    })
 }
 
-impl Namespace {
-    async fn new(cluster: &'static Cluster) -> Self {
-        let name = format!("mysql-smoke-{}", std::process::id());
-        let docker = cluster.docker().program().to_string_lossy().into_owned();
-        let arguments = [docker, cluster.nodes().remove(0), name.clone()];
-        let janitor = Janitor::engage(SWEEP, &arguments).unwrap();
-        let clusters = Api::namespaced(cluster.client(), &name);
-        cluster
-            .kubectl(&["create", "namespace", &name], "")
-            .await
-            .unwrap();
-        Self {
-            cluster,
-            name,
-            clusters,
-            _janitor: janitor,
-        }
-    }
-
-    /// Runs kubectl in it. A failure shows what the operator last said.
-    async fn kubectl(&self, arguments: &[&str], input: &str) -> String {
-        let whole = [&["--namespace", &self.name], arguments].concat();
-        match self.cluster.kubectl(&whole, input).await {
-            Ok(printed) => printed,
-            Err(error) => panic!("{error}\n{}", self.state().await),
-        }
-    }
-
-    async fn state(&self) -> String {
-        let mut seen = String::new();
-        for arguments in [
-            ["get", "pods,mysqlclusters", "--output=wide"],
-            ["logs", "deployment/operator", "--tail=30"],
-        ] {
-            let whole = [&["--namespace", &self.name], &arguments[..]].concat();
-            let printed = self.cluster.kubectl(&whole, "").await;
-            seen.push_str(&printed.unwrap_or_else(|error| error.to_string()));
-            seen.push('\n');
-        }
-        seen
-    }
-
-    async fn pods(&self) -> String {
-        self.kubectl(&["get", "pods", "--selector=app=operator", "--output=name"], "")
-            .await
-    }
-
-    async fn status(&self) -> MySQLClusterStatus {
-        let cluster = self.clusters.get(NAME).await.unwrap();
-        cluster.status.unwrap_or_default()
-    }
-
-    async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
-        let deadline = Instant::now() + LIMIT;
-        while !holds().await {
-            assert!(
-                Instant::now() < deadline,
-                "not within {LIMIT:?}: {what}\n{}",
-                self.state().await
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    /// Installs the operator as a pod and waits until it is ready.
-    async fn install(&self, endpoint: &str) {
-        let images = Images::new(self.cluster.docker());
-        let program = Path::new(env!("CARGO_BIN_EXE_mysql-operator"));
-        let image = images.of_program("mysql-operator", program).await.unwrap();
-        self.cluster.load_image(&image).await.unwrap();
-        let manifests = [
-            file("../../../crds/mysqlclusters.mysql.alx.ke.yaml"),
-            file("../controller/rbac.yaml"),
-            file("tests/pod/operator.yaml")
-                .replace("NAMESPACE", &self.name)
-                .replace("IMAGE", &image)
-                .replace("ENDPOINT", endpoint),
-        ];
-        let apply = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
-        self.kubectl(&apply, &manifests.join("\n---\n")).await;
-        let available = [
-            "wait",
-            "--for=condition=Available",
-            "deployment/operator",
-            "--timeout=120s",
-        ];
-        self.kubectl(&available, "").await;
-    }
-
-    async fn kill_the_pod(&self) {
-        let kill = [
-            "delete",
-            "pods",
-            "--selector=app=operator",
-            "--grace-period=0",
-            "--force",
-        ];
-        self.kubectl(&kill, "").await;
-    }
+async fn status(clusters: &Api<MySQLCluster>) -> Result<MySQLClusterStatus> {
+    Ok(clusters.get(NAME).await?.status.unwrap_or_default())
 }
 
-fn file(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+fn file(path: &str) -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
-/// From the second launch on no answer arrives, and no listing tells what came of it.
-const SILENCE: &str = "RunInstances#2+=lose; DescribeInstances#2+=InternalError";
+/// From the second launch on no answer arrives.
+const LOSING: &str = "RunInstances#2+=lose";
+/// And no listing tells what came of it.
+const SILENT: &str = "RunInstances=lose; DescribeInstances=InternalError";
 
-/// An EC2 that pods reach, and that falls silent.
-async fn ec2(cluster: &Cluster) -> FakeEc2 {
-    let host = cluster.host_address().await.unwrap();
-    FakeEc2::start(&Options {
-        faults: SILENCE.parse().unwrap(),
+/// An EC2 that pods reach.
+async fn ec2(cluster: &Cluster) -> Result<FakeEc2> {
+    let host = cluster.host_address().await?;
+    Ok(FakeEc2::start(&Options {
+        faults: LOSING.parse()?,
         clock: Clock::accelerated(SPEED),
         listen: (host, 0).into(),
         ..Options::default()
-    })
-    .unwrap()
+    })?)
 }
 
 /// The numbers of the members for which an instance was ever made, one for each instance.
@@ -176,69 +85,124 @@ fn launched(ec2: &FakeEc2, uid: &str) -> Vec<String> {
     numbers
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn smoke_as_a_pod_it_launches_each_member_once_although_its_pod_is_killed_and_leaves_none() {
-    reconcile::cli::install_crypto_provider();
-    let cluster = Cluster::shared().await.unwrap();
-    let namespace = Namespace::new(cluster).await;
-    let ec2 = ec2(cluster).await;
-    namespace.install(&ec2.endpoint()).await;
-    let example = file("../../../examples/mysql/three-zones.yaml");
-    namespace.kubectl(&["apply", "--filename=-"], &example).await;
-    let uid = namespace.clusters.get(NAME).await.unwrap().uid().unwrap();
-
-    namespace
-        .eventually("a launch whose answer is lost has been made", async || {
-            launched(&ec2, &uid).len() > 1
+/// The lines of the checklist that need pods: probes answer, and of three replicas one acts.
+async fn three_answer_and_one_acts(operator: &Installation) -> Result<()> {
+    let deployment = format!("deployment/{}-controller-manager", operator.name());
+    operator
+        .kubectl(&["scale", &deployment, "--replicas=3"], "")
+        .await?;
+    operator
+        .kubectl(&["rollout", "status", &deployment, "--timeout=120s"], "")
+        .await?;
+    let pods = operator.pods().await?;
+    ensure!(pods.len() == 3, "{pods:?}");
+    for pod in &pods {
+        for path in ["/healthz", "/readyz"] {
+            let said = operator.asked(pod, 8081, path).await?;
+            ensure!(said.trim() == "ok", "{pod}{path}: {said}");
+        }
+    }
+    operator
+        .eventually("one replica says that it acts", async || {
+            let mut leading = 0;
+            for pod in &pods {
+                let metrics = operator.asked(pod, 8080, "/metrics").await?;
+                let leads =
+                    |line: &str| line.starts_with("leader_election_master_status{") && line.ends_with(" 1");
+                leading += metrics.lines().filter(|line| leads(line)).count();
+            }
+            Ok(leading == 1)
         })
-        .await;
-    let first = namespace.pods().await;
-    namespace.kill_the_pod().await;
-    let launches = namespace.status().await.launches;
-    assert!(
+        .await?;
+    let leases = operator.kubectl(&["get", "lease", "--output=name"], "").await?;
+    ensure!(leases.lines().count() == 1, "{leases}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smoke_as_a_pod_it_launches_each_member_once_although_its_pod_is_killed_and_leaves_none() -> Result<()>
+{
+    reconcile::cli::install_crypto_provider();
+    let operator = Installation::prepare(Cluster::shared().await?, PLAN).await?;
+    let ec2 = ec2(operator.cluster()).await?;
+    let program = Path::new(env!("CARGO_BIN_EXE_mysql-operator"));
+    operator.install(program, &values(&ec2.endpoint())).await?;
+    operator.test().await?;
+    three_answer_and_one_acts(&operator).await?;
+    let example = file("../../../examples/mysql/three-zones.yaml")?;
+    operator.kubectl(&["apply", "--filename=-"], &example).await?;
+    let clusters: Api<MySQLCluster> = Api::namespaced(operator.cluster().client(), operator.name());
+    let uid = clusters.get(NAME).await?.uid().context("no UID")?;
+
+    operator
+        .eventually("a launch whose answer is lost has been made", async || {
+            Ok(launched(&ec2, &uid).len() > 1)
+        })
+        .await?;
+    ec2.world().set_faults(SILENT.parse()?);
+    operator
+        .eventually("what came of a launch is not known", async || {
+            let launches = status(&clusters).await?.launches;
+            Ok(launches.iter().any(|launch| launch.instance_id.is_none()))
+        })
+        .await?;
+    let handover = operator.kill_leader().await?;
+    ensure!(handover.took < TAKEOVER, "{handover:?}");
+    let launches = status(&clusters).await?.launches;
+    ensure!(
         launches.iter().any(|launch| launch.instance_id.is_none()),
         "what came of a launch is not known when it is killed: {launches:#?}"
     );
     ec2.world().set_faults(Faults::default());
-
-    namespace
+    operator
         .eventually("every instance runs", async || {
-            namespace.status().await.phase == Some(Phase::Provisioned)
+            Ok(status(&clusters).await?.phase == Some(Phase::Provisioned))
         })
-        .await;
-    assert_eq!(launched(&ec2, &uid), ["0", "1", "2"]);
-    assert_ne!(namespace.pods().await, first, "another pod has finished it");
+        .await?;
+    ensure!(launched(&ec2, &uid) == ["0", "1", "2"]);
     let published = [
         "get",
         "service/orders",
         "service/orders-ro",
         "secret/orders-binding",
     ];
-    namespace.kubectl(&published, "").await;
+    operator.kubectl(&published, "").await?;
+    let gap = operator.roll().await?;
+    ensure!(gap < TAKEOVER, "nobody led for {gap:?} during an update");
+    println!(
+        "crash to takeover {:?}, longest gap of an update {gap:?}",
+        handover.took
+    );
+    it_leaves_none(&operator, &ec2, &uid).await
+}
 
+async fn it_leaves_none(operator: &Installation, ec2: &FakeEc2, uid: &str) -> Result<()> {
     let delete = ["delete", "mysqlcluster/orders", "--timeout=120s"];
-    namespace.kubectl(&delete, "").await;
+    operator.kubectl(&delete, "").await?;
     let world = ec2.world();
-    assert!(
-        world
-            .instances()
+    let instances = world.instances();
+    ensure!(
+        instances
             .iter()
             .all(|instance| instance.state == State::Terminated)
     );
-    assert_eq!(
-        launched(&ec2, &uid).len(),
-        3,
-        "nothing was launched while it ended"
+    ensure!(
+        launched(ec2, uid).len() == 3,
+        "nothing was launched after its pod was killed"
     );
-    assert!(world.volumes().is_empty() && world.interfaces().is_empty());
+    ensure!(world.volumes().is_empty() && world.interfaces().is_empty());
     let reasons = [
         "get",
         "events.events.k8s.io",
         "--output=jsonpath={.items[*].reason}",
     ];
-    let reasons = namespace.kubectl(&reasons, "").await;
-    assert!(
+    let reasons = operator.kubectl(&reasons, "").await?;
+    ensure!(
         reasons.contains("CleanupComplete") && !reasons.contains("PermissionDenied"),
         "{reasons}"
     );
+    let left = operator.uninstall().await?;
+    let lease = format!("lease.coordination.k8s.io/{}", operator.name());
+    ensure!(left == [lease], "{left:?}");
+    Ok(())
 }
