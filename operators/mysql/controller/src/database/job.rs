@@ -30,6 +30,8 @@ use super::{
 const REQUEST: &str = "otus.homework/request";
 /// Annotation with the id of a backup.
 const ID: &str = "otus.homework/backup-id";
+/// Annotation with the UID of the claim that a restore fills.
+const CLAIM: &str = "otus.homework/claim";
 /// Annotation with a digest of what a restore was begun with.
 const INPUTS: &str = "otus.homework/inputs";
 /// How often a Pod is tried again.
@@ -109,8 +111,8 @@ pub fn backup(desired: &Desired, request: &Request) -> Job {
     job(desired, desired.names.backup_job(), annotations.into(), container)
 }
 
-/// The Job that fills the data folder.
-pub fn restore(desired: &Desired) -> Job {
+/// The Job that fills the data folder on the volume whose claim has this UID.
+pub fn restore(desired: &Desired, claim: &str) -> Job {
     let owner = owner(desired);
     let policy = match desired.restore.policy {
         RestorePolicy::IfBackupExists => program::Policy::IfBackupExists,
@@ -124,7 +126,11 @@ pub fn restore(desired: &Desired) -> Job {
         from: desired.restore.from.as_deref(),
         version: desired.version,
     };
-    let annotations = [(MADE_FOR, desired.uid.clone()), (INPUTS, inputs(desired))];
+    let annotations = [
+        (MADE_FOR, desired.uid.clone()),
+        (CLAIM, claim.to_owned()),
+        (INPUTS, inputs(desired)),
+    ];
     let mounts = vec![
         mount("data", program::DATA_FOLDER, false),
         mount("backups", program::BACKUP_FOLDER, true),
@@ -284,6 +290,8 @@ pub struct Seen {
     pub request: Option<Request>,
     /// The id of the backup.
     pub id: Option<String>,
+    /// UID of the claim that a restore fills.
+    pub claim: Option<String>,
     /// What a restore was begun with.
     pub inputs: Option<String>,
     /// Whether it is being deleted.
@@ -299,6 +307,7 @@ pub fn seen(job: &Job, names: &Names, uid: &str) -> Seen {
         phase: phase(job),
         request: annotation(REQUEST).as_deref().and_then(Request::parse),
         id: annotation(ID),
+        claim: annotation(CLAIM),
         inputs: annotation(INPUTS),
         going: job.metadata.deletion_timestamp.is_some(),
     }

@@ -51,6 +51,8 @@ pub enum Start {
 pub struct Beginning<'a> {
     /// What the claim says.
     pub content: &'a Content,
+    /// UID of the claim.
+    pub claim: &'a str,
     /// Whether a Deployment is there.
     pub server: bool,
     /// The Job.
@@ -78,6 +80,8 @@ pub fn start(seen: Beginning<'_>) -> Start {
         (_, Whose::Foreign) => Start::Conflict,
         (Phase::Running, Whose::Left) => Start::Wait,
         (_, Whose::Left) => Start::Remove,
+        // It filled a volume that is gone.
+        (_, Whose::Ours) if job.claim.as_deref() != Some(seen.claim) => Start::Remove,
         (Phase::Succeeded, Whose::Ours) => Start::Record(match seen.outcome {
             Some(Outcome::Filled(Origin::Backup(backup))) => Content::Restored(backup.id.clone()),
             Some(Outcome::Filled(Origin::Empty)) => Content::Empty,

@@ -105,10 +105,8 @@ async fn a_job_of_somebody_elses_that_has_the_name_is_left_alone() {
     })
     .await;
     let found = bed.api::<Job>().get("backup-taken-job").await.unwrap();
-    assert_eq!(
-        (found.uid(), found.resource_version()),
-        (theirs.uid(), theirs.resource_version())
-    );
+    assert_eq!((found.uid(), found.spec), (theirs.uid(), theirs.spec));
+    assert!(found.metadata.deletion_timestamp.is_none());
     bed.stop().await;
 }
 

@@ -6,6 +6,7 @@ mod backups;
 mod bed;
 mod deletion;
 mod disks;
+mod faults;
 mod idle;
 mod kubelet;
 mod lives;

@@ -127,8 +127,10 @@ async fn fill(
         _ => None,
     };
     let inputs = job::inputs(desired);
+    let claim = data.uid().unwrap_or_default();
     let step = plan::start(Beginning {
         content: &content,
+        claim: &claim,
         server,
         job: seen.as_ref(),
         outcome: outcome.as_ref(),
@@ -154,7 +156,7 @@ async fn fill(
             )
         }
         (Start::Create, _) => {
-            let mut job = job::restore(desired);
+            let mut job = job::restore(desired, &claim);
             job.metadata.owner_references = hand
                 .pass
                 .current()

@@ -57,7 +57,10 @@ fn one_request_has_one_id_and_no_two_have_the_same() {
 
 #[test]
 fn every_job_ends_and_two_pods_never_share_a_volume() {
-    for job in [restore(&desired()), backup(&desired(), &Request::Now("1".into()))] {
+    for job in [
+        restore(&desired(), "claim"),
+        backup(&desired(), &Request::Now("1".into())),
+    ] {
         let spec = job.spec.unwrap();
         assert!(spec.active_deadline_seconds.is_some() && spec.backoff_limit.is_some());
         assert_eq!(spec.pod_replacement_policy.as_deref(), Some("Failed"));
@@ -87,7 +90,7 @@ fn a_backup_does_not_see_the_data_and_a_restore_cannot_write_to_backups() {
             .iter()
             .all(|mount| mount.mount_path != program::DATA_FOLDER)
     );
-    let of_restore = mounts(restore(&desired()));
+    let of_restore = mounts(restore(&desired(), "claim"));
     let backups = of_restore
         .iter()
         .find(|mount| mount.mount_path == program::BACKUP_FOLDER)

@@ -20,6 +20,7 @@ fn job(phase: Phase, request: Option<Request>) -> Seen {
         phase,
         id: request.as_ref().map(|request| request.id("u")),
         request,
+        claim: Some("claim".into()),
         inputs: Some("inputs".into()),
         going: false,
     }
@@ -48,6 +49,7 @@ fn made() -> Outcome {
 fn beginning<'a>(content: &'a Content, job: Option<&'a Seen>, outcome: Option<&'a Outcome>) -> Beginning<'a> {
     Beginning {
         content,
+        claim: "claim",
         server: false,
         job,
         outcome,
@@ -95,6 +97,16 @@ fn no_server_is_there_while_a_volume_is_filled() {
         let mut seen = beginning(&Content::Awaited, job, None);
         seen.server = true;
         assert_eq!(start(seen), Start::RemoveServer);
+    }
+}
+
+#[test]
+fn a_job_that_filled_a_volume_that_is_gone_says_nothing_of_the_next_one() {
+    for phase in [Phase::Running, Phase::Succeeded, failed(JUST_NOW)] {
+        let mut job = job(phase, None);
+        job.claim = Some("an earlier claim".into());
+        let step = start(beginning(&Content::Awaited, Some(&job), Some(&made())));
+        assert_eq!(step, Start::Remove);
     }
 }
 

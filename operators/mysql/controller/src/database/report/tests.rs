@@ -66,6 +66,7 @@ fn ended(phase: Phase, request: Request) -> Seen {
         phase,
         id: Some(request.id("u")),
         request: Some(request),
+        claim: None,
         inputs: None,
         going: false,
     }

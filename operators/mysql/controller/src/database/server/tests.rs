@@ -34,7 +34,7 @@ fn only_the_servers_pod_carries_the_label_that_users_look_for() {
         assert_eq!(labels[&key], value);
     }
     let request = job::Request::Now("1".into());
-    for job in [job::restore(&desired), job::backup(&desired, &request)] {
+    for job in [job::restore(&desired, "claim"), job::backup(&desired, &request)] {
         let labels = job.spec.unwrap().template.metadata.unwrap().labels.unwrap();
         assert!(!labels.contains_key(APP), "{labels:?}");
     }
@@ -73,7 +73,7 @@ fn no_object_but_the_secrets_holds_the_password() {
         serde_json::to_string(&deployment(&desired, "r")).unwrap(),
         serde_json::to_string(&service(&desired)).unwrap(),
         serde_json::to_string(&config(&desired)).unwrap(),
-        serde_json::to_string(&job::restore(&desired)).unwrap(),
+        serde_json::to_string(&job::restore(&desired, "claim")).unwrap(),
         serde_json::to_string(&job::backup(&desired, &job::Request::Now("1".into()))).unwrap(),
     ];
     for text in texts {

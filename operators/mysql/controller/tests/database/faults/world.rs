@@ -1,0 +1,210 @@
+//! One server's life twice over: created, written to, backed up, deleted, created again, deleted again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use mysql_api::MySQL;
+use reconcile::{client::wire_layer, clock::Clock, manager::Options};
+use serde_json::json;
+use testkit::{
+    control_plane::{ControlPlane, TestNamespace},
+    fault::{FaultPlan, crash::Harness, kube::FaultLayer},
+};
+use tokio::{sync::OnceCell, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    bed::{SPEED, manager, plane, says, spec},
+    disks::Disks,
+    kubelet::Kubelet,
+};
+
+const NAME: &str = "m";
+const POLL: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_secs(100);
+
+pub(crate) struct World {
+    plane: &'static ControlPlane,
+    namespace: TestNamespace,
+    kubelet: Kubelet,
+    clock: Clock,
+    /// How far the story has come; it survives the operator.
+    chapter: AtomicU8,
+}
+
+pub(crate) fn full() -> bool {
+    std::env::var("TESTKIT_FULL").is_ok_and(|value| value == "1")
+}
+
+pub(crate) fn harness(name: &str) -> Harness {
+    Harness::new(name)
+        .clock(Clock::accelerated(SPEED))
+        .deadline(Duration::from_secs(150))
+        .parallel(4)
+}
+
+/// Waits, once, until the garbage collector knows the kind: until then a story would mostly wait for it.
+async fn warm(plane: &ControlPlane) -> Result<()> {
+    static WARM: OnceCell<()> = OnceCell::const_new();
+    let warm = async || {
+        let namespace = plane.namespace().await?;
+        let databases: Api<MySQL> = Api::namespaced(plane.client(), namespace.name());
+        let owner = MySQL::new("owner", serde_json::from_value(spec(&json!({})))?);
+        let owner = databases.create(&PostParams::default(), &owner).await?;
+        let children: Api<ConfigMap> = Api::namespaced(plane.client(), namespace.name());
+        let mut child = ConfigMap::default();
+        child.metadata.name = Some("child".to_owned());
+        child.metadata.owner_references = owner.controller_owner_ref(&()).map(|owner| vec![owner]);
+        children.create(&PostParams::default(), &child).await?;
+        databases.delete("owner", &DeleteParams::default()).await?;
+        let deadline = Instant::now() + PATIENCE;
+        while children.get_opt("child").await?.is_some() {
+            ensure!(
+                Instant::now() < deadline,
+                "the garbage collector does not collect"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+        anyhow::Ok(())
+    };
+    WARM.get_or_try_init(warm).await.copied()
+}
+
+pub(crate) async fn world(plan: FaultPlan) -> Result<World> {
+    let plane = plane().await;
+    warm(plane).await?;
+    let namespace = plane.namespace().await?;
+    let kubelet = Kubelet::start(plane.client(), namespace.name(), Disks::default());
+    kubelet.disks.be_strict();
+    Ok(World {
+        plane,
+        kubelet,
+        namespace,
+        clock: plan.clock().clone(),
+        chapter: AtomicU8::new(0),
+    })
+}
+
+impl World {
+    fn databases(&self) -> Api<MySQL> {
+        Api::namespaced(self.plane.client(), self.namespace.name())
+    }
+
+    async fn claim(&self, name: &str) -> Result<String> {
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.plane.client(), self.namespace.name());
+        Ok(claims.get(name).await?.uid().unwrap_or_default())
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(Option<&MySQL>) -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.databases().get_opt(NAME).await?;
+            if holds(found.as_ref()) {
+                return Ok(());
+            }
+            let status = found.and_then(|object| object.status);
+            ensure!(
+                Instant::now() < deadline,
+                "not within {PATIENCE:?}: {what}; {status:#?}"
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// One chapter; each can be begun again after a crash in its middle.
+    async fn tell(&self, chapter: u8) -> Result<()> {
+        let databases = self.databases();
+        let ready = |object: Option<&MySQL>| says(object, "Ready", "True", "Serving");
+        match chapter {
+            0 | 3 => {
+                if databases.get_opt(NAME).await?.is_none() {
+                    let spec = serde_json::from_value(spec(&json!({"backup": {"keep": 3}})))?;
+                    databases
+                        .create(&PostParams::default(), &MySQL::new(NAME, spec))
+                        .await?;
+                }
+                self.until("it is ready", ready).await?;
+                let data = self.claim("m-pvc").await?;
+                let row = format!("row of chapter {chapter}");
+                let rows = self.kubelet.disks.rows(&data).unwrap_or_default();
+                ensure!(rows.len() >= usize::from(chapter > 0), "rows were lost: {rows:?}");
+                ensure!(
+                    rows.contains(&row) || self.kubelet.disks.write(&data, &row),
+                    "the server takes no rows"
+                );
+            }
+            1 => {
+                let asked = json!({"metadata": {"annotations": {"otus.homework/backup-now": "1"}}});
+                databases
+                    .patch(NAME, &PatchParams::default(), &Patch::Merge(asked))
+                    .await?;
+                self.until("it was backed up", |object| {
+                    says(object, "BackupTaken", "True", "BackupDone")
+                })
+                .await?;
+            }
+            2 | 4 => {
+                if databases.get_opt(NAME).await?.is_some() {
+                    databases.delete(NAME, &DeleteParams::default()).await?;
+                }
+                self.until("it is gone", |object| object.is_none()).await?;
+            }
+            _ => bail!("there is no chapter {chapter}"),
+        }
+        Ok(())
+    }
+}
+
+/// One incarnation of the operator, until the story is told.
+pub(crate) async fn run(world: Arc<World>, plan: FaultPlan) -> Result<()> {
+    let mut options = Options::new("mysql-operator");
+    options.namespaces = vec![world.namespace.name().to_owned()];
+    options.clock = world.clock.clone();
+    options.wire = Some(wire_layer(FaultLayer::new(&plan)));
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(manager(options, world.plane.config().clone()).run(shutdown.clone()));
+    while world.chapter.load(Ordering::Acquire) < 5 {
+        let chapter = world.chapter.load(Ordering::Acquire);
+        world.tell(chapter).await?;
+        world.chapter.store(chapter + 1, Ordering::Release);
+    }
+    shutdown.cancel();
+    running.await??;
+    Ok(())
+}
+
+/// What must hold afterwards, and must have held at every moment.
+pub(crate) async fn check(world: Arc<World>) -> Result<()> {
+    let disks = &world.kubelet.disks;
+    let misdeeds = disks.misdeeds();
+    ensure!(misdeeds.is_empty(), "{misdeeds:?}");
+    let backups = disks.backups(&world.claim("backup-m-pvc").await?);
+    ensure!(
+        backups.len() == 3,
+        "one that was asked for and two final ones: {backups:?}"
+    );
+    let rows = disks.newest(&world.claim("backup-m-pvc").await?);
+    ensure!(rows == ["row of chapter 0", "row of chapter 3"], "{rows:?}");
+    ensure!(
+        disks.runs("backup") == 3,
+        "{} Pods took three backups",
+        disks.runs("backup")
+    );
+    ensure!(
+        disks.runs("restore") == 2,
+        "{} Pods filled two folders",
+        disks.runs("restore")
+    );
+    Ok(())
+}
