@@ -12,7 +12,7 @@ use kube::{
 use mysql_api::{MySQLCluster, MySQLClusterSpec};
 use mysql_controller::{
     act::Operator,
-    controllers::mysqlcluster::Clusters,
+    controllers::{mysql, mysqlcluster::Clusters},
     desired::Settings,
     limiter::Limited,
     metrics::ClusterMetrics,
@@ -87,10 +87,13 @@ pub(crate) fn assemble(
     let manager = Manager::new(options, plane);
     let metrics = ClusterMetrics::new(manager.metrics().registry()).unwrap();
     let sweeper = Sweeper::new(&operator, settings.regions(), policy, metrics.clone());
+    let (databases, former) = mysql::controllers(4);
     manager
         .register(Controller::new(Clusters::new(
             operator, servers, settings, metrics,
         )))
+        .register(databases)
+        .register(former)
         .background("orphans", |given| sweeper.run(given))
 }
 

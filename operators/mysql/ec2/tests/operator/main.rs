@@ -2,11 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bed;
+#[path = "../../../controller/tests/database/disks.rs"]
+#[expect(dead_code, reason = "another suite looks at what volumes hold")]
+mod disks;
 mod errors;
 mod faults;
 mod fence;
 mod fleet;
 mod forming;
+#[path = "../../../controller/tests/database/kubelet.rs"]
+#[expect(dead_code, reason = "another suite breaks programs")]
+mod kubelet;
 mod lives;
 mod metrics;
 mod orphans;
