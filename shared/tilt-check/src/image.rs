@@ -1,6 +1,6 @@
 //! Images that are built, and the references by which objects find them.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
@@ -17,6 +17,8 @@ pub(crate) struct Image {
     pub(crate) reference: String,
     /// The context of a Docker build; nothing for other builds.
     pub(crate) context: String,
+    pub(crate) build_args: BTreeMap<String, String>,
+    pub(crate) target: String,
     /// Images that its Dockerfile begins from.
     pub(crate) bases: Vec<String>,
     pub(crate) update: LiveUpdate,
@@ -60,6 +62,8 @@ impl Image {
         Ok(Self {
             reference: reference(&arguments.text("ref"))?,
             context,
+            build_args: arguments.map("build_args"),
+            target,
             bases: bases(&dockerfile, arguments),
             update,
         })
@@ -78,6 +82,8 @@ impl Image {
         Ok(Self {
             reference: reference(&arguments.text("ref"))?,
             context: String::new(),
+            build_args: BTreeMap::new(),
+            target: String::new(),
             bases: arguments.texts("image_deps"),
             update,
         })
@@ -200,6 +206,8 @@ mod tests {
         Image {
             reference: reference.to_owned(),
             context: String::new(),
+            build_args: BTreeMap::new(),
+            target: String::new(),
             bases: Vec::new(),
             update: LiveUpdate::default(),
         }

@@ -27,6 +27,10 @@ pub struct BuiltImage {
     pub reference: String,
     /// The folder that is sent to the builder.
     pub context: String,
+    /// Arguments of the build.
+    pub build_args: BTreeMap<String, String>,
+    /// The stage of the Dockerfile that is built; empty for the last.
+    pub target: String,
     /// Files that are copied into running containers: from here to there.
     pub syncs: Vec<(String, String)>,
     /// Commands that are run there afterwards.

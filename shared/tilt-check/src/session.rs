@@ -263,6 +263,8 @@ fn built(image: &Image) -> BuiltImage {
     BuiltImage {
         reference: image.reference.clone(),
         context: image.context.clone(),
+        build_args: image.build_args.clone(),
+        target: image.target.clone(),
         syncs: image.update.syncs.clone(),
         runs: image.update.runs.clone(),
     }

@@ -34,6 +34,9 @@ var dialect = &syntax.FileOptions{
 	Set: true, While: true, TopLevelControl: true, GlobalReassign: true, Recursion: true,
 }
 
+// A file that does not end is refused: Tilt would wait for it forever.
+const maxSteps = 50_000_000
+
 var errStop = errors.New("stop")
 
 type name struct {
@@ -150,6 +153,7 @@ func (h *host) exec(path, name string) (starlark.StringDict, error) {
 		Print: func(_ *starlark.Thread, text string) { h.out.Encode(map[string]any{"op": "print", "text": text}) },
 	}
 	thread.SetLocal("file", path)
+	thread.SetMaxExecutionSteps(maxSteps)
 	names := starlark.StringDict{"__file__": starlark.String(path), "__name__": starlark.String(name)}
 	for key, value := range h.names {
 		names[key] = value

@@ -132,6 +132,26 @@ async fn one_operator_brings_only_what_it_needs() -> Result<()> {
 }
 
 #[tokio::test]
+async fn ci_waits_for_nobody_and_runs_what_up_runs() -> Result<()> {
+    let folder = copy()?;
+    let mut setting = setting().await?;
+    setting.subcommand = "ci".to_owned();
+    let ci = evaluate(&setting, &folder.path().join("Tiltfile"))?;
+    for (name, resource) in &ci.resources {
+        ensure!(
+            resource.auto_init && !resource.manual,
+            "{name} waits for a person"
+        );
+    }
+    let up = up(&[]).await?;
+    assert_eq!(
+        ci.resources.keys().collect::<Vec<_>>(),
+        up.resources.keys().collect::<Vec<_>>()
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() -> Result<()> {
     let folder = copy()?;
     let settings =

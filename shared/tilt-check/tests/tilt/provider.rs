@@ -33,11 +33,13 @@ fn documented() -> Result<Settings> {
 
 const IMAGE: &str = "ghcr.io/capi-samples/cluster-api-provider-docker:dev";
 
-/// A checkout of Cluster API's with this fragment in `tilt.d`.
-fn checkout(fragment: &str) -> Result<tempfile::TempDir> {
+/// A checkout of Cluster API's with this fragment in `tilt.d` and what the settings say of debugging.
+fn checkout(fragment: &str, settings: &Settings) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     fs::create_dir(folder.path().join("tilt.d"))?;
     fs::write(folder.path().join("tilt.d/capdkc"), fragment)?;
+    let debug = serde_json::json!({"debug": settings.debug});
+    fs::write(folder.path().join("tilt-settings.json"), debug.to_string())?;
     let tiltfile = "for path in listdir('tilt.d'):\n    include(path)\n";
     fs::write(folder.path().join("Tiltfile"), tiltfile)?;
     Ok(folder)
@@ -51,7 +53,7 @@ fn fragment(repository: &Path) -> String {
 }
 
 async fn evaluate(repository: &Path, settings: &Settings) -> Result<Outcome> {
-    let checkout = checkout(&fragment(repository))?;
+    let checkout = checkout(&fragment(repository), settings)?;
     Ok(cluster_api::evaluate(
         &setting().await?,
         checkout.path(),
@@ -101,6 +103,9 @@ async fn it_is_deployed_with_the_image_that_the_fragment_builds() -> Result<()> 
     let controller = &outcome.resources["capdkc_controller"];
     assert_eq!(controller.images, [IMAGE]);
     assert_eq!(controller.resource_deps, ["provider_crd"]);
+    // Nobody else says who the manager runs as, and the socket is root's.
+    assert_eq!(outcome.images[0].build_args["RUN_AS"], "0:0");
+    assert_eq!(outcome.images[0].target, "dev");
     ensure!(
         controller
             .objects
@@ -181,6 +186,10 @@ async fn the_debugger_that_is_started_is_one_that_the_image_has() -> Result<()> 
         outcome.resources["capdkc_controller"].port_forwards,
         ["30000:30000"]
     );
+    assert_eq!(
+        outcome.images[0].target, "debug",
+        "the stage that has a debug server"
+    );
     let provider = cluster_api::providers(repository.path())?.remove(0);
     let objects = provider.objects(&setting().await?, &settings)?;
     let container = &deployment(&objects)?["spec"]["template"]["spec"]["containers"][0];
@@ -246,7 +255,7 @@ async fn a_provider_that_cluster_api_cannot_take_is_refused() -> Result<()> {
 async fn without_the_fragment_nothing_builds_the_image_and_a_wrong_name_is_found() -> Result<()> {
     let repository = copy()?;
     let settings = documented()?;
-    let empty = checkout("")?;
+    let empty = checkout("", &settings)?;
     let outcome = cluster_api::evaluate(&setting().await?, empty.path(), repository.path(), &settings)?;
     ensure!(outcome.resources["capdkc_controller"].images.is_empty());
     let path = repository.path().join("tilt/tilt.d/capdkc");

@@ -123,6 +123,7 @@ async fn calls_that_tilt_does_not_know_are_refused() -> Result<()> {
         ("load('./other.tilt', 'missing')", "missing"),
         ("x = 1 +", "want primary expression"),
         ("fail('told so')", "told so"),
+        ("while True: pass", "too many steps"),
     ])
     .await
 }
