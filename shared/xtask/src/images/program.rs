@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Image;
+use super::{IMAGES, Image};
 use crate::workspace::{self, Metadata};
 
 /// The cargo profile.
@@ -46,8 +46,11 @@ impl Target {
 pub(super) fn build(images: &[&Image], target: &Target) -> Result<Vec<PathBuf>> {
     let triple = &target.0;
     let mut command = workspace::cargo("build");
-    command.args(["--profile", PROFILE, "--target", triple, "--bins"]);
-    command.args(images.iter().map(|image| format!("--package={}", image.package)));
+    command.args(["--profile", PROFILE, "--target", triple]);
+    // The packages of all, whichever programs are wanted: the selection decides about the features of what they share,
+    // and an image is to be the same whether it is made alone or not.
+    command.args(IMAGES.iter().map(|image| format!("--package={}", image.package)));
+    command.args(images.iter().map(|image| format!("--bin={}", image.program)));
     let variable = format!(
         "CARGO_TARGET_{}_RUSTFLAGS",
         triple.to_uppercase().replace('-', "_")
