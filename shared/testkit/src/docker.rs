@@ -9,6 +9,7 @@
 //! - A future that is dropped ends the command that it waits for.
 
 mod daemon;
+pub mod door;
 
 use std::{
     ffi::OsStr,
