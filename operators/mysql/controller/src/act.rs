@@ -170,19 +170,23 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             return Sighting::Gone;
         }
         self.evidence.lock().missed(id, now);
-        if !self.evidence.lock().is_long_missing(id, entry.decided_at.0, now) {
+        if !self.evidence.lock().is_missing(id) {
             return Sighting::Missing;
         }
         match self.operator.cloud.get(self.region, id).await {
             Ok(instance) => {
                 let ours = instance.client_token.as_deref() == Some(&entry.token);
-                let cluster = instance.identity().map(|identity| identity.cluster_uid);
-                if ours && instance.is_live() && cluster.as_deref() != Some(self.cluster_uid) {
+                let identity = self.identity(entry.ordinal, entry.incarnation);
+                let marked = instance.identity().as_ref() == Some(&identity)
+                    && instance.is_ours(&self.operator.operator_id);
+                if ours && instance.is_live() && !marked {
                     return Sighting::Unmarked;
                 }
                 Sighting::of(&instance)
             }
-            Err(error) if error.is_not_found() => Sighting::Gone,
+            Err(error) if error.is_not_found() && self.evidence.lock().is_long_missing(id, now) => {
+                Sighting::Gone
+            }
             Err(_) => Sighting::Missing,
         }
     }

@@ -130,13 +130,20 @@ impl Evidence {
         misses.last = now;
     }
 
-    /// Whether an instance that was launched at `since` has been invisible for long enough to ask for it by its id.
-    pub fn is_long_missing(&self, id: &str, since: Timestamp, now: Timestamp) -> bool {
-        now.duration_since(since) > PROPAGATION
-            && self
-                .misses
-                .get(id)
-                .is_some_and(|misses| misses.last.duration_since(misses.first) >= BETWEEN_MISSES)
+    /// Whether an instance was not shown by two looks, so that it is asked for by its id.
+    pub fn is_missing(&self, id: &str) -> bool {
+        self.misses
+            .get(id)
+            .is_some_and(|misses| misses.last.duration_since(misses.first) >= BETWEEN_MISSES)
+    }
+
+    /// Whether EC2 is to be believed that an instance does not exist. Its id has been known since the first look that did
+    /// not show it, and so it was launched before; when it was decided to launch it says nothing about that, for a launch
+    /// may be repeated for hours until it is made.
+    pub fn is_long_missing(&self, id: &str, now: Timestamp) -> bool {
+        self.misses
+            .get(id)
+            .is_some_and(|misses| now.duration_since(misses.first) > PROPAGATION)
     }
 
     /// A subnet has no room for an instance type.
@@ -194,5 +201,27 @@ impl Evidence {
     pub fn reconsider(&mut self) {
         self.holds
             .retain(|_, hold| hold.verdict == Verdict::Unknown || hold.verdict == Verdict::Throttled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absence_is_believed_only_five_minutes_after_the_id_was_known() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let mut evidence = Evidence::default();
+        evidence.missed("i-1", at(0));
+        assert!(!evidence.is_missing("i-1"), "one look is none");
+        evidence.missed("i-1", at(30));
+        assert!(evidence.is_missing("i-1"), "it is asked for");
+        assert!(
+            !evidence.is_long_missing("i-1", at(300)),
+            "and may still be younger than EC2 knows"
+        );
+        assert!(evidence.is_long_missing("i-1", at(301)));
+        evidence.seen("i-1");
+        assert!(!evidence.is_long_missing("i-1", at(301)));
     }
 }

@@ -371,7 +371,8 @@ impl Plan {
                 return Standing::Idle;
             }
             if replication.error.is_empty() {
-                self.changes.push((member.ordinal, Change::Resume));
+                self.changes
+                    .push((member.ordinal, Change::Resume(address.clone())));
             }
             let error = replication.error.clone();
             self.lack(Reason::ReplicationBroken, || {

@@ -83,8 +83,8 @@ pub enum Change {
     Close,
     /// Follow this member from now on.
     Follow(Address),
-    /// Go on following.
-    Resume,
+    /// Go on following this member, as it did before it was stopped, or as the member did that it is a copy of.
+    Resume(Address),
     /// Follow nobody any more: it is about to lead.
     Lead,
     /// Become a copy of this member: its data in place of the own, which must be none. Takes as long as it takes; the

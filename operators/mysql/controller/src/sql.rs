@@ -81,7 +81,7 @@ impl Sql {
 
     async fn apply(&self, authority: &Authority, at: &Address, change: &Change) -> Result<(), Failure> {
         let mut connection = connect(authority, at).await?;
-        if let Change::Follow(peer) | Change::Copy(peer) = change {
+        if let Change::Follow(peer) | Change::Copy(peer) | Change::Resume(peer) = change {
             self.tell(&mut connection, at, peer).await?;
         }
         let mut statements = statements(change, authority);

@@ -145,7 +145,7 @@ impl Fleet {
                 (server.executed, server.purged) = (copied.executed.clone(), copied.executed);
                 server.accounts = copied.accounts;
             }
-            Change::Resume => {
+            Change::Resume(_) => {
                 server.acknowledges = true;
                 let replication = server.replication.as_mut().unwrap();
                 (replication.receives, replication.applies) = (true, true);

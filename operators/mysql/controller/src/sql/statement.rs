@@ -73,7 +73,7 @@ pub(super) fn statements(change: &Change, authority: &Authority) -> Vec<String> 
             ),
         ],
         // A replica tells at its connection that it acknowledges: it connects anew.
-        Change::Resume => vec![
+        Change::Resume(_) => vec![
             "STOP REPLICA".into(),
             "SET GLOBAL rpl_semi_sync_replica_enabled = ON".into(),
             "START REPLICA".into(),

@@ -52,7 +52,9 @@ impl Cloud {
         let mut members: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for instance in self.world.instances() {
             let tag = |key: &str| instance.tags.get(key).cloned().unwrap_or_default();
-            if instance.state != State::Terminated && instance.tags.contains_key(OPERATOR_ID) {
+            // By its token, for tags may have been taken off it; the neighbour's has none.
+            let ours = instance.client_token.is_some();
+            if instance.state != State::Terminated && ours {
                 let member = (tag("mysql.alx.ke/cluster-uid"), tag("mysql.alx.ke/ordinal"));
                 members.entry(member).or_default().push(instance.id.clone());
             }

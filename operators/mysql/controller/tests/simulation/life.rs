@@ -2,13 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use fake_ec2::{Options, State, StateReason, Timings, World};
+use fake_ec2::{InstanceView, Options, State, StateReason, Timings, World};
 use mysql_api::cluster::{Aws, MySQLClusterSpec};
 use mysql_controller::{
     act::{Leaving, Operator, Work},
     desired::{Desired, Owner, Settings},
     evidence::Evidence,
-    identity::CLUSTER_UID,
+    identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL},
     reader::Reader,
 };
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ pub(crate) struct Report {
     pub(crate) crashes: u64,
     pub(crate) lost: u64,
     pub(crate) kills: u64,
+    pub(crate) retags: u64,
     pub(crate) launches: u64,
     pub(crate) instances: u64,
 }
@@ -40,6 +41,7 @@ impl Report {
         self.crashes += other.crashes;
         self.lost += other.lost;
         self.kills += other.kills;
+        self.retags += other.retags;
         self.launches += other.launches;
         self.instances += other.instances;
     }
@@ -49,8 +51,15 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "schedules {} requests {} crashes {} lost-answers {} kills {} RunInstances {} instances {}",
-            self.lives, self.requests, self.crashes, self.lost, self.kills, self.launches, self.instances
+            "schedules {} requests {} crashes {} lost-answers {} kills {} retags {} RunInstances {} instances {}",
+            self.lives,
+            self.requests,
+            self.crashes,
+            self.lost,
+            self.kills,
+            self.retags,
+            self.launches,
+            self.instances
         )
     }
 }
@@ -82,6 +91,9 @@ struct Life {
     memory: Memory,
     fence: Fence,
     kills: u64,
+    retags: u64,
+    /// The instance of another operator, whose cluster has our UID.
+    neighbour: String,
     trouble: bool,
 }
 
@@ -104,6 +116,7 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
         ..Options::default()
     });
     let notebook = Notebook::new(chance.clone());
+    let neighbour = neighbour(&world);
     let cloud = Cloud {
         world,
         chance,
@@ -116,6 +129,8 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
         clock,
         fence: Fence::open(),
         kills: 0,
+        retags: 0,
+        neighbour,
         trouble: trouble > 0,
     };
     for replicas in [3, 5, 2, 4] {
@@ -123,6 +138,28 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
     }
     life.end().await?;
     life.report()
+}
+
+/// An instance of another operator in the account, for the same cluster, member and launch as one of ours.
+fn neighbour(world: &World) -> String {
+    let params = [
+        ("ImageId", "ami-0c02fb55956c7d316"),
+        ("InstanceType", "t3.micro"),
+        ("SubnetId", "subnet-12345678"),
+        ("MinCount", "1"),
+        ("MaxCount", "1"),
+    ];
+    world.ask(REGION, "RunInstances", &params).unwrap();
+    let id = world.instances().remove(0).id;
+    for (key, value) in [
+        (CLUSTER_UID, UID),
+        (ORDINAL, "0"),
+        (INCARNATION, "1"),
+        (OPERATOR_ID, "another"),
+    ] {
+        world.retag(&id, key, Some(value));
+    }
+    id
 }
 
 impl Memory {
@@ -203,9 +240,14 @@ impl Life {
             self.rest(pass.map(|(_, next)| next)).await;
         }
         let all = self.cloud.world.instances().into_iter();
-        let left: Vec<_> = all
+        let (theirs, ours): (Vec<_>, Vec<_>) = all.partition(|instance| instance.id == self.neighbour);
+        let left: Vec<_> = ours
+            .into_iter()
             .filter(|instance| instance.state != State::Terminated)
             .collect();
+        if theirs.iter().any(|instance| instance.state != State::Running) {
+            return Err(format!("another operator's instance was touched: {theirs:?}"));
+        }
         if left.is_empty() {
             Ok(())
         } else {
@@ -235,8 +277,15 @@ impl Life {
         ))
     }
 
+    /// Our live instances.
+    fn live(&self) -> Vec<InstanceView> {
+        let mut live = self.cloud.world.live(CLUSTER_UID, UID);
+        live.retain(|instance| instance.id != self.neighbour);
+        live
+    }
+
     fn has(&self, replicas: i32) -> bool {
-        let live = self.cloud.world.live(CLUSTER_UID, UID);
+        let live = self.live();
         i32::try_from(live.len()) == Ok(replicas)
             && live.iter().all(|instance| instance.state == State::Running)
             && self
@@ -253,7 +302,7 @@ impl Life {
     /// Something happens behind the operator's back.
     fn strike(&mut self) {
         let (world, chance) = (&self.cloud.world, &self.cloud.chance);
-        let live = world.live(CLUSTER_UID, UID);
+        let live = self.live();
         if !live.is_empty() && chance.happens(30) {
             let victim = &live[chance.below(live.len())].id;
             let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
@@ -261,6 +310,10 @@ impl Life {
         }
         if !live.is_empty() && chance.happens(20) {
             world.stop(&live[chance.below(live.len())].id);
+        }
+        if !live.is_empty() && chance.happens(20) {
+            let victim = &live[chance.below(live.len())].id;
+            self.retags += u64::from(world.retag(victim, OPERATOR_ID, None));
         }
         if chance.happens(50) {
             let zone = ["us-east-1a", "us-east-1b", "us-east-1c"][chance.below(3)];
@@ -288,15 +341,17 @@ impl Life {
         }
         let (requests, crashes, lost) = self.cloud.chance.counts();
         let audit = self.cloud.world.audit();
-        let launches = audit.iter().filter(|call| call.action == "RunInstances").count();
+        // Less the neighbour's.
+        let launches = audit.iter().filter(|call| call.action == "RunInstances").count() - 1;
         Ok(Report {
             lives: 1,
             requests,
             crashes,
             lost,
             kills: self.kills,
+            retags: self.retags,
             launches: u64::try_from(launches).unwrap(),
-            instances: u64::try_from(self.cloud.world.instances().len()).unwrap(),
+            instances: u64::try_from(self.cloud.world.instances().len() - 1).unwrap(),
         })
     }
 }

@@ -183,7 +183,7 @@ fn change_survey(server: &mut Survey, change: &Change) {
                 error: String::new(),
             });
         }
-        Change::Resume => server.acknowledges = true,
+        Change::Resume(_) => server.acknowledges = true,
         Change::Lead => server.replication = None,
         Change::Copy(_) => {}
     }

@@ -169,6 +169,23 @@ impl Lab {
             .await
     }
 
+    /// Changes an option, and waits until every member was replaced by one that has it.
+    async fn roll(&self, before: &MySQLClusterStatus) -> MySQLClusterStatus {
+        let options = json!({"spec": {"mySQLOptions": {"max_connections": "100"}}});
+        self.clusters
+            .patch(NAME, &PatchParams::default(), &Patch::Merge(&options))
+            .await
+            .unwrap();
+        let old = before.aws_instance_ids.clone();
+        self.until("every member is replaced", |cluster| {
+            let status = cluster.and_then(|cluster| cluster.status.as_ref());
+            is_ready(cluster, "3/3")
+                && says(cluster, "UpToDate", "True", "MembersCurrent")
+                && status.is_some_and(|status| status.aws_instance_ids.iter().all(|id| !old.contains(id)))
+        })
+        .await
+    }
+
     /// The address behind the writer's Service.
     async fn writer(&self) -> String {
         let slices: Api<EndpointSlice> =
@@ -229,14 +246,16 @@ fn second_number(namespace: &str) -> u8 {
 
 fn rows(from: usize, to: usize) -> String {
     let mut statement = String::from("CREATE TABLE IF NOT EXISTS t (id INT PRIMARY KEY);\n");
-    for chunk in (from..to).collect::<Vec<_>>().chunks(1000) {
+    // More transactions than a new member repeats: it becomes a copy.
+    for chunk in (from..to).collect::<Vec<_>>().chunks(50) {
         let values: Vec<_> = chunk.iter().map(|id| format!("({id})")).collect();
         let _ = writeln!(statement, "INSERT INTO t VALUES {};", values.join(","));
     }
     statement
 }
 
-/// The whole life with real servers: formed, written to, a replica lost and replaced, grown, shrunk, gone.
+/// The whole life with real servers: formed, written to, a replica lost and replaced by a copy, grown, shrunk, every
+/// member replaced and the primary handed over, gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn smoke_three_real_servers_replicate_survive_a_loss_grow_shrink_and_leave_nothing() {
     let mut lab = Lab::new().await;
@@ -284,6 +303,17 @@ async fn smoke_three_real_servers_replicate_survive_a_loss_grow_shrink_and_leave
         .await
         .unwrap();
     lab.everywhere(&status, ROWS + 1001).await;
+    let status = lab.roll(&status).await;
+    let (through, writer) = (status.aws_instance_ids[1].clone(), lab.writer().await);
+    assert_ne!(
+        status.primary.as_deref(),
+        Some("real-0"),
+        "another member takes writes"
+    );
+    lab.sql(&through, &writer, &rows(ROWS + 1001, ROWS + 1002))
+        .await
+        .unwrap();
+    lab.everywhere(&status, ROWS + 1002).await;
 
     lab.clusters.delete(NAME, &DeleteParams::default()).await.unwrap();
     lab.until("it is gone", |cluster| cluster.is_none()).await;
