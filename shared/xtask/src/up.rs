@@ -8,16 +8,17 @@ use crate::{build, prerequisites, workspace};
 
 /// The operators that can be shown, in the order in which they are, with the packages of what runs for each. What each
 /// does there stands in the test bed.
-pub(crate) const OPERATORS: [(&str, &[&str]); 3] = [
+pub(crate) const OPERATORS: [(&str, &[&str]); 4] = [
     ("dynamodb", &["dynamodb-controller"]),
     ("mysql", &["mysql-ec2", "fake-ec2"]),
     ("docker", &["docker-controller"]),
+    ("mysql-in-cluster", &["mysql-ec2"]),
 ];
 
 /// Arguments of `cargo xtask up`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The operators to show, one after another: dynamodb, mysql, docker [default: all of them]
+    /// The operators to show, one after another: dynamodb, mysql, docker, mysql-in-cluster [default: all of them]
     #[arg(value_name = "OPERATOR")]
     operators: Vec<String>,
     /// End when the main jobs are done, instead of staying until Ctrl-C

@@ -8,6 +8,7 @@ mod builds;
 mod docker;
 mod dynamodb;
 mod mysql;
+mod mysql_in_cluster;
 mod operator;
 mod progress;
 mod session;
@@ -19,7 +20,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use testkit::{control_plane::ControlPlane, process::Supervised, progress::line};
+use testkit::{
+    control_plane::{ControlPlane, Options},
+    process::Supervised,
+    progress::line,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{builds::Builds, operator::Operator, session::Session, world::World};
@@ -86,8 +91,9 @@ async fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let mut builds = Builds::start(&session, others)?;
     let (plane, world) = tokio::try_join!(
         async {
-            let options = testkit::control_plane::Options::default();
-            ControlPlane::start(options).await.context("no control plane")
+            ControlPlane::start(Options::default())
+                .await
+                .context("no control plane")
         },
         World::start(first, &session),
     )?;
@@ -151,16 +157,12 @@ impl Shown {
             return Ok(None);
         };
         let crds = operator.crds(&session.project)?;
-        plane
-            .apply_crds(&crds)
-            .await
-            .context("the CRDs of this project")?;
-        world.join(plane).await?;
+        world.join(plane, &crds).await?;
         let program = operator.program(&session.programs)?;
-        let log = session.log(operator.program);
-        let command = operator.command(&program, plane.kubeconfig_path(), world.settings());
+        let log = session.log(operator.name);
+        let (client, kubeconfig) = world.site(plane);
+        let command = operator.command(&program, kubeconfig, world.settings());
         let mut running = Running(Supervised::spawn(operator.program, &command, &log)?);
-        let client = plane.client();
         let objects = world.adapted(operator.example(&session.project)?)?;
         line(&format!(
             "\napplying {}: {}\n",
@@ -172,8 +174,12 @@ impl Shown {
             running.0.check().map_err(Into::into)
         })
         .await;
-        outcome.with_context(|| session.last_words(operator.program))?;
-        line(&format!("\n{}", world.verify(&client).await?));
+        outcome.with_context(|| session.last_words(operator.name))?;
+        let verified = world.verify(&client, &target).await;
+        line(&format!(
+            "\n{}",
+            verified.with_context(|| session.last_words(operator.name))?
+        ));
         let hints = format!("\n{}\n  tail -f {}", world.hints(operator), log.display());
         Ok(Some(Self {
             running,

@@ -24,8 +24,8 @@ pub(super) struct Operator {
     pub(super) program: &'static str,
     /// What that is started with before everything else.
     arguments: &'static [&'static str],
-    /// The API group of its kinds.
-    pub(super) group: &'static str,
+    /// The API groups of its kinds.
+    pub(super) groups: &'static [&'static str],
     /// The manifest of its main job.
     pub(super) example: &'static str,
     /// The kind in that whose progress is shown.
@@ -33,12 +33,12 @@ pub(super) struct Operator {
 }
 
 /// All of them, in the order in which they are shown.
-const OPERATORS: [Operator; 3] = [
+const OPERATORS: [Operator; 4] = [
     Operator {
         name: "dynamodb",
         program: "dynamoctl",
         arguments: &["manager"],
-        group: "dynamoctl.dp.operators.sanjivmadhavan.io",
+        groups: &["dynamoctl.dp.operators.sanjivmadhavan.io"],
         example: "examples/dynamodb/quick-start.yaml",
         target: "DdbctlDpJob",
     },
@@ -46,7 +46,7 @@ const OPERATORS: [Operator; 3] = [
         name: "mysql",
         program: "mysql-operator",
         arguments: &[],
-        group: "mysql.alx.ke",
+        groups: &MYSQL,
         example: "examples/mysql/three-zones.yaml",
         target: "MySQLCluster",
     },
@@ -54,11 +54,22 @@ const OPERATORS: [Operator; 3] = [
         name: "docker",
         program: "capdkc",
         arguments: &[],
-        group: "infrastructure.cluster.x-k8s.io",
+        groups: &["infrastructure.cluster.x-k8s.io"],
         example: "examples/docker/quick-start.yaml",
         target: "Cluster",
     },
+    Operator {
+        name: "mysql-in-cluster",
+        program: "mysql-operator",
+        arguments: &[],
+        groups: &MYSQL,
+        example: "examples/mysql/mysql-instance.yaml",
+        target: "MySQL",
+    },
 ];
+
+/// MySQL's operator has two kinds, and wants both.
+const MYSQL: [&str; 2] = ["mysql.alx.ke", "otus.homework"];
 
 /// What an operator must be told of its backend.
 #[derive(Debug, Default)]
@@ -104,17 +115,19 @@ impl Operator {
         let mut crds = Vec::new();
         for entry in fs::read_dir(&folder).with_context(|| format!("no CRDs in {}", folder.display()))? {
             let path = entry.context("cannot list the CRDs")?.path();
-            if path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().ends_with(&format!("{}.yaml", self.group)))
-            {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_of = |group: &&str| {
+                name.strip_suffix(".yaml")
+                    .is_some_and(|name| name.ends_with(*group))
+            };
+            if self.groups.iter().any(is_of) {
                 crds.push(serde_saphyr::from_str(&read(&path)?).with_context(|| path.display().to_string())?);
             }
         }
         ensure!(
             !crds.is_empty(),
             "no CRD of {} in {}",
-            self.group,
+            self.groups.join(" and "),
             folder.display()
         );
         Ok(crds)
