@@ -282,18 +282,26 @@ impl Manager {
 
         info!("Draining");
         stop.cancel();
-        let drained = tokio::time::timeout(options.drain_timeout, drain(&mut running));
-        tokio::select! {
-            drained = drained => if drained.is_err() {
-                // The lease is left to expire: something of ours may still be acting.
-                return Err(ManagerError::DrainTimeout(options.drain_timeout));
-            },
-            lost = lost(leadership.as_ref()) => return Err(lost.into()),
-        }
-        let finished = finish(leadership).await;
+        let finished = wind_up(running, leadership, options.drain_timeout).await;
         drop(stop_serving);
         finished
     }
+}
+
+/// Waits until everything has ended, for as long as `limit`, and then gives the lease away.
+async fn wind_up(
+    mut running: JoinSet<&'static str>,
+    leadership: Option<Leadership>,
+    limit: Duration,
+) -> Result<(), ManagerError> {
+    tokio::select! {
+        drained = tokio::time::timeout(limit, drain(&mut running)) => if drained.is_err() {
+            // The lease is left to expire: something of ours may still be acting.
+            return Err(ManagerError::DrainTimeout(limit));
+        },
+        lost = lost(leadership.as_ref()) => return Err(lost.into()),
+    }
+    finish(leadership).await
 }
 
 /// Lets the controllers act once the lease is ours; returns when the shutdown begins.
