@@ -137,7 +137,7 @@ impl<I: Instances> Sweeper<I> {
         let existing = existing(given).await?;
         let served = |instance: &&Instance| {
             let owner = owner(instance).0;
-            given.namespaces.is_empty() || given.namespaces.iter().any(|namespace| *namespace == owner)
+            given.namespaces.is_empty() || given.namespaces.contains(&owner)
         };
         let now = given.clock.now();
         let found: Vec<&Instance> = orphans(listing.all(), &existing, &self.operator_id, now)

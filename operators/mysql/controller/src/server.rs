@@ -43,6 +43,10 @@ pub struct Acknowledgement {
 
 /// What one look at a server showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "variables of a server, each of which stands for itself"
+)]
 pub struct Survey {
     /// Its identity, made with its data folder.
     pub uuid: String,

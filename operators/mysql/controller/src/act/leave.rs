@@ -96,7 +96,9 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let cloud = &self.operator.cloud;
         cloud.tag(self.region, &ids, &tags, self.fence).await?;
         let mut evidence = self.evidence.lock();
-        ids.iter().for_each(|id| evidence.entomb(id));
+        for id in &ids {
+            evidence.entomb(id);
+        }
         Ok(())
     }
 

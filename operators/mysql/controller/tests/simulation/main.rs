@@ -55,7 +55,9 @@ fn no_schedule_leads_to_two_instances_of_a_member_or_leaves_one_behind() {
             let reports = half
                 .join()
                 .unwrap_or_else(|cause| std::panic::resume_unwind(cause));
-            reports.iter().for_each(|report| total.add(report));
+            for report in &reports {
+                total.add(report);
+            }
         }
     });
     eprintln!("mysqlcluster simulation: {total}");

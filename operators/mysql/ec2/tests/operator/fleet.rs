@@ -64,7 +64,7 @@ impl Fleet {
     pub(crate) fn write(&self, instance: &str, transactions: u64) {
         let mut servers = self.servers.lock();
         let found = servers.values_mut().find(|(id, _)| id == instance);
-        let (_, server) = found.expect("the server is known");
+        let (_, server) = found.unwrap();
         assert!(!server.read_only, "it takes no writes");
         server.executed = format!("{}:1-{transactions}", server.uuid).parse().unwrap();
     }

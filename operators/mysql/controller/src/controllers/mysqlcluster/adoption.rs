@@ -110,7 +110,9 @@ pub(super) async fn adopt<I: Instances>(
         return Ok(Err(why));
     }
     let mut ledger = Ledger::default();
-    entries.iter().for_each(|entry| ledger.enter(entry.clone()));
+    for entry in &entries {
+        ledger.enter(entry.clone());
+    }
     StatusRecords { pass }.write(&ledger).await?;
     for entry in entries {
         let identity = Identity {
