@@ -75,7 +75,8 @@ fn report(
         ConditionType::Ready.as_str(),
         parts,
         Reason::Ready.as_str(),
-        "everything is as it should be",
+        // Cluster API repeats what a condition that holds says, as something to look at.
+        "",
     );
     for desired in [ready].into_iter().chain(parts.iter().cloned()).chain(others) {
         let _ = conditions::set(conditions, desired, generation, now);

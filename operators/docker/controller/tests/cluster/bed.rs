@@ -26,7 +26,8 @@ const CORE: &str = "cluster.x-k8s.io/v1beta2";
 const OURS: &str = "infrastructure.cluster.x-k8s.io/v1beta2";
 
 /// Removes what a test that failed, or was killed, has left. `$1` is the namespace, `$2` the network.
-const SWEEP: &str = r#"docker ps -aq --filter "label=capdkc.cluster.x-k8s.io/namespace=$1" | xargs -r docker rm -fv
+const SWEEP: &str = r#"docker ps -aq --filter "network=$2" | xargs -r docker rm -fv
+docker ps -aq --filter "label=capdkc.cluster.x-k8s.io/namespace=$1" | xargs -r docker rm -fv
 docker network rm "$2""#;
 
 /// A management cluster with everything running, and a namespace in it.
