@@ -65,7 +65,7 @@ mod tests {
         let flag = began.clone();
         let work = async move {
             flag.store(true, Ordering::Release);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let running = run(work, elected.clone(), shutdown.clone());
         tokio::pin!(running);

@@ -39,7 +39,7 @@ pub mod records;
 pub mod replication;
 pub mod report;
 pub mod rollout;
-pub mod sabotage;
+mod sabotage;
 pub mod server;
 pub mod sql;
 pub mod topology;

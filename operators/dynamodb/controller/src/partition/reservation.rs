@@ -127,7 +127,7 @@ impl Journal {
     pub(super) async fn written_after(&self, seen: u64) {
         let mut written = self.written.clone();
         if written.wait_for(|number| *number > seen).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -31,7 +31,7 @@ async fn write(
         tokio::time::sleep(takes).await;
         confirm.send_replace(number);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// One life, which is broken off at the end of `lasts`, if it lasts so long.
@@ -82,7 +82,7 @@ async fn lives(simulation: &Simulation, limit: u64, seed: u64) -> (Result<Finish
             return (ended, usize::try_from(life).unwrap());
         }
     }
-    panic!("no life gets anywhere");
+    unreachable!("no life gets anywhere");
 }
 
 #[tokio::test(start_paused = true)]

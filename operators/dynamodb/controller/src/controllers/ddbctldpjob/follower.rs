@@ -115,5 +115,5 @@ async fn changed(to_write: &mut Option<watch::Receiver<Reservation>>) {
         to_write.mark_unchanged();
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -125,7 +125,7 @@ fn the_last_backup_closes_the_server_and_no_other_does() {
     }
 }
 
-fn ended(conditions: Value) -> Job {
+fn ended(conditions: &Value) -> Job {
     let mut job = backup(&desired(), &Request::Now("1".into()));
     job.status = serde_json::from_value(json!({ "conditions": conditions })).unwrap();
     job
@@ -137,18 +137,22 @@ fn a_job_has_ended_when_it_says_so_and_not_before() {
         json!([{"type": type_, "status": status, "reason": "BackoffLimitExceeded", "message": "too often",
                 "lastTransitionTime": "2026-11-21T02:00:00Z"}])
     };
-    assert_eq!(phase(&ended(condition("Complete", "True"))), Phase::Succeeded);
+    assert_eq!(phase(&ended(&condition("Complete", "True"))), Phase::Succeeded);
     let failed = Phase::Failed {
         at: Some(at("2026-11-21T02:00:00Z")),
         why: "BackoffLimitExceeded: too often".into(),
     };
-    assert_eq!(phase(&ended(condition("Failed", "True"))), failed);
+    assert_eq!(phase(&ended(&condition("Failed", "True"))), failed);
     for (type_, status) in [
         ("FailureTarget", "True"),
         ("Failed", "False"),
         ("Suspended", "True"),
     ] {
-        assert_eq!(phase(&ended(condition(type_, status))), Phase::Running, "{type_}");
+        assert_eq!(
+            phase(&ended(&condition(type_, status))),
+            Phase::Running,
+            "{type_}"
+        );
     }
 }
 

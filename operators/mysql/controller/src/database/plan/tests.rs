@@ -238,17 +238,17 @@ fn ending<'a>(content: Option<&'a Content>, job: Option<&'a Seen>) -> Ending<'a>
     }
 }
 
-fn last() -> Option<Request> {
-    Some(Request::Final(at("2026-11-21T11:00:00Z")))
+fn last() -> Request {
+    Request::Final(at("2026-11-21T11:00:00Z"))
 }
 
 #[test]
 fn nothing_goes_before_its_final_backup() {
     let content = Some(&Content::Empty);
     assert_eq!(farewell(ending(content, None)), Farewell::Create);
-    let running = job(Phase::Running, last());
+    let running = job(Phase::Running, Some(last()));
     assert_eq!(farewell(ending(content, Some(&running))), Farewell::Wait);
-    let done = job(Phase::Succeeded, last());
+    let done = job(Phase::Succeeded, Some(last()));
     assert_eq!(
         farewell(ending(content, Some(&done))),
         Farewell::Go(Leave::BackedUp)
@@ -265,7 +265,7 @@ fn an_earlier_backup_is_no_final_one() {
     let mut unrecorded = ending(content, Some(&nightly));
     unrecorded.recorded = None;
     assert_eq!(farewell(unrecorded), Farewell::Wait);
-    let mut before = job(Phase::Succeeded, last());
+    let mut before = job(Phase::Succeeded, Some(last()));
     before.whose = Whose::Left;
     assert_eq!(
         farewell(ending(content, Some(&before))),
@@ -277,20 +277,20 @@ fn an_earlier_backup_is_no_final_one() {
 #[test]
 fn a_final_backup_that_fails_blocks_and_is_tried_again() {
     let content = Some(&Content::Empty);
-    let recent = job(failed(JUST_NOW), last());
+    let recent = job(failed(JUST_NOW), Some(last()));
     let after = Duration::from_mins(4);
     assert_eq!(
         farewell(ending(content, Some(&recent))),
         Farewell::Blocked { after }
     );
-    let old = job(failed(LONG_AGO), last());
+    let old = job(failed(LONG_AGO), Some(last()));
     assert_eq!(farewell(ending(content, Some(&old))), Farewell::Remove);
 }
 
 #[test]
 fn the_ways_on_without_a_backup() {
     let content = Some(&Content::Empty);
-    let recent = job(failed(JUST_NOW), last());
+    let recent = job(failed(JUST_NOW), Some(last()));
     let mut skipped = ending(content, Some(&recent));
     skipped.skip = true;
     assert_eq!(farewell(skipped), Farewell::Go(Leave::Skipped));

@@ -134,7 +134,7 @@ fn why_a_pod_does_not_come_up_is_said_in_words_that_do_not_change_by_themselves(
     let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "m-1"}, "status": status})).unwrap();
     match (trouble(&pod), words) {
         (Some(text), Some(words)) => {
-            assert!(text.contains(words) && !text.contains("back-off 10s"), "{text}")
+            assert!(text.contains(words) && !text.contains("back-off 10s"), "{text}");
         }
         (found, expected) => assert_eq!(found.as_deref(), expected),
     }
