@@ -84,11 +84,13 @@ impl Artifacts {
 
 /// What is built beside the programs that were asked for, so that dependencies get the very features that they have
 /// when everything is built: the framework for its tests' sake, MySQL's controller because its client adds features to
-/// what TLS is made of, and a small test, because with one in the selection cargo adds the features that tests need.
-const ALONGSIDE: [&str; 5] = [
+/// what TLS is made of, DynamoDB's because it makes AWS's HTTP client itself, and a small test, because with one in the
+/// selection cargo adds the features that tests need.
+const ALONGSIDE: [&str; 6] = [
     "--package=testkit",
     "--package=reconcile",
     "--package=mysql-controller",
+    "--package=dynamodb-controller",
     "--package=xtask",
     "--test=dependencies",
 ];
