@@ -8,7 +8,7 @@ use testkit::{
 };
 
 use crate::{
-    bed::{BYSTANDERS, Bed, Gate, SPEED, VICTIM, eventually, message, server},
+    bed::{BYSTANDERS, Bed, Gate, SPEED, VICTIM, message, server},
     writer::writer,
 };
 
@@ -69,18 +69,19 @@ async fn keys_whose_answer_was_lost_count_after_a_suspension_and_after_a_change(
         let mut spec = bed.spec();
         spec.backoff_limit = 1000;
         spec.limits = serde_json::from_value(json!({ "maxItems": FEW })).unwrap();
+        // Held there, nothing can come to an end meanwhile.
+        let gate = Gate::after(&bed.faults, FEW / 2);
         bed.create("x", spec).await;
-        eventually("items are deleted", async || match bed.count(VICTIM).await {
-            0 => Ok(()),
-            left => Err(left.to_string()),
-        })
-        .await;
+        gate.until_held().await;
         // No answer has come: not one of them is acknowledged. Others take their places.
         writer(&bed, FEW..2 * FEW)().await;
         if changed {
             bed.patch("x", json!({ "spec": { "backoffLimit": 999 } })).await;
+            gate.open();
         } else {
             bed.patch("x", json!({ "spec": { "suspend": true } })).await;
+            bed.until("x", "Unknown", "Running").await;
+            gate.open();
             bed.until_condition("x", "Suspended", "True", "Suspended").await;
             bed.patch("x", json!({ "spec": { "suspend": false } })).await;
         }
