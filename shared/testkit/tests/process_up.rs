@@ -201,13 +201,15 @@ fn two_ups_do_not_disturb_each_other() -> Result<()> {
 #[test]
 fn what_up_cannot_do_is_refused_with_what_it_can() -> Result<()> {
     let scratch = tempfile::tempdir()?;
+    let testkit = Path::new(env!("CARGO_BIN_EXE_testkit"));
+    let programs = testkit.parent().and_then(Path::to_str).context("no folder")?;
     for (wrong, advice) in [
         (["nosuch"].as_slice(), "there are: dynamodb"),
-        (&["--project", "/"], "no CRDs in /crds"),
+        (&["--project", "/", "--programs", programs], "no CRDs in /crds"),
         (&["--programs", "/"], "`cargo xtask up` builds it"),
         (&["--items", "many"], "invalid value 'many'"),
     ] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_testkit"));
+        let mut command = Command::new(testkit);
         command.arg("up").args(wrong).env("TMPDIR", scratch.path());
         let output = command
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))

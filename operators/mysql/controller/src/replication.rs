@@ -10,6 +10,7 @@
 //! - A formed cluster needs no change.
 
 mod copying;
+mod succession;
 
 use std::collections::BTreeSet;
 
@@ -291,35 +292,6 @@ impl Plan {
     /// The first thing that is lacking is what is said.
     fn lack(&mut self, reason: Reason, message: impl FnOnce() -> String) {
         self.lacking.get_or_insert_with(|| (reason, message()));
-    }
-
-    /// The leader takes no more writes; then who has everything of it takes its place.
-    fn hand_over(&mut self, goal: &Goal, (head, survey): (&Member, &Survey), members: &[Member]) {
-        let message = || {
-            format!(
-                "the primary, {}, is to be replaced or removed: it takes no writes any more, and another member takes its place as soon as it has all of them",
-                head.name
-            )
-        };
-        self.lack(Reason::HandingOver, message);
-        if !survey.super_read_only {
-            self.changes.push((head.ordinal, Change::Close));
-            return;
-        }
-        let complete = |member: &&Member| {
-            let theirs = member.survey.as_ref();
-            goal.successors.contains(&member.ordinal)
-                && theirs.is_some_and(|theirs| {
-                    survey.executed.is_within(&theirs.executed) && survey.accounts.is_subset(&theirs.accounts)
-                })
-        };
-        let successor = members.iter().find(complete);
-        self.elect = successor.and_then(|successor| {
-            Some(Topology {
-                primary: successor.ordinal,
-                server_uuid: successor.survey.as_ref()?.uuid.clone(),
-            })
-        });
     }
 
     fn follower(
