@@ -116,6 +116,11 @@ impl Clusterctl {
         String::from_utf8(printed).context("clusterctl printed no text")
     }
 
+    /// Its configuration file, as JSON: where the repository of each provider is.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
+    }
+
     /// The kubeconfig of the management cluster.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

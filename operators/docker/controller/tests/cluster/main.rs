@@ -10,6 +10,7 @@
 mod bed;
 mod engine;
 mod management;
+mod specs;
 
 use std::time::Duration;
 
