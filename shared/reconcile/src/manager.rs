@@ -192,7 +192,13 @@ impl Manager {
             controllers,
             background: works,
         } = self;
+        // Every gate stands before the first probe can be answered.
         let readiness = Readiness::new();
+        let crds = readiness.gate("crds");
+        let caches: Vec<_> = controllers
+            .iter()
+            .map(|controller| readiness.gate(&format!("cache-{}", controller.name())))
+            .collect();
         let serving = CancellationToken::new();
         let stop_serving = serving.clone().drop_guard();
         let scrape: Arc<Mutex<Vec<Queue>>> = Arc::default();
@@ -231,11 +237,6 @@ impl Manager {
             },
         )?;
 
-        let crds = readiness.gate("crds");
-        let caches: Vec<_> = controllers
-            .iter()
-            .map(|controller| readiness.gate(&format!("cache-{}", controller.name())))
-            .collect();
         tokio::select! {
             () = crd::wait_established(&client, &options.crds, &options.clock) => crds.open(),
             () = shutdown.cancelled() => return finish(leadership).await,

@@ -32,6 +32,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::BoxError;
 
 use super::{Body, Boundary, FaultPlan, plan::Call};
+use crate::process::free_port;
 
 mod audit;
 #[cfg(test)]
@@ -218,9 +219,9 @@ async fn exchange<P: Protocol>(
         .await
 }
 
-/// A loopback address that nothing listens on at the moment of asking.
+/// A loopback address that nothing listens on at the moment of asking; see [`free_port`].
 pub fn free_address() -> std::io::Result<SocketAddr> {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
 }
 
 /// Plain HTTP without a vocabulary of its own: the site is method and path.

@@ -35,7 +35,7 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::operator::Operator;
 
-pub const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_mins(4);
 const POLL: Duration = Duration::from_millis(20);
 /// How much faster than real time operators and faults run, unless a test says otherwise.
 pub const SPEED: u32 = 100;

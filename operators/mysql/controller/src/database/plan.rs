@@ -262,6 +262,10 @@ pub fn farewell(ending: Ending<'_>) -> Farewell {
             _ if sabotage::active(sabotage::TRUST_FAILED_BACKUP) => Farewell::Go(Leave::BackedUp),
             _ if ending.policy == BackupOnDelete::BestEffort => Farewell::Go(Leave::Tried),
             Some(after) => Farewell::Blocked { after },
+            // That it failed is said before its Job goes, however long ago it was.
+            None if ending.recorded != Some(job.uid.as_str()) => Farewell::Blocked {
+                after: Duration::ZERO,
+            },
             None => Farewell::Remove,
         };
     }

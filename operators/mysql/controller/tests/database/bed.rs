@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{core::v1::PersistentVolumeClaim, storage::v1::StorageClass};
+use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim, storage::v1::StorageClass};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -25,7 +25,7 @@ use crate::{disks::Disks, kubelet::Kubelet};
 
 /// How many times faster than real time the operator's clock runs.
 pub(crate) const SPEED: u32 = 50;
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 /// The class that is the default one, and one that lets its volumes grow.
 pub(crate) const GROWS: &str = "grows";
 
@@ -203,6 +203,11 @@ impl Bed {
     /// UID of the claim of the data volume.
     pub(crate) async fn data(&self, name: &str) -> String {
         self.claim(&format!("{name}-pvc")).await
+    }
+
+    /// UID of the Job of this name, if it is there.
+    pub(crate) async fn job(&self, name: &str) -> Option<String> {
+        self.api::<Job>().get_opt(name).await.unwrap()?.uid()
     }
 
     /// UID of the claim of this name.

@@ -6,10 +6,10 @@
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
 use kube::{Api, ResourceExt as _};
 use mysql_api::{
-    MySQL, MySQLSpec,
-    database::{DeletionPolicy, FORMER_FINALIZER, Reason, SKIP_BACKUP},
+    MySQL, MySQLSpec, MySQLStatus,
+    database::{ConditionType, DeletionPolicy, FORMER_FINALIZER, Reason, SKIP_BACKUP},
 };
-use reconcile::{Progress, error::ApiError, finalizer};
+use reconcile::{Progress, conditions, error::ApiError, finalizer};
 
 use super::{
     DatabaseError, backups, desired,
@@ -66,22 +66,26 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
     match (step, live) {
         (Farewell::Go(leave), _) => go(hand, object, claim.as_ref(), leave).await,
         (Farewell::Create, _) => {
+            still_blocked(&status, facts);
             if whole {
                 heal(hand, &mut wanted, facts).await?;
             }
             create(hand, object, &wanted, claim.as_ref(), facts).await
         }
         (Farewell::Wait, _) => {
+            still_blocked(&status, facts);
             if whole {
                 heal(hand, &mut wanted, facts).await?;
             }
             Ok(life::at_once())
         }
-        (Farewell::Remove, Some(job)) => {
-            hand.remove(&job).await?;
+        (Farewell::Remove, job) => {
+            still_blocked(&status, facts);
+            if let Some(job) = job {
+                hand.remove(&job).await?;
+            }
             Ok(life::at_once())
         }
-        (Farewell::Remove, None) => Ok(life::at_once()),
         (Farewell::Blocked { after }, _) => {
             blocked(object, facts);
             Ok(Progress::waiting(after))
@@ -189,6 +193,15 @@ fn blocked(object: &MySQL, facts: &mut Facts) {
     let message = format!("the final backup cannot be taken: {why}; {WAYS}");
     facts.blocked = Some(Said::yes(Reason::FinalBackupFailed, message.clone()));
     facts.summary = Some(Said::no(Reason::FinalBackupFailed, message));
+}
+
+/// A deletion that a failed backup blocks stays so while another one is tried: only one that is there ends it.
+fn still_blocked(status: &MySQLStatus, facts: &mut Facts) {
+    let Some(before) = conditions::find(&status.conditions, ConditionType::DeletionBlocked.as_str()) else {
+        return;
+    };
+    facts.blocked = Some(Said::yes(Reason::FinalBackupFailed, before.message.clone()));
+    facts.summary = Some(Said::no(Reason::FinalBackupFailed, before.message.clone()));
 }
 
 /// Lets the object go, and what nobody else removes.

@@ -285,6 +285,14 @@ fn a_final_backup_that_fails_blocks_and_is_tried_again() {
     );
     let old = job(failed(LONG_AGO), Some(last()));
     assert_eq!(farewell(ending(content, Some(&old))), Farewell::Remove);
+    let mut unsaid = ending(content, Some(&old));
+    unsaid.recorded = None;
+    let after = Duration::ZERO;
+    assert_eq!(
+        farewell(unsaid),
+        Farewell::Blocked { after },
+        "nobody was told yet"
+    );
 }
 
 #[test]
