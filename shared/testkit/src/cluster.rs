@@ -43,6 +43,7 @@ use std::{
 };
 
 pub use error::ClusterError;
+pub(crate) use kubeadm::manifests as pod_network;
 use kube::{Client, Config};
 use layout::Layout;
 use setup::Setup;

@@ -25,8 +25,10 @@ use crate::{
     process::Janitor,
 };
 
-/// How long anything may take that should happen soon.
-const LIMIT: Duration = Duration::from_mins(3);
+/// How long anything may take that should happen soon, on a machine that is slow and busy.
+const LIMIT: Duration = Duration::from_mins(6);
+/// The same for kubectl and helm.
+const TIMEOUT: &str = "--timeout=6m";
 /// Removes what a test has made. The operator goes first, so that it makes nothing any more; finalizers go by force,
 /// since neither it nor its world may be there.
 const SWEEP: &str = r#"docker=$1; node=$2; namespace=$3; kinds=$4
@@ -166,19 +168,14 @@ impl Installation {
         let definitions = self.helm.run(&template).await?;
         let apply = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
         self.cluster.kubectl(&apply, &definitions).await?;
-        let established = [
-            "wait",
-            "--for=condition=Established",
-            "--timeout=60s",
-            "--filename=-",
-        ];
+        let established = ["wait", "--for=condition=Established", TIMEOUT, "--filename=-"];
         self.cluster.kubectl(&established, &definitions).await?;
         Ok(())
     }
 
     async fn rolled_out(&self) -> Result<()> {
         let deployment = self.deployment();
-        let status = ["rollout", "status", &deployment, "--timeout=180s"];
+        let status = ["rollout", "status", &deployment, TIMEOUT];
         self.kubectl(&status, "").await.map(drop)
     }
 
@@ -217,7 +214,7 @@ impl Installation {
         seen
     }
 
-    /// Waits until `holds`; an error after three minutes.
+    /// Waits until `holds`; an error after six minutes.
     pub async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
         while !holds().await? {
@@ -240,11 +237,7 @@ impl Installation {
     /// `helm test`.
     pub async fn test(&self) -> Result<()> {
         let namespace = format!("--namespace={}", self.name);
-        if let Err(error) = self
-            .helm
-            .run(&["test", &self.name, &namespace, "--timeout=2m"])
-            .await
-        {
+        if let Err(error) = self.helm.run(&["test", &self.name, &namespace, TIMEOUT]).await {
             let pod = format!("pod/{}-controller-manager-test", self.name);
             let said = self
                 .cluster
@@ -258,10 +251,10 @@ impl Installation {
     /// Uninstalls the release; returns the names of what it has left, definitions and the operator's objects apart.
     pub async fn uninstall(&self) -> Result<Vec<String>> {
         let namespace = format!("--namespace={}", self.name);
-        let uninstall = ["uninstall", &self.name, &namespace, "--wait", "--timeout=2m"];
+        let uninstall = ["uninstall", &self.name, &namespace, "--wait", TIMEOUT];
         self.helm.run(&uninstall).await?;
         let pods = "--selector=app.kubernetes.io/component=controller-manager";
-        self.kubectl(&["wait", "--for=delete", "pod", pods, "--timeout=90s"], "")
+        self.kubectl(&["wait", "--for=delete", "pod", pods, TIMEOUT], "")
             .await?;
         let release = format!("--selector=app.kubernetes.io/instance={}", self.name);
         let here = self.kubectl(&["get", NAMESPACED, "--output=name"], "").await?;

@@ -90,7 +90,7 @@ fn kube_proxy() -> Value {
 }
 
 /// The pod network's agent and the default StorageClass.
-pub(super) fn manifests(pod_network_image: &str) -> String {
+pub(crate) fn manifests(pod_network_image: &str) -> String {
     include_str!("manifests.yaml")
         .replace("POD_NETWORK_IMAGE", pod_network_image)
         .replace("POD_RANGE", POD_RANGE)
