@@ -6,6 +6,8 @@
 //! | 1 | in `tests/` | the control plane, DynamoDB (embedded, and DynamoDB Local as second opinion) |
 //! | 2 | in files `tests/process*.rs` | the shipped programs as processes |
 //! | 3 | named `smoke_…` | a cluster with nodes in containers |
+//!
+//! A test that takes minutes is `#[ignore = "takes …"]`d and runs with `--full` only, which also makes loops longer.
 
 mod smoke;
 
@@ -30,7 +32,7 @@ pub(crate) struct Args {
     /// The highest level to run, 0 to 3
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
     level: u8,
-    /// Longer loops: more seeds, more schedules, bigger clusters
+    /// The tests that take minutes, too, and longer loops: more seeds, more schedules, bigger clusters
     #[arg(long)]
     full: bool,
     /// Afterwards make each of the product's named mistakes (or those whose name contains NAME), and fail unless a
@@ -55,7 +57,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         bail!("{} failed:\n  {}", lines.len(), lines.join("\n  "));
     }
     if stages.passed() == 0 {
-        bail!("no test matches `{}`", args.filter.as_deref().unwrap_or_default());
+        let hint = if args.full {
+            ""
+        } else {
+            " (those that take minutes run with --full)"
+        };
+        bail!(
+            "no test matches `{}`{hint}",
+            args.filter.as_deref().unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -76,6 +86,7 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
             .iter()
             .cloned()
             .chain(["--skip".to_owned(), smoke::PREFIX.to_owned()])
+            .chain(args.full.then(|| "--include-ignored".to_owned()))
             .collect(),
         environment: environment(args),
         limit: Duration::from_secs(if args.full { 4 * 3600 } else { 1200 }),
@@ -94,7 +105,7 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
         _control_plane = Some(started);
     }
     let smokes = if args.level > 2 {
-        Smokes::among(&artifacts, args.filter.as_deref())?
+        Smokes::among(&artifacts, args.filter.as_deref(), args.full)?
     } else {
         Smokes::default()
     };

@@ -18,12 +18,16 @@ pub(super) const PREFIX: &str = "smoke_";
 pub(super) struct Smokes(Vec<(TestBinary, Vec<String>)>);
 
 impl Smokes {
-    /// Those whose name contains `filter`.
-    pub(super) fn among(artifacts: &Artifacts, filter: Option<&str>) -> Result<Self> {
+    /// Those whose name contains `filter`; with `full`, also those that are ignored because they take long.
+    pub(super) fn among(artifacts: &Artifacts, filter: Option<&str>, full: bool) -> Result<Self> {
         let mut found = Vec::new();
         for binary in &artifacts.tests {
             if binary.kind == TestKind::Integration {
-                let names = listed(binary, filter)?;
+                let mut names = listed(binary, filter, &[])?;
+                if !full && !names.is_empty() {
+                    let long = listed(binary, filter, &["--ignored"])?;
+                    names.retain(|name| !long.contains(name));
+                }
                 if !names.is_empty() {
                     found.push((binary.clone(), names));
                 }
@@ -47,8 +51,9 @@ impl Smokes {
         let mut total = Tally::default();
         for (binary, names) in &self.0 {
             let mut smoke = run.clone();
-            smoke.arguments = std::iter::once("--exact")
+            smoke.arguments = ["--exact", "--include-ignored"]
                 .map(str::to_owned)
+                .into_iter()
                 .chain(names.clone())
                 .collect();
             smoke.environment.extend(cluster.environment.iter().cloned());
@@ -58,10 +63,11 @@ impl Smokes {
     }
 }
 
-fn listed(binary: &TestBinary, filter: Option<&str>) -> Result<Vec<String>> {
+fn listed(binary: &TestBinary, filter: Option<&str>, which: &[&str]) -> Result<Vec<String>> {
     let output = Command::new(&binary.executable)
         .current_dir(&binary.folder)
         .args(["--list", "--format", "terse"])
+        .args(which)
         .output()
         .with_context(|| format!("cannot list the tests of {}", binary.label()))?;
     Ok(picked(&String::from_utf8_lossy(&output.stdout), filter))
