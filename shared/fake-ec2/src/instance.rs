@@ -157,6 +157,8 @@ pub struct InstanceView {
     pub address: String,
     /// When it was launched.
     pub launched: Moment,
+    /// When it first ran, or will.
+    pub running: Option<Moment>,
     /// When it was, or will be, terminated, if that is decided.
     pub terminated: Option<Moment>,
     /// Its user data, decoded.
@@ -225,6 +227,7 @@ impl Instance {
             client_token: self.shape.client_token.clone(),
             address: self.address.clone(),
             launched: self.launched,
+            running: self.phases.first(|phase| phase.state == State::Running),
             terminated: self.terminated_at(),
             user_data: self
                 .shape

@@ -71,6 +71,8 @@ pub struct Outcome {
     pub events: Vec<Event>,
     /// When to look again.
     pub next: Duration,
+    /// Whether instances are on their way, so that a look a second later may show something else.
+    pub restless: bool,
 }
 
 /// Something that happened to a member.
@@ -203,6 +205,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             seen,
             events: Vec::new(),
             next: SETTLED,
+            restless: false,
         };
         let mut calls = Vec::new();
         let before = outcome.ledger.clone();
@@ -263,6 +266,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let replicas = desired.map_or(0, |desired| desired.replicas);
         let moving = is_moving(&outcome.ledger, replicas) || is_restless(&outcome.seen);
         outcome.next = self.next(moving, replicas);
+        outcome.restless = is_restless(&outcome.seen) || has_news(&outcome.ledger, &outcome.seen);
         Ok(outcome)
     }
 
@@ -318,6 +322,18 @@ fn is_restless(seen: &Seen) -> bool {
         Sighting::Missing | Sighting::Unmarked => false,
     };
     !seen.sightings.values().all(at_rest)
+}
+
+/// Whether a launch was begun, made or undone since the last look.
+fn has_news(ledger: &Ledger, seen: &Seen) -> bool {
+    ledger.entries().iter().any(|entry| match entry.phase {
+        LaunchPhase::Launching | LaunchPhase::Retiring => true,
+        LaunchPhase::Launched => {
+            let id = entry.instance_id.as_ref();
+            !id.is_some_and(|id| seen.sightings.contains_key(id))
+        }
+        LaunchPhase::Over => false,
+    })
 }
 
 /// Whether every launch is proven over.

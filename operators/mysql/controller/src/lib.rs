@@ -29,6 +29,7 @@ pub mod gtid;
 pub mod identity;
 pub mod ledger;
 pub mod limiter;
+pub mod lookout;
 pub mod metrics;
 pub mod orphans;
 pub mod outcome;

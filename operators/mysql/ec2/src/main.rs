@@ -9,6 +9,7 @@ use mysql_controller::{
     controllers::{mysql, mysqlcluster::Clusters},
     desired::Settings,
     limiter::Limited,
+    lookout::{self, Lookout},
     metrics::ClusterMetrics,
     orphans::{Policy, Sweeper},
     reader::Reader,
@@ -102,7 +103,10 @@ async fn main() -> anyhow::Result<()> {
         args.gc_orphans.into(),
         metrics.clone(),
     );
-    let clusters = Controller::new(Clusters::new(operator, Sql::default(), settings, metrics))
+    let (lookout, changes) = Lookout::new(&operator.reader, &operator.clock, lookout::INTERVAL);
+    let clusters = Clusters::new(operator, lookout.clone(), Sql::default(), settings, metrics);
+    let clusters = Controller::new(clusters)
+        .wakes(changes)
         .concurrency(args.mysqlcluster_concurrency);
     let (databases, former) = mysql::controllers(args.mysql_concurrency);
     manager
@@ -110,6 +114,7 @@ async fn main() -> anyhow::Result<()> {
         .register(databases)
         .register(former)
         .background("orphans", |given| sweeper.run(given))
+        .background("lookout", |_| lookout.run())
         .run(manager::shutdown_signal()?)
         .await?;
     Ok(())

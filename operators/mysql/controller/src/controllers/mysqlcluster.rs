@@ -33,6 +33,7 @@ use crate::{
     desired::{Desired, Owner, Settings},
     evidence::Evidence,
     ledger::Ledger,
+    lookout::Lookout,
     metrics::ClusterMetrics,
     outcome::verdict,
     report::{self, Findings},
@@ -50,6 +51,7 @@ const LACKING_AGAIN: Duration = Duration::from_secs(10);
 /// Reconciles `MySQLCluster`s.
 pub struct Clusters<I, S> {
     operator: Operator<I>,
+    lookout: Lookout<I>,
     servers: S,
     settings: Settings,
     metrics: ClusterMetrics,
@@ -58,10 +60,17 @@ pub struct Clusters<I, S> {
 }
 
 impl<I: Instances, S: Servers> Clusters<I, S> {
-    /// A reconciler on this cloud and these servers.
-    pub fn new(operator: Operator<I>, servers: S, settings: Settings, metrics: ClusterMetrics) -> Self {
+    /// A reconciler on this cloud and these servers. The lookout runs beside it, and wakes its clusters.
+    pub fn new(
+        operator: Operator<I>,
+        lookout: Lookout<I>,
+        servers: S,
+        settings: Settings,
+        metrics: ClusterMetrics,
+    ) -> Self {
         Self {
             operator,
+            lookout,
             servers,
             settings,
             metrics,
@@ -181,6 +190,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             }
             Err(error) => return Err(error.into()),
         };
+        self.look_after(pass, &desired.region, &outcome);
         let forming = Forming {
             pass,
             operator: &self.operator,
@@ -198,6 +208,17 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         }
         self.report(pass, (desired, &turn), (outcome, &formed), evidence)
             .await
+    }
+
+    /// Has the cluster woken by what becomes of instances that are on their way.
+    fn look_after(&self, pass: &Pass<MySQLCluster>, region: &str, outcome: &Outcome) {
+        let uid = pass.uid();
+        if outcome.restless {
+            let place = (pass.key(), region);
+            self.lookout.watch(&uid, place, &outcome.seen.instances);
+        } else {
+            self.lookout.leave(&uid);
+        }
     }
 
     async fn report(
@@ -288,6 +309,7 @@ impl<I: Instances, S: Servers> Reconciler for Clusters<I, S> {
     }
 
     fn forget(&self, uid: &str) {
+        self.lookout.leave(uid);
         self.evidence.lock().remove(uid);
         self.authorities.lock().remove(uid);
     }

@@ -16,8 +16,8 @@ use reconcile::{clock::Clock, fence::Fence};
 
 use crate::{chance::Chance, cloud::Cloud, notebook::Notebook};
 
-const UID: &str = "7a5e0c0e-0000-4000-8000-000000000001";
-const REGION: &str = "us-east-1";
+pub(crate) const UID: &str = "7a5e0c0e-0000-4000-8000-000000000001";
+pub(crate) const REGION: &str = "us-east-1";
 /// The longest that a stage may take, in simulated time.
 const LIMIT: Duration = Duration::from_hours(12);
 
@@ -64,7 +64,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn spec(replicas: i32) -> MySQLClusterSpec {
+pub(crate) fn spec(replicas: i32) -> MySQLClusterSpec {
     MySQLClusterSpec {
         replicas,
         aws: Some(Aws {
@@ -80,8 +80,8 @@ fn spec(replicas: i32) -> MySQLClusterSpec {
 }
 
 /// What one incarnation of the operator has in memory.
-struct Memory {
-    operator: Operator<Cloud>,
+pub(crate) struct Memory {
+    pub(crate) operator: Operator<Cloud>,
     evidence: Mutex<Evidence>,
 }
 
@@ -163,7 +163,7 @@ fn neighbour(world: &World) -> String {
 }
 
 impl Memory {
-    fn new(cloud: &Cloud, clock: &Clock) -> Self {
+    pub(crate) fn new(cloud: &Cloud, clock: &Clock) -> Self {
         let settings = Settings::default();
         let cloud = Arc::new(cloud.clone());
         let reader = Reader::new(cloud.clone(), &settings.operator_id, clock.clone());
@@ -178,7 +178,7 @@ impl Memory {
         }
     }
 
-    fn work<'a>(&'a self, cloud: &'a Cloud, fence: &'a Fence) -> Work<'a, Cloud, Notebook> {
+    pub(crate) fn work<'a>(&'a self, cloud: &'a Cloud, fence: &'a Fence) -> Work<'a, Cloud, Notebook> {
         Work {
             operator: &self.operator,
             records: &cloud.notebook,

@@ -13,6 +13,7 @@
 mod chance;
 mod cloud;
 mod life;
+mod lookout;
 mod notebook;
 
 use life::{Report, live};

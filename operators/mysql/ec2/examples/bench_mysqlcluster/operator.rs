@@ -14,8 +14,14 @@ use fake_ec2::{Account, FakeEc2, Limits, Options as Ec2Options, State, Subnet};
 use kube::Api;
 use mysql_api::MySQLCluster;
 use mysql_controller::{
-    act::Operator, controllers::mysqlcluster::Clusters, desired::Settings, identity::ORDINAL,
-    limiter::Limited, metrics::ClusterMetrics, reader::Reader,
+    act::Operator,
+    controllers::mysqlcluster::Clusters,
+    desired::Settings,
+    identity::ORDINAL,
+    limiter::Limited,
+    lookout::{self, Lookout},
+    metrics::ClusterMetrics,
+    reader::Reader,
 };
 use mysql_ec2::Ec2;
 use reconcile::{Controller, Manager, clock::Clock, manager, telemetry};
@@ -73,9 +79,11 @@ pub(crate) async fn operate(args: Args) -> Result<()> {
     };
     let manager = Manager::new(options, config);
     let metrics = ClusterMetrics::new(manager.metrics().registry())?;
-    let clusters = Clusters::new(operator, Memory::default(), settings, metrics);
+    let (lookout, changes) = Lookout::new(&operator.reader, &operator.clock, lookout::INTERVAL);
+    let clusters = Clusters::new(operator, lookout.clone(), Memory::default(), settings, metrics);
     manager
-        .register(Controller::new(clusters).concurrency(CONCURRENCY))
+        .register(Controller::new(clusters).wakes(changes).concurrency(CONCURRENCY))
+        .background("lookout", |_| lookout.run())
         .run(manager::shutdown_signal()?)
         .await?;
     Ok(())

@@ -15,6 +15,7 @@ use mysql_controller::{
     controllers::{mysql, mysqlcluster::Clusters},
     desired::Settings,
     limiter::Limited,
+    lookout::Lookout,
     metrics::ClusterMetrics,
     orphans::{Policy, Sweeper},
     reader::Reader,
@@ -34,7 +35,11 @@ use crate::fleet::Fleet;
 
 /// How many times faster than real time everything happens.
 pub(crate) const SPEED: u32 = 200;
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Nothing waits for it in vain: it is how long a loaded machine may take.
+const DEADLINE: Duration = Duration::from_mins(5);
+/// How often instances on their way are looked at, in the clock's time. More seldom than in what ships, which at this
+/// speed would do little else.
+const LOOKS: Duration = Duration::from_secs(10);
 
 pub(crate) fn ec2() -> FakeEc2 {
     FakeEc2::start(&Ec2Options {
@@ -88,13 +93,14 @@ pub(crate) fn assemble(
     let metrics = ClusterMetrics::new(manager.metrics().registry()).unwrap();
     let sweeper = Sweeper::new(&operator, settings.regions(), policy, metrics.clone());
     let (databases, former) = mysql::controllers(4);
+    let (lookout, changes) = Lookout::new(&operator.reader, &operator.clock, LOOKS);
+    let clusters = Clusters::new(operator, lookout.clone(), servers, settings, metrics);
     manager
-        .register(Controller::new(Clusters::new(
-            operator, servers, settings, metrics,
-        )))
+        .register(Controller::new(clusters).wakes(changes))
         .register(databases)
         .register(former)
         .background("orphans", |given| sweeper.run(given))
+        .background("lookout", |_| lookout.run())
 }
 
 /// What a bed's operator is started with.

@@ -56,6 +56,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             let unresolved = |entry: &Launch| entry.phase == LaunchPhase::Launching;
             if ledger.entries().iter().any(unresolved) {
                 let outcome = work.resolve(ledger).await?;
+                self.look_after(pass, &region, &outcome);
                 return self.report_leaving(pass, outcome).await;
             }
             for id in work.retain(&ledger).await? {
@@ -67,7 +68,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         match work.leave(ledger).await? {
             Leaving::Over => self.let_go(pass).await,
             Leaving::Showing(again) => Ok(Progress::waiting(again)),
-            Leaving::Going(outcome) => self.report_leaving(pass, outcome).await,
+            Leaving::Going(outcome) => {
+                self.look_after(pass, &region, &outcome);
+                self.report_leaving(pass, outcome).await
+            }
         }
     }
 
