@@ -13,6 +13,10 @@ reconcile::sabotages! {
     REPLAY_BOOTSTRAP: &str = "replay-bootstrap";
     /// The finalizer goes before the container.
     KEEP_CONTAINER: &str = "keep-container";
+    /// Attempts at a bootstrap are not counted.
+    FORGET_ATTEMPTS: &str = "forget-attempts";
+    /// A further control plane machine gets another attempt, though it may be a member of etcd.
+    REPEAT_CONTROL_PLANE: &str = "repeat-control-plane";
     /// The load balancer learns of a machine's end only from its own reconciler.
     SKIP_DEREGISTRATION: &str = "skip-deregistration";
 }

@@ -1,23 +1,20 @@
 //! The life of a cluster with real nodes, with one provider or the other.
 
+mod hand_over;
 mod manifests;
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{
     Api, Client, Config, ResourceExt as _,
-    api::{ListParams, WatchEvent, WatchParams},
+    api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
-    core::DynamicObject,
 };
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use testkit::{
     bench::Report,
@@ -33,7 +30,8 @@ use crate::{
     objects::{CORE, INFRASTRUCTURE, Objects, until},
     provider::{Kind, Provider},
 };
-use manifests::{BEGAN, Wanted};
+use hand_over::{DataSeen, HandOver, now};
+use manifests::Wanted;
 
 const LIMIT: Duration = Duration::from_mins(5);
 /// How often the workload cluster is looked at.
@@ -50,8 +48,11 @@ done
 
 /// What one cluster took, in seconds, and the provider's memory.
 struct Life {
-    /// From the Machine's `dataSecretName` to the begin of kubeadm.
-    hand_over: Vec<f64>,
+    /// Of each machine, from its `dataSecretName` to the begin of kubeadm.
+    hand_over: Vec<HandOver>,
+    /// From the first object to the control plane machine's `dataSecretName`, which is Cluster API's time and that of
+    /// the load balancer.
+    before_data: f64,
     control_plane_ready: f64,
     worker_ready: f64,
     scaled: f64,
@@ -112,11 +113,19 @@ fn tell(name: &str, lives: &[Life], report: &mut Report) -> Result<()> {
     for (part, of) in PARTS {
         report.median(&format!("{name}_{part}"), "s", &all(of))?;
     }
-    let hand_over: Vec<_> = lives
-        .iter()
-        .flat_map(|life| life.hand_over.iter().copied())
-        .collect();
-    report.median(&format!("{name}_data_to_kubeadm"), "s", &hand_over)?;
+    report.median(
+        &format!("{name}_apply_to_data"),
+        "s",
+        &all(|life| life.before_data),
+    )?;
+    for (part, of) in hand_over::PARTS {
+        let machines = lives.iter().flat_map(|life| &life.hand_over);
+        report.median(
+            &format!("{name}_{part}"),
+            "s",
+            &machines.map(of).collect::<Vec<_>>(),
+        )?;
+    }
     report.median(&format!("{name}_rss"), "MB", &all(|life| life.resident))?;
     report.median(&format!("{name}_rss_peak"), "MB", &all(|life| life.peak))
 }
@@ -166,7 +175,7 @@ struct Lived<'a> {
 impl Lived<'_> {
     async fn through(&self) -> Result<Life> {
         let seen = DataSeen::watch(self.objects).await?;
-        let began = Instant::now();
+        let (first, began) = (now(), Instant::now());
         for object in manifests::cluster(self.kind, self.wanted)? {
             self.objects.apply(&object).await?;
         }
@@ -178,6 +187,7 @@ impl Lived<'_> {
         let began = Instant::now();
         self.scale(3).await?;
         let scaled = self.ready(&nodes, began, |ready| ready.workers == 3).await?;
+        let before_data = seen.first().context("no machine had data")? - first;
         let hand_over = self.hand_over(&seen).await?;
         let usage = self.provider.usage()?;
         let began = Instant::now();
@@ -188,6 +198,7 @@ impl Lived<'_> {
         until("the Cluster is gone", LOOK, LIMIT, gone).await?;
         Ok(Life {
             hand_over,
+            before_data,
             control_plane_ready,
             worker_ready,
             scaled,
@@ -235,22 +246,19 @@ impl Lived<'_> {
         Ok(())
     }
 
-    /// For each machine the seconds between its data's being there and the begin of kubeadm in its node.
-    async fn hand_over(&self, seen: &DataSeen) -> Result<Vec<f64>> {
+    async fn hand_over(&self, seen: &DataSeen) -> Result<Vec<HandOver>> {
         let mut all = Vec::new();
         for object in self.objects.list(INFRASTRUCTURE, "DockerMachine").await? {
             let id = object.data.pointer("/spec/providerID").and_then(Value::as_str);
             let container = id.and_then(|id| id.strip_prefix("docker:////"));
             let container = container.context("a machine without an id")?;
-            let began = self.docker.exec(container, &["cat", BEGAN]).await?;
-            let began: f64 = began.trim().parse().context("the node's time cannot be read")?;
             let owner = object
                 .owner_references()
                 .iter()
                 .find(|owner| owner.kind == "Machine");
             let machine = owner.map(|owner| owner.name.as_str()).unwrap_or_default();
             let data = seen.of(machine).context("a machine whose data was never seen")?;
-            all.push(began - data);
+            all.push(HandOver::of(self.docker, container, data).await?);
         }
         Ok(all)
     }
@@ -281,49 +289,5 @@ impl Ready {
             control_plane: control_plane.len(),
             workers: workers.len(),
         }
-    }
-}
-
-/// When each Machine was first seen with its bootstrap data, in seconds since 1970.
-struct DataSeen {
-    times: Arc<Mutex<BTreeMap<String, f64>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl DataSeen {
-    async fn watch(objects: &Objects) -> Result<Self> {
-        let machines: Api<DynamicObject> = objects.api(CORE, "Machine");
-        let version = machines
-            .list(&ListParams::default())
-            .await?
-            .metadata
-            .resource_version;
-        let params = WatchParams::default().timeout(290);
-        let events = machines.watch(&params, &version.unwrap_or_default()).await?;
-        let times: Arc<Mutex<BTreeMap<String, f64>>> = Arc::default();
-        let seen = times.clone();
-        let task = tokio::spawn(async move {
-            let mut events = events.boxed();
-            while let Ok(Some(event)) = events.try_next().await {
-                let (WatchEvent::Added(machine) | WatchEvent::Modified(machine)) = event else {
-                    continue;
-                };
-                if machine.data.pointer("/spec/bootstrap/dataSecretName").is_some() {
-                    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                    seen.lock().entry(machine.name_any()).or_insert(now.as_secs_f64());
-                }
-            }
-        });
-        Ok(Self { times, task })
-    }
-
-    fn of(&self, machine: &str) -> Option<f64> {
-        self.times.lock().get(machine).copied()
-    }
-}
-
-impl Drop for DataSeen {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

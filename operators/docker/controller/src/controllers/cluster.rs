@@ -4,10 +4,11 @@
 //! drained, and what they leave on the network would keep the network.
 
 mod error;
+mod orphans;
 mod status;
 mod staying;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use docker_api::{DEFAULT_ENDPOINT_PORT, DockerCluster, Endpoint};
 use futures::{StreamExt as _, stream::BoxStream};
@@ -15,6 +16,7 @@ use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
 };
+use parking_lot::Mutex;
 use reconcile::{Gate, ObjectKey, Pass, Progress, Reconciler, error::ApiError};
 use serde_json::json;
 
@@ -36,6 +38,8 @@ pub struct Clusters<E> {
     view: View,
     load_balancers: LoadBalancers<E>,
     settings: Settings,
+    /// Containers without an object that were told of, by id.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl<E: Engine + Clone> Clusters<E> {
@@ -46,6 +50,7 @@ impl<E: Engine + Clone> Clusters<E> {
             view,
             load_balancers,
             settings,
+            told: Mutex::default(),
         }
     }
 
@@ -194,14 +199,16 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         let Some(cluster) = Self::id(&object) else {
             return Ok(Progress::Settled);
         };
-        let balancer = self.balancer(&object, cluster, pass).await;
+        let balancer = self.balancer(&object, cluster.clone(), pass).await;
         if let Ok(balancer) = &balancer {
             // Before the status says that it is there: Cluster API reads it only then, and once.
             self.publish_endpoint(&object, balancer, pass).await?;
         }
         pass.write_status(&status::observed(&object, balancer.as_ref(), pass.clock().now()))
             .await?;
-        balancer.map(|_| Progress::Settled)
+        balancer?;
+        self.tell_orphans(&cluster, pass).await?;
+        Ok(Progress::Settled)
     }
 
     async fn cleanup(

@@ -1,7 +1,7 @@
 //! A model of a Docker daemon: what it promises, and what must never be asked of it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
 };
 
@@ -25,6 +25,8 @@ pub struct Daemon {
     pub endings: BTreeMap<String, VecDeque<Vec<String>>>,
     /// Operations that the daemon refuses, and how.
     pub refusals: BTreeMap<String, EngineError>,
+    /// Names of containers whose creation gets no answer.
+    pub hanging: BTreeSet<String>,
     /// What must never happen and did.
     pub misdeeds: Vec<String>,
     next: u32,
@@ -54,6 +56,7 @@ impl Default for Daemon {
             bootstrapped: BTreeMap::new(),
             endings: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            hanging: BTreeSet::new(),
             misdeeds: Vec::new(),
             next: 0,
             events: broadcast::channel(1024).0,

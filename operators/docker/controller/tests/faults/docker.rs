@@ -1,6 +1,6 @@
 //! The model of a daemon, behind a plan's boundary.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use docker_api::ImagePullPolicy;
 use docker_controller::engine::{
@@ -85,6 +85,9 @@ impl Engine for Docker {
 
     async fn create(&self, plan: &ContainerPlan) -> Result<(), EngineError> {
         let plan = plan.clone();
+        while self.daemon.lock().hanging.contains(&plan.name) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         self.ask("create", Kind::Create, move |daemon| daemon.create(&plan))
             .await
     }

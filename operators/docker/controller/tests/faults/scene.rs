@@ -16,7 +16,7 @@ use crate::{
     world::{Operator, World, world_in},
 };
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 pub struct Scene {
     pub world: Arc<World>,
@@ -33,6 +33,16 @@ impl Scene {
     pub async fn set_in(plane: &'static ControlPlane) -> Result<Self> {
         let plan = FaultPlan::new(Schedule::default());
         let world = Arc::new(world_in(plane, plan.clone()).await?);
+        let objects = world.objects();
+        Ok(Self { world, plan, objects })
+    }
+
+    /// A scene in another namespace, with the same daemon.
+    pub async fn beside(other: &Self) -> Result<Self> {
+        let plan = FaultPlan::new(Schedule::default());
+        let mut world = world_in(other.world.plane, plan.clone()).await?;
+        world.daemon = other.world.daemon.clone();
+        let world = Arc::new(world);
         let objects = world.objects();
         Ok(Self { world, plan, objects })
     }

@@ -70,7 +70,7 @@ pub fn full() -> bool {
 pub fn harness(name: &str) -> Harness {
     Harness::new(name)
         .clock(Clock::accelerated(SPEED))
-        .deadline(Duration::from_secs(120))
+        .deadline(Duration::from_secs(200))
 }
 
 pub fn coverage(plans: usize, sites: usize, crash_sites: usize) -> Coverage {

@@ -34,7 +34,7 @@ use testkit::{
 };
 use tls::Certificates;
 
-const LIMIT: Duration = Duration::from_mins(2);
+const LIMIT: Duration = Duration::from_mins(4);
 /// Somebody who is neither root nor whoever runs the tests.
 const STRANGER: u32 = 65_534;
 

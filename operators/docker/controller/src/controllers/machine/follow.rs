@@ -15,7 +15,7 @@ use crate::{
     bootstrap::{self, Job, Outcome},
     digest::fnv1a,
     engine::{Container, Engine},
-    identity,
+    identity, sabotage,
 };
 
 impl<E: Engine + Clone> Machines<E> {
@@ -89,8 +89,11 @@ impl<E: Engine + Clone> Machines<E> {
             identity::attempt(&container.labels),
             object.spec.bootstrap_attempts.unwrap_or(1),
         );
-        let harmless = !scope.machine.is_control_plane() || !scope.cluster.control_plane_initialized();
-        if tried >= of || !harmless {
+        let is_left = tried < of || (of > 1 && sabotage::active(sabotage::FORGET_ATTEMPTS));
+        let harmless = !scope.machine.is_control_plane()
+            || !scope.cluster.control_plane_initialized()
+            || sabotage::active(sabotage::REPEAT_CONTROL_PLANE);
+        if !is_left || !harmless {
             return bootstrap;
         }
         let attempt = tried + 1;

@@ -87,10 +87,10 @@ pub(super) fn of_creation(error: EngineError) -> EngineError {
     }
 }
 
-/// What is gone needs nothing more.
+/// What is gone needs nothing more. What is about to go is there still: a network cannot follow it yet, nor a
+/// container of its name.
 pub(super) fn unless_gone(error: EngineError) -> Result<(), EngineError> {
-    let going = error.message.contains("is already in progress");
-    if error.kind == Failure::NotFound || going {
+    if error.kind == Failure::NotFound {
         Ok(())
     } else {
         Err(error)
@@ -150,6 +150,18 @@ mod tests {
             message: message.into(),
         };
         assert_eq!(explain("do it", &error).kind, kind);
+    }
+
+    #[test]
+    fn only_what_is_gone_counts_as_removed() {
+        let answered = |status_code, message: &str| {
+            let message = message.to_owned();
+            let error = Error::DockerResponseServerError { status_code, message };
+            unless_gone(explain("remove container x", &error))
+        };
+        answered(404, "No such container: x").unwrap();
+        let going = answered(409, "removal of container x is already in progress").unwrap_err();
+        assert_eq!(going.kind, Failure::Unavailable, "tried again");
     }
 
     #[test]
