@@ -128,6 +128,13 @@ pub struct MySQLSpec {
     #[schemars(schema_with = "crate::schema::options")]
     pub config: BTreeMap<String, String>,
 
+    /// The user by whose number everything in the Pods runs. Default: the one that the image has for its server, 999, or 27
+    /// for the images that Oracle publishes itself. 0: as whom the image starts, for the official images root; the
+    /// restricted Pod Security Standard refuses such Pods. A change restarts the server.
+    #[serde(default, rename = "runAsUser", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub run_as_user: Option<i64>,
+
     /// When backups are taken, how many are kept, and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupSettings>,

@@ -15,6 +15,7 @@ use mysql_api::{
 };
 
 use super::{
+    confinement::Identity,
     names::Names,
     schedule::{Schedule, ScheduleError},
     server::Amounts,
@@ -112,6 +113,8 @@ pub struct Desired {
     pub image: String,
     /// Its version, as far as its tag says.
     pub version: Version,
+    /// As whom the Pods run.
+    pub identity: Identity,
     /// The database.
     pub database: String,
     /// Where the password comes from.
@@ -160,6 +163,7 @@ impl Desired {
             names,
             image: spec.image.clone(),
             version: Version::of_image(&spec.image),
+            identity: Identity::new(spec.run_as_user, &spec.image),
             database: spec.database.clone(),
             password,
             data: volume("storage.size", size.as_deref().unwrap_or_default(), &given)?,

@@ -196,6 +196,16 @@ fn job(desired: &Desired, name: String, annotations: BTreeMap<&str, String>, tas
         volume_mounts: Some(mounts),
         ..Container::default()
     };
+    let mut pod = PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        containers: vec![container],
+        // A Pod that failed stays, with its last words.
+        restart_policy: Some("Never".to_owned()),
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    };
+    desired.identity.confine(&mut pod);
     let annotations = annotations
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
@@ -219,15 +229,7 @@ fn job(desired: &Desired, name: String, annotations: BTreeMap<&str, String>, tas
                     labels: Some(names.labels()),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(PodSpec {
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    containers: vec![container],
-                    // A Pod that failed stays, with its last words.
-                    restart_policy: Some("Never".to_owned()),
-                    volumes: Some(volumes),
-                    ..PodSpec::default()
-                }),
+                spec: Some(pod),
             },
             ..JobSpec::default()
         }),

@@ -18,6 +18,7 @@ use mysql_api::database::{Reason, ResourceAmounts, Resources, ServiceType};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    confinement,
     desired::{Desired, SpecError},
     names::APP,
     program, size,
@@ -34,6 +35,8 @@ const CONFIG_FILE: &str = "mysql-operator.cnf";
 const REVISION: &str = "otus.homework/credentials-revision";
 /// Annotation on the Pod: a digest of the options.
 const OPTIONS: &str = "otus.homework/config-digest";
+/// How often a server may not answer when it starts: for a day, each second. After a crash a large one takes hours.
+const PATIENCE: i32 = 24 * 60 * 60;
 /// How long a server may take to end in good order, in seconds.
 const GRACE: i64 = 120;
 
@@ -190,15 +193,8 @@ fn pod(desired: &Desired) -> PodSpec {
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),
-        readiness_probe: Some(Probe {
-            exec: Some(ExecAction {
-                command: Some(program::server_probe()),
-            }),
-            period_seconds: Some(5),
-            timeout_seconds: Some(10),
-            failure_threshold: Some(3),
-            ..Probe::default()
-        }),
+        startup_probe: Some(probe(1, PATIENCE)),
+        readiness_probe: Some(probe(5, 3)),
         resources: desired.resources.0.clone(),
         volume_mounts: Some(
             [data]
@@ -215,7 +211,7 @@ fn pod(desired: &Desired) -> PodSpec {
         let variable = serde_json::json!({"name": "MYSQL_ROOT_PASSWORD", "value": password});
         server.env = serde_json::from_value(serde_json::json!([variable])).ok();
     }
-    PodSpec {
+    let mut pod = PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         init_containers: Some(vec![guard]),
@@ -228,6 +224,22 @@ fn pod(desired: &Desired) -> PodSpec {
                 .collect(),
         ),
         ..PodSpec::default()
+    };
+    confinement::add_run_folder(&mut pod, CONTAINER);
+    desired.identity.confine(&mut pod);
+    pod
+}
+
+/// Asks the server so often, in seconds, until it has not answered so many times in a row.
+fn probe(period: i32, failures: i32) -> Probe {
+    Probe {
+        exec: Some(ExecAction {
+            command: Some(program::server_probe()),
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(10),
+        failure_threshold: Some(failures),
+        ..Probe::default()
     }
 }
 

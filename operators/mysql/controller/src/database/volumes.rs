@@ -41,6 +41,13 @@ const EMPTY: &str = "empty";
 const KEPT: &str = "kept";
 /// Annotation with the volume of a node that was made for a claim.
 const FIXED: &str = "otus.homework/volume";
+/// Annotation on a claim of the kind's first operator, whose volume may be a folder of a node that is root's.
+const ROOTS: &str = "otus.homework/roots-folder";
+/// What provisioned a claim's volume, as Kubernetes notes it.
+const PROVISIONERS: [&str; 2] = [
+    "volume.kubernetes.io/storage-provisioner",
+    "volume.beta.kubernetes.io/storage-provisioner",
+];
 /// Where volumes are on a node.
 const FOLDER: &str = "/var/lib/mysql-operator";
 const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
@@ -149,6 +156,12 @@ pub fn standing(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid: &
 /// What marks an inherited claim as this object's, as a merge patch. What is on a data volume is kept.
 pub fn inheritance(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid: &str) -> Value {
     let mut annotations = json!({ MADE_FOR: uid });
+    let provisioned = PROVISIONERS
+        .iter()
+        .any(|by| claim.annotations().contains_key(*by));
+    if !names.marked(claim) && !provisioned {
+        annotations[ROOTS] = json!("true");
+    }
     if role == Role::Data && Content::of(claim) != Content::Awaited {
         annotations[DATA] = json!(Content::Kept.annotation());
     }
@@ -282,6 +295,11 @@ fn fixed_name(role: Role, desired: &Desired) -> String {
 /// The volume of a node that was made for `claim`, if one was.
 pub fn fixed_of(claim: &PersistentVolumeClaim) -> Option<&String> {
     claim.annotations().get(FIXED)
+}
+
+/// Whether the volume is a folder of a node, or may be one, which the kubelet gives to no group.
+pub fn is_roots(claim: &PersistentVolumeClaim) -> bool {
+    fixed_of(claim).is_some() || claim.annotations().contains_key(ROOTS)
 }
 
 /// What is to be done about the size of a volume.

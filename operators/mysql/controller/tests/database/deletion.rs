@@ -1,7 +1,13 @@
 //! Deletions: nothing goes before its backup is there, and none waits in silence.
 
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
-use kube::{Api, ResourceExt as _, api::DeleteParams};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service},
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, PropagationPolicy},
+};
 use mysql_api::MySQL;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -257,5 +263,41 @@ async fn a_backup_of_the_schedule_is_none_of_the_last_rows() {
     bed.ready("late").await;
     let data = bed.data("late").await;
     assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["early", "late"]);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_leaves_its_children_is_backed_up_all_the_same_and_the_data_are_gone_on_with() {
+    let bed = Bed::new().await;
+    bed.create("left", spec(&json!({}))).await;
+    bed.ready("left").await;
+    let (data, backups) = (bed.data("left").await, bed.claim("backup-left-pvc").await);
+    bed.kubelet.disks.write(&data, "row");
+    let orphan = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    bed.databases.delete("left", &orphan).await.unwrap();
+    bed.gone("left").await;
+    assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);
+    assert_eq!(bed.data("left").await, data, "it stays");
+    let server = bed.api::<Deployment>().get("left").await.unwrap();
+    assert!(server.owner_references().is_empty() && server.metadata.deletion_timestamp.is_none());
+
+    bed.create("left", spec(&json!({}))).await;
+    bed.until("left", "what somebody has left is nobody's to take", |object| {
+        says(object, "Ready", "False", "NameConflict")
+    })
+    .await;
+    let gone = DeleteParams::foreground();
+    bed.api::<Deployment>().delete("left", &gone).await.unwrap();
+    bed.api::<Service>().delete("left", &gone).await.unwrap();
+    bed.api::<ConfigMap>().delete("left-config", &gone).await.unwrap();
+    for secret in ["left-credentials", "left-binding"] {
+        bed.api::<Secret>().delete(secret, &gone).await.unwrap();
+    }
+    let object = bed.ready("left").await;
+    assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));
+    assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["row"]);
     bed.stop().await;
 }

@@ -11,3 +11,4 @@ mod idle;
 mod kubelet;
 mod lives;
 mod refusals;
+mod upgrade;

@@ -53,6 +53,12 @@ impl Bed {
             .kubectl(&["create", "namespace", &namespace], "")
             .await
             .unwrap();
+        // Whatever Pods there are in it keep to the standard, or are not there.
+        let restricted = "pod-security.kubernetes.io/enforce=restricted";
+        cluster
+            .kubectl(&["label", "namespace", &namespace, restricted], "")
+            .await
+            .unwrap();
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../crds");
         let crds = ["mysqlclusters.mysql.alx.ke.yaml", "mysqls.otus.homework.yaml"]
             .map(|name| std::fs::read_to_string(crds.join(name)).unwrap());

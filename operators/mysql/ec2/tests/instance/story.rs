@@ -32,6 +32,8 @@ async fn smoke_rows_are_back_when_a_deleted_database_is_made_again() {
         "from apply to Ready, empty: {:.1} s",
         began.elapsed().as_secs_f64()
     ));
+    let pod = bed.pod().await;
+    assert_eq!(bed.kubectl(&["exec", &pod, "--", "id", "-u"]).await.trim(), "999");
     bed.sql(CREATE).await;
     bed.sql("INSERT INTO test ( id, name) VALUES ( null, 'some data' );")
         .await;

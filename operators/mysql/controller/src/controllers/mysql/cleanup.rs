@@ -51,6 +51,7 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
         let whose = standing(claim, Role::Data, &wanted.names, &wanted.uid);
         matches!(whose, Standing::Ours | Standing::Inherited)
     });
+    confine(hand, &mut wanted, claim.as_ref()).await?;
     let content = claim.as_ref().map(Content::of);
     let (live, seen) = backups::look(hand, &wanted, facts).await?;
     let status = object.status.clone().unwrap_or_default();
@@ -96,6 +97,21 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
             Ok(Progress::waiting(super::IDLE / 10))
         }
     }
+}
+
+/// Lets Pods run as the volumes allow.
+async fn confine(
+    hand: &Hand<'_>,
+    wanted: &mut Desired,
+    data: Option<&PersistentVolumeClaim>,
+) -> Result<(), Stop> {
+    let backups = hand
+        .get::<PersistentVolumeClaim>(&wanted.names.backup_claim())
+        .await?;
+    for claim in data.into_iter().chain(&backups) {
+        wanted.identity = wanted.identity.on(claim);
+    }
+    Ok(())
 }
 
 /// What is asked for, and whether all of it can be carried out. Where only parts that a backup does not need are wrong

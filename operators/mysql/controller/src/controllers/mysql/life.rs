@@ -45,8 +45,9 @@ pub(super) async fn settle(
     let live = hand.get::<Deployment>(desired.names.name()).await?;
     hold_version(desired, live.as_ref(), facts);
     let credentials = secrets::ensure(hand, desired).await?;
-    volumes::ensure(hand, desired, Role::Backups, facts).await?;
+    let backups = volumes::ensure(hand, desired, Role::Backups, facts).await?;
     let data = volumes::ensure(hand, desired, Role::Data, facts).await?;
+    desired.identity = desired.identity.on(&backups).on(&data);
     facts.storage = Some(volumes::said(&data, desired));
     facts.capacity = capacity(&data).map(|quantity| quantity.0.clone());
     publish(hand, desired, &credentials, facts).await?;
@@ -75,6 +76,7 @@ pub(super) fn hold_version(desired: &mut Desired, live: Option<&Deployment>, fac
     ));
     image.clone_into(&mut desired.image);
     desired.version = from;
+    desired.identity = desired.identity.with_image(image);
 }
 
 /// The options, the Service, and the Secret for clients.

@@ -1,3 +1,4 @@
+use k8s_openapi::api::batch::v1::Job;
 use mysql_api::MySQLSpec;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -49,6 +50,46 @@ fn a_server_ends_before_the_next_one_starts_and_never_without_a_filled_folder() 
     let first = &pod.init_containers.unwrap()[0];
     assert_eq!(first.command, Some(program::command(program::GUARD)));
     assert_eq!(pod.automount_service_account_token, Some(false));
+}
+
+/// Of everything that the restricted Pod Security Standard asks of a Pod.
+fn is_restricted(pod: &PodSpec) -> bool {
+    let whole = pod.security_context.as_ref().unwrap();
+    let profile = whole.seccomp_profile.as_ref().unwrap();
+    let (none, given) = (pod.init_containers.iter().flatten(), &pod.containers);
+    whole.run_as_non_root == Some(true)
+        && whole.run_as_user.is_some_and(|user| user > 0)
+        && profile.type_ == "RuntimeDefault"
+        && none.chain(given).all(|container| {
+            let own = container.security_context.as_ref().unwrap();
+            let capabilities = own.capabilities.as_ref();
+            own.allow_privilege_escalation == Some(false)
+                && capabilities.and_then(|of| of.drop.as_deref()) == Some(&["ALL".to_owned()])
+                && own.privileged.is_none()
+        })
+}
+
+#[test]
+fn every_pod_is_restricted_and_its_volumes_belong_to_its_group() {
+    let pods = |user: Value| {
+        let desired = desired(&user);
+        let template = |job: Job| job.spec.unwrap().template.spec.unwrap();
+        [
+            deployment(&desired, "r").spec.unwrap().template.spec.unwrap(),
+            template(job::restore(&desired, "claim")),
+            template(job::backup(&desired, &job::Request::Now("1".into()))),
+        ]
+    };
+    for (asked, user) in [(json!({}), 999), (json!({"runAsUser": 1001}), 1001)] {
+        for pod in pods(asked) {
+            assert!(is_restricted(&pod), "{pod:?}");
+            let whole = pod.security_context.unwrap();
+            assert_eq!((whole.run_as_user, whole.fs_group), (Some(user), Some(user)));
+        }
+    }
+    for pod in pods(json!({"runAsUser": 0})) {
+        assert!(!is_restricted(&pod));
+    }
 }
 
 #[test]

@@ -155,6 +155,24 @@ fn who_inherits_a_volume_keeps_what_is_on_it(#[case] metadata: Value, #[case] da
     );
 }
 
+#[rstest]
+#[case(json!({}), true)]
+#[case(json!({"annotations": {"volume.kubernetes.io/storage-provisioner": "p"}}), false)]
+#[case(json!({"labels": {"app.kubernetes.io/managed-by": "mysql-operator", "otus.homework/mysql": "m"}}), false)]
+fn a_volume_of_the_first_operators_may_be_roots_unless_it_was_provisioned(
+    #[case] metadata: Value,
+    #[case] roots: bool,
+) {
+    let names = Names::new("m").unwrap();
+    let mut claim = claimed(&metadata);
+    let patch = inheritance(&claim, Role::Backups, &names, "u");
+    let annotations = patch["metadata"]["annotations"].clone();
+    claim
+        .annotations_mut()
+        .extend(serde_json::from_value::<BTreeMap<_, _>>(annotations).unwrap());
+    assert_eq!(is_roots(&claim), roots);
+}
+
 #[test]
 fn a_claim_without_a_word_holds_data() {
     assert_eq!(Content::of(&claimed(&json!({}))), Content::Kept);
