@@ -32,9 +32,7 @@ struct Benchmark {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let metadata = Metadata::read()?;
     let wanted = format!("{PREFIX}{}", args.name.as_deref().unwrap_or_default());
-    let (chosen, others): (Vec<_>, Vec<_>) = benchmarks(&metadata)
-        .into_iter()
-        .partition(|bench| bench.example.starts_with(&wanted));
+    let (chosen, others) = chosen(benchmarks(&metadata), &wanted);
     if chosen.is_empty() {
         let names: Vec<_> = others
             .iter()
@@ -66,6 +64,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The one that is called so, else those that begin so; and the others.
+fn chosen(all: Vec<Benchmark>, wanted: &str) -> (Vec<Benchmark>, Vec<Benchmark>) {
+    let exact = all.iter().any(|bench| bench.example == wanted);
+    all.into_iter().partition(|bench| {
+        if exact {
+            bench.example == wanted
+        } else {
+            bench.example.starts_with(wanted)
+        }
+    })
+}
+
 fn benchmarks(metadata: &Metadata) -> Vec<Benchmark> {
     let mut found = Vec::new();
     for package in &metadata.packages {
@@ -85,6 +95,22 @@ fn benchmarks(metadata: &Metadata) -> Vec<Benchmark> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_benchmark_is_found_by_its_name_although_another_begins_so() {
+        let names = |found: Vec<Benchmark>| found.into_iter().map(|bench| bench.example).collect::<Vec<_>>();
+        let all = || {
+            ["bench_mysql", "bench_mysqlcluster", "bench_docker"].map(|example| Benchmark {
+                package: "p".into(),
+                example: example.into(),
+                features: Vec::new(),
+            })
+        };
+        let found = |wanted: &str| names(chosen(all().into(), wanted).0);
+        assert_eq!(found("bench_mysql"), ["bench_mysql"]);
+        assert_eq!(found("bench_mysqlc"), ["bench_mysqlcluster"]);
+        assert_eq!(found("bench_").len(), 3);
+    }
 
     #[test]
     fn benchmarks_are_the_examples_that_are_called_so() {

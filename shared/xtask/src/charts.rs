@@ -2,11 +2,12 @@
 //!
 //! What the operators' charts have in common is written once, in `shared/xtask/charts/common`; a folder beside it holds
 //! what is one operator's own. Values and schema are joined, the definitions come from the types, the rules and policies
-//! from the operator's own manifests, the README's table from the comments of the values.
+//! from the operator's own manifests, the README's table from the comments of the values. With them `docs/rights.md`.
 
 mod definitions;
 mod policies;
 mod readme;
+mod rights;
 mod rules;
 
 use std::{
@@ -113,6 +114,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let parent = target.parent().unwrap_or(&folder);
             fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
             fs::write(&target, text).with_context(|| format!("cannot write {}", target.display()))?;
+        }
+    }
+    let page = Path::new("../docs/rights.md");
+    let rights = rights::page()?;
+    if fs::read_to_string(folder.join(page)).map_or(true, |present| present != rights) {
+        stale.push(page.to_owned());
+        if !args.check {
+            fs::write(folder.join(page), rights).context("cannot write docs/rights.md")?;
         }
     }
     for path in present(&folder, &folder)? {

@@ -12,6 +12,7 @@
 //! - The same commit, toolchain and certificates give the same digest: nothing in an image depends on when or in which
 //!   folder it was made.
 //! - A program that would load a library is refused.
+//! - An image is at most 20 MB large; one that is larger is written, so that it can be looked into, and fails the command.
 
 mod archive;
 mod program;
@@ -29,6 +30,9 @@ use crate::workspace::{self, Metadata};
 
 use archive::Contents;
 pub(crate) use archive::hex;
+
+/// The most that is in an image, in bytes, before any compression.
+const LIMIT: u64 = 20_000_000;
 
 /// Arguments of `cargo xtask images`.
 #[derive(clap::Args)]
@@ -119,6 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             eprintln!("pushed {remote}");
         }
         println(&format!("{} {} {}", made.reference, made.digest, made.size))?;
+        ensure_small(&made.reference, image.package, made.size)?;
     }
     if !loads && !args.no_load {
         eprintln!(
@@ -127,6 +132,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn ensure_small(reference: &str, package: &str, size: u64) -> Result<()> {
+    let (has, may) = (tenths(size), tenths(LIMIT));
+    ensure!(
+        size <= LIMIT,
+        "{reference} holds {has} MB, and an image may hold {may}: see what its program has come to depend on, with \
+         `cargo tree --package {package} --edges normal`, and leave out features that nothing uses"
+    );
+    Ok(())
+}
+
+/// Megabytes (10^6) with one decimal, rounded up.
+fn tenths(bytes: u64) -> String {
+    let tenths = bytes.div_ceil(100_000);
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 /// A line for programs to read: reference, digest, bytes.
@@ -270,6 +291,20 @@ mod tests {
             );
         }
         assert!(chosen(&["nginx".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn an_image_that_has_grown_too_large_is_named_with_its_size() {
+        assert!(ensure_small("capdkc:v1", "docker-controller", LIMIT).is_ok());
+        let error = ensure_small("capdkc:v1", "docker-controller", 20_500_001).unwrap_err();
+        let error = error.to_string();
+        for word in [
+            "capdkc:v1 holds 20.6 MB",
+            "may hold 20.0",
+            "--package docker-controller",
+        ] {
+            assert!(error.contains(word), "{error}");
+        }
     }
 
     #[test]

@@ -35,9 +35,9 @@ pub(crate) struct Args {
     /// The tests that take minutes, too, and longer loops: more seeds, more schedules, bigger clusters
     #[arg(long)]
     full: bool,
-    /// Afterwards make each of the product's named mistakes (or those whose name contains NAME), and fail unless a
-    /// test notices it
-    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    /// Instead make each of the product's named mistakes (or those whose name contains NAME), and fail unless a test
+    /// notices it that passes without
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "filter")]
     sabotage: Option<String>,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
     stages.step("prerequisites", || {
         prerequisites::ensure(&prerequisites::COMPILER)?;
-        prerequisites::ensure(if args.level > 0 {
+        prerequisites::ensure(if args.level > 0 && args.sabotage.is_none() {
             &prerequisites::DYNAMODB_LOCAL
         } else {
             &[]
@@ -92,6 +92,9 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
         limit: Duration::from_secs(if args.full { 4 * 3600 } else { 1200 }),
         ..Run::default()
     };
+    if let Some(name) = &args.sabotage {
+        return sabotages(args, name, &artifacts, run, stages);
+    }
     stages.tests("level 0: unit tests", || run.all(at_level(&artifacts, 0)))?;
     if args.filter.is_none() {
         stages.tests("level 0: documentation", || documentation(&run))?;
@@ -99,8 +102,7 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
     // Held until the end of the run: dropping it stops the servers.
     let mut _control_plane = None;
     if args.level > 0 {
-        let testkit = artifacts.program("testkit")?;
-        let started = stages.step("control plane", || servers::Shared::control_plane(testkit))?;
+        let started = control_plane(&artifacts, stages)?;
         run.environment.extend(started.environment.iter().cloned());
         _control_plane = Some(started);
     }
@@ -124,26 +126,40 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
         let cluster = stages.step("cluster", || cluster.ready())?;
         stages.tests("level 3: smoke", || smokes.run(&run, &cluster))?;
     }
-    if let Some(name) = &args.sabotage {
-        sabotages(args, name, &artifacts, &run, stages)?;
-    }
     Ok(())
 }
 
-fn sabotages(args: &Args, name: &str, artifacts: &Artifacts, run: &Run, stages: &mut Stages) -> Result<()> {
-    if !stages.failures().is_empty() {
-        bail!("the sabotages were not tried: tests fail without them");
+/// Instead of the tests. Each mistake is held against the state without it, so nothing has to be run before.
+fn sabotages(
+    args: &Args,
+    name: &str,
+    artifacts: &Artifacts,
+    mut run: Run,
+    stages: &mut Stages,
+) -> Result<()> {
+    let mut _control_plane = None;
+    if args.level > 0 {
+        let started = control_plane(artifacts, stages)?;
+        run.environment.extend(started.environment.iter().cloned());
+        _control_plane = Some(started);
     }
     let binaries: Vec<_> = (0..=args.level.min(2))
         .flat_map(|level| at_level(artifacts, level))
         .collect();
-    stages.step("sabotages", || sabotage::run(name, &binaries, run))
+    stages.tests("sabotages", || sabotage::run(name, &binaries, &run))
+}
+
+/// Starts what all tests of a run share; dropping it stops the servers.
+fn control_plane(artifacts: &Artifacts, stages: &mut Stages) -> Result<servers::Shared> {
+    let testkit = artifacts.program("testkit")?;
+    stages.step("control plane", || servers::Shared::control_plane(testkit))
 }
 
 /// What every test finds in its environment.
 fn environment(args: &Args) -> Vec<(String, String)> {
     let mut environment = Vec::new();
-    if args.level > 0 {
+    // A mistake is noticed on one server as well as on two.
+    if args.level > 0 && args.sabotage.is_none() {
         environment.push(("TESTKIT_DYNAMODB_LOCAL".to_owned(), "1".to_owned()));
     }
     if args.full {
