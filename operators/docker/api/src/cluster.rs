@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::shared::Initialization;
 
+/// A host is an IPv6 address without brackets (by its shape), an IPv4 address, or a host name, whose last label is no
+/// number; an empty one is as good as none.
+const HOST_RULE: &str = r"!has(self.controlPlaneEndpoint) || !has(self.controlPlaneEndpoint.host) || self.controlPlaneEndpoint.host.matches('^([0-9A-Fa-f]{0,4}:){2,7}([0-9A-Fa-f]{0,4}|[0-9.]{7,15})$') || self.controlPlaneEndpoint.host.matches('^((25[0-5]|(2[0-4]|1[0-9]|[1-9])?[0-9])([.]|$)){4}$') || (self.controlPlaneEndpoint.host.matches('^([0-9A-Za-z]([-0-9A-Za-z]{0,61}[0-9A-Za-z])?([.]|$))+$') && !self.controlPlaneEndpoint.host.matches('(^|[.])[0-9]+[.]?$'))";
+
 /// What the machines of one cluster share: the load balancer in front of the control plane, the network, and the
 /// failure domains.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -75,7 +79,9 @@ use crate::shared::Initialization;
     validation = Rule::new("!has(oldSelf.controlPlaneEndpoint) || !has(oldSelf.controlPlaneEndpoint.host) || (has(self.controlPlaneEndpoint) && has(self.controlPlaneEndpoint.host) && self.controlPlaneEndpoint.host == oldSelf.controlPlaneEndpoint.host)")
         .message("`controlPlaneEndpoint.host` must not change once it is set: certificates and kubeconfigs name it"),
     validation = Rule::new("(has(self.network) && has(self.network.name) ? self.network.name : '') == (has(oldSelf.network) && has(oldSelf.network.name) ? oldSelf.network.name : '')")
-        .message("`network.name` must not change: create another cluster for another network")
+        .message("`network.name` must not change: create another cluster for another network"),
+    validation = Rule::new(HOST_RULE)
+        .message("`controlPlaneEndpoint.host` must be a host name or an IP address and nothing else: the port belongs into `controlPlaneEndpoint.port`, a scheme or path nowhere")
 )]
 pub struct DockerClusterSpec {
     /// Where the control plane is reached. Absent means: the load balancer's address on its network, port 6443; the
@@ -114,7 +120,7 @@ pub struct DockerClusterSpec {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("minProperties" = 1))]
 pub struct Endpoint {
-    /// Address or DNS name.
+    /// A host name or an IP address: no port, no scheme, no brackets.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 512))]
     pub host: String,

@@ -74,6 +74,8 @@ fn tidy(version: CustomResourceDefinitionVersion, is_template: bool) -> CustomRe
     visit(&mut value);
     if is_template {
         forget_changes(&mut value);
+    } else {
+        open_spec(&mut value);
     }
     serde_json::from_value(value).unwrap_or(version)
 }
@@ -90,6 +92,18 @@ fn visit(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(visit),
         _ => {}
+    }
+}
+
+/// An object without a spec has an empty one, in which every field is open: upstream's manifests leave it out.
+fn open_spec(version: &mut Value) {
+    let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") else {
+        return;
+    };
+    schema["properties"]["spec"]["default"] = Value::Object(serde_json::Map::new());
+    // It is all that kube requires of an object.
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("required");
     }
 }
 

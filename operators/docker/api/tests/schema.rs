@@ -242,3 +242,58 @@ fn what_names_the_machine_to_others_cannot_change() {
         "must not change",
     );
 }
+
+#[test]
+fn an_endpoint_is_a_host_name_or_an_address_and_nothing_else() {
+    let endpoint = |host: &str| json!({"controlPlaneEndpoint": {"host": host, "port": 6443}});
+    let template = |host: &str| json!({"template": {"spec": endpoint(host)}});
+    for host in [
+        "10.0.0.1",
+        "255.255.255.255",
+        "localhost",
+        "c1.example.com",
+        "C1-lb.Example.com.",
+        "10.0.0.1.nip.io",
+        "fd00::1",
+        "::1",
+        "::ffff:10.0.0.1",
+        "2001:db8:0:0:0:0:2:1",
+    ] {
+        check("DockerCluster", &endpoint(host), None).unwrap();
+        check("DockerClusterTemplate", &template(host), None).unwrap();
+    }
+    for host in [
+        "10.0.0.1:6443",
+        "c1.example.com:6443",
+        "https://c1.example.com",
+        "c1.example.com/path",
+        "[fd00::1]",
+        "fd00::1%eth0",
+        "10.0.0.256",
+        "10.0.0",
+        "42",
+        "two words",
+        "under_score",
+        "-c1",
+        "c1..com",
+        "c1,c2",
+        "\n",
+    ] {
+        refused(
+            "DockerCluster",
+            &endpoint(host),
+            None,
+            "must be a host name or an IP",
+        );
+        refused(
+            "DockerClusterTemplate",
+            &template(host),
+            None,
+            "must be a host name or an IP",
+        );
+    }
+    // What Cluster API's topology controller leaves out, and what nobody has set yet.
+    for spec in [json!({}), json!({"controlPlaneEndpoint": {"port": 6443}})] {
+        check("DockerCluster", &spec, None).unwrap();
+    }
+}
