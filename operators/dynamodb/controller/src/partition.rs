@@ -27,6 +27,7 @@ mod allowance;
 mod bottleneck;
 pub mod bucket;
 pub mod budget;
+mod division;
 mod error;
 mod frontier;
 pub mod interpolation;
@@ -47,6 +48,7 @@ mod run;
 mod segment;
 pub mod slots;
 mod source;
+mod stock;
 mod survey;
 pub mod table;
 

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{key::Key, range::SortRange};
+use super::{key::Key, range::SortRange, source::Page, stock::Stock};
+use crate::sabotage;
 
 /// A range, and where it can well be cut.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Piece {
     pub(crate) marks: VecDeque<Key>,
     /// WCU per second that it may begin with, if it is part of a range that is paced already.
     pub(crate) rate: Option<f64>,
+    /// What is known of its beginning, or, under work, of what lies behind the cursor.
+    pub(crate) stock: Option<Stock>,
 }
 
 impl Piece {
@@ -22,6 +25,7 @@ impl Piece {
             range,
             marks: VecDeque::new(),
             rate: None,
+            stock: None,
         }
     }
 }
@@ -45,6 +49,41 @@ impl Frontier {
         }
     }
 
+    /// Enters a page that was read: drops what was given away since it was asked for, and returns where the page ends, if
+    /// there is more behind it.
+    pub(super) fn turn(&mut self, page: &mut Page) -> Option<Key> {
+        let range = &self.piece.range;
+        if !sabotage::active(sabotage::IGNORE_RANGE) {
+            page.keys.retain(|key| !range.is_below(key));
+        }
+        let end = range.high.key();
+        let next = page.next.clone();
+        let next = next.filter(|next| end.is_none_or(|end| next < end));
+        self.exhausted = next.is_none();
+        if let Some(next) = &next {
+            while self.piece.marks.front().is_some_and(|mark| mark <= next) {
+                self.piece.marks.pop_front();
+            }
+            self.cursor = Some(next.clone());
+        }
+        next
+    }
+
+    /// The next page of what is known, of up to `most` keys, entered like one that was read.
+    pub(super) fn draw(&mut self, most: usize) -> Option<(Page, Option<Key>)> {
+        let (mut page, left) = self.piece.stock.take()?.draw(most);
+        self.piece.stock = left;
+        let end = self.turn(&mut page);
+        Some((page, end))
+    }
+
+    /// Work on it has ended: nothing is given away any more, since what is left goes to somebody whole. What is known of
+    /// that is returned.
+    pub(super) fn close(&mut self) -> Option<Stock> {
+        self.exhausted = true;
+        self.piece.stock.take()
+    }
+
     /// How much there is to take, to compare: marks ahead.
     pub(crate) fn weight(&self) -> usize {
         if self.exhausted {
@@ -66,8 +105,10 @@ impl Frontier {
         }
         // Without one nothing was seen of the range yet.
         let cursor = self.cursor.as_ref()?;
-        let at = match self.piece.marks.get(self.piece.marks.len() / 2) {
-            Some(mark) if mark > cursor => mark.clone(),
+        let mark = self.piece.marks.get(self.piece.marks.len() / 2);
+        let at = match (mark, &self.piece.stock) {
+            (Some(mark), _) if mark > cursor => mark.clone(),
+            (_, Some(stock)) => stock.division(&self.piece.range)?.clone(),
             _ => cut(cursor, self.piece.range.high.key().or(ceiling)?)?,
         };
         let (lower, upper) = self.piece.range.split_at(&at)?;
@@ -78,9 +119,9 @@ impl Frontier {
         }
         self.piece.range = lower;
         Some(Piece {
-            range: upper,
             marks,
-            rate: None,
+            stock: self.piece.stock.as_mut().and_then(|stock| stock.split_off(&at)),
+            ..Piece::unknown(upper)
         })
     }
 }
@@ -88,7 +129,7 @@ impl Frontier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::partition::range::Bound;
+    use crate::partition::{range::Bound, slots::Slots, stock::Room};
 
     fn key(number: u32) -> Key {
         Key::S(format!("{number:03}").into())
@@ -127,6 +168,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_ahead_is_divided_in_its_middle_and_drawn_by_either() {
+        let slots = Slots::default();
+        let keys: Vec<_> = (0..100).map(key).collect();
+        let mut frontier = Frontier::new(Piece {
+            stock: Stock::new(keys, None, Room::of(&slots, 100).unwrap()),
+            ..Piece::unknown(SortRange::ALL)
+        });
+        assert!(
+            frontier.give_half(None, |_, _| None).is_none(),
+            "nothing was drawn yet"
+        );
+        let (page, end) = frontier.draw(20).unwrap();
+        assert_eq!((page.keys.len(), end), (20, Some(key(19))));
+        let given = frontier.give_half(None, |_, _| None).unwrap();
+        // The middle of what is left, between full batches.
+        assert_eq!(given.range.low, Bound::Excluded(key(44)));
+        let (lower, end) = frontier.draw(100).unwrap();
+        assert_eq!((lower.keys.len(), end, frontier.exhausted), (25, None, true));
+        let mut other = Frontier::new(given);
+        let (upper, end) = other.draw(100).unwrap();
+        assert_eq!((upper.keys.len(), end, other.exhausted), (55, None, true));
+        assert!(other.draw(100).is_none());
+    }
+
+    #[test]
+    fn a_page_loses_what_was_given_away_while_it_was_read() {
+        let mut frontier = frontier(&[10, 20, 30, 40], 5);
+        frontier.give_half(None, |_, _| None).unwrap();
+        let mut page = Page {
+            keys: (6..36).map(key).collect(),
+            next: Some(key(35)),
+            ..Page::default()
+        };
+        assert_eq!(frontier.turn(&mut page), None);
+        assert_eq!((page.keys.last(), frontier.exhausted), (Some(&key(30)), true));
+    }
+
+    #[test]
     fn what_is_not_begun_or_read_to_its_end_is_not_divided() {
         let mut fresh = Frontier {
             cursor: None,
@@ -139,5 +218,11 @@ mod tests {
         };
         assert!(done.give_half(Some(&key(90)), |_, _| Some(key(70))).is_none());
         assert_eq!(done.weight(), 0);
+        let mut left = frontier(&[60, 70], 50);
+        left.close();
+        assert!(
+            left.give_half(Some(&key(90)), |_, _| Some(key(70))).is_none(),
+            "it is left to somebody whole"
+        );
     }
 }

@@ -13,6 +13,7 @@ use super::{
     budget::Refusal,
     error::{Kind, Problem},
     frontier::{Frontier, Piece},
+    key::Key,
     ledger::{Entry, Ledger},
     pace::{Pace, START, Signal},
     pause::{SHORTEST, pause},
@@ -198,15 +199,25 @@ impl Segment {
             .unwrap_or(most)
     }
 
-    /// Begins to read the next page, after a pause if the last attempt failed.
-    fn read_on(&self, pause: Option<Duration>) -> Option<Reading> {
-        let frontier = self.frontier.lock();
+    /// Begins to read the next page, after a pause if the last attempt failed; or draws one from what is known.
+    fn read_on(&mut self, pause: Option<Duration>) -> Option<Reading> {
+        let most = self.page_keys();
+        let mut frontier = self.frontier.lock();
+        while let Some((page, end)) = frontier.draw(most) {
+            drop(frontier);
+            let found = !page.keys.is_empty();
+            self.enter(page, end);
+            if found {
+                return None;
+            }
+            frontier = self.frontier.lock();
+        }
         if frontier.exhausted {
             return None;
         }
         let query = PageQuery {
             after: frontier.cursor.clone(),
-            limit: Some(self.page_keys()),
+            limit: Some(most),
             consistent: self.consistent,
             ..PageQuery::of(frontier.piece.range.clone())
         };
@@ -232,26 +243,15 @@ impl Segment {
         if page.keys.is_empty() {
             self.run.note_success();
         }
-        self.pages += 1;
         Counters::add_capacity(&self.run.totals.rcu_milli, page.rcu);
-        let mut frontier = self.frontier.lock();
-        // The upper part may have been given away since the page was asked for.
-        if !sabotage::active(sabotage::IGNORE_RANGE) {
-            page.keys.retain(|key| !frontier.piece.range.is_below(key));
-        }
-        let end = frontier.piece.range.high.key();
-        frontier.exhausted = page
-            .next
-            .as_ref()
-            .is_none_or(|next| end.is_some_and(|end| next >= end));
-        if let Some(next) = page.next.clone().filter(|_| !frontier.exhausted) {
-            while frontier.piece.marks.front().is_some_and(|mark| *mark <= next) {
-                frontier.piece.marks.pop_front();
-            }
-            frontier.cursor = Some(next);
-        }
-        let last = frontier.cursor.clone().filter(|_| !frontier.exhausted);
-        drop(frontier);
+        let end = self.frontier.lock().turn(&mut page);
+        self.enter(page, end);
+        None
+    }
+
+    /// Enters the keys of a page into the books; `last` is where it ends, if there is more behind it.
+    fn enter(&mut self, page: Page, last: Option<Key>) {
+        self.pages += 1;
         if let (Some(first), Some(last)) = (page.keys.first(), page.keys.last()) {
             let mut alphabet = self.run.alphabet.lock();
             alphabet.learn(first);
@@ -261,7 +261,6 @@ impl Segment {
         self.found += u64::try_from(page.keys.len()).unwrap_or(0);
         self.ledger.enter(page.keys, last);
         self.look_ahead(false);
-        None
     }
 
     fn next_batch(&mut self, mut admission: Admission) -> Option<Sending> {
@@ -358,8 +357,9 @@ impl Segment {
     }
 
     fn finish(mut self) -> Ended {
-        let frontier = self.frontier.lock();
-        if frontier.exhausted && self.ledger.is_settled() {
+        let mut frontier = self.frontier.lock();
+        let settled = self.ledger.is_settled();
+        if frontier.exhausted && settled {
             let rate = self.pace.lock().delivered(self.run.now());
             return Ended::Done {
                 found: self.found,
@@ -367,6 +367,7 @@ impl Segment {
             };
         }
         self.run.allowance.abandon(self.ledger.abandon());
+        let stock = frontier.close().filter(|_| settled);
         let ahead = frontier
             .cursor
             .as_ref()
@@ -379,6 +380,8 @@ impl Segment {
             range: rest,
             marks: frontier.piece.marks.clone(),
             rate: self.pace.lock().rate(),
+            // What was drawn and not deleted is read again, and everything behind it.
+            stock,
         })
     }
 }

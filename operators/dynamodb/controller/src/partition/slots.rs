@@ -1,4 +1,5 @@
-//! How much the whole process does at once: ranges under work, and pages being read to measure or to verify.
+//! How much the whole process does at once: ranges under work, and pages being read to measure or to verify; and how
+//! much of what it read it keeps.
 //!
 //! A range under work holds a few pages of keys; a slot is the right to do so. Every job gets one slot in turn, jobs
 //! that have one may take more as long as nobody waits: a thousand jobs share the memory of a few hundred ranges.
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::stock;
+
 /// Ranges under work in one process, by default: at most about 0.3 MB each.
 pub const DEFAULT_SLOTS: usize = 256;
 /// Pages that the process reads at once beside those of ranges under work: at 10 ms each they count some GB per
@@ -23,6 +26,8 @@ pub const READS: usize = 64;
 pub struct Slots {
     permits: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    /// Bytes for keys that are kept.
+    stocks: Arc<Semaphore>,
     queue: Arc<Queue>,
 }
 
@@ -57,6 +62,7 @@ impl Slots {
         Self {
             permits: Arc::new(Semaphore::new(count.max(1))),
             reads: Arc::new(Semaphore::new(READS)),
+            stocks: Arc::new(Semaphore::new(stock::BYTES)),
             queue: Arc::default(),
         }
     }
@@ -101,6 +107,12 @@ impl Slots {
             }
             changed.await;
         }
+    }
+
+    /// So many bytes for keys, unless others have taken them.
+    pub(super) fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).ok()?;
+        Arc::clone(&self.stocks).try_acquire_many_owned(bytes).ok()
     }
 
     /// A place among the pages that are read at once, in the order of asking.

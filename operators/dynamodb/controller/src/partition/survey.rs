@@ -1,8 +1,9 @@
 //! Measuring the partition: how many items, how many bytes, and where to cut it into ranges of about equal size.
 //!
 //! Both ends are read first; a partition that fits on one page is then known whole. A larger one is counted by
-//! several cursors at once. Each page of a count ends at a key, and those keys are where to cut: they are true
-//! quantiles of the partition, whatever its keys look like.
+//! several cursors at once. Before a deletion these read keys, as long as there is room to keep them: nobody has to read
+//! them again, and they say exactly where to cut. Beyond that pages are only counted. Each ends at a key, and those keys
+//! are where to cut: they are true quantiles of the partition, whatever its keys look like.
 
 use std::sync::{
     Arc,
@@ -13,16 +14,16 @@ use dynamodb_api::RunMode;
 use futures::future::try_join_all;
 
 use super::{
+    division::{Edges, Stretch, divide},
     error::{Failure, Problem},
     frontier::Piece,
-    interpolation::Alphabet,
-    key::Key,
     pause::pause,
     plan::Plan,
     range::{Bound, SortRange},
     request::{Request, Stage},
     run::{Counters, Run},
     source::{Page, PageQuery},
+    stock::{Room, Stock},
 };
 
 /// Keys read from either end.
@@ -36,6 +37,8 @@ const CURSORS: u32 = 8;
 const PAGES: u64 = 512;
 /// A range is worth its own cursor from this many WCU on: a second's work of a physical partition.
 const WORTHWHILE: u64 = 1000;
+/// Keys on a page that is read to be kept, at most: what parsing it takes for a moment is several times its size.
+const KEPT: usize = 8192;
 /// Attempts of one read.
 const ATTEMPTS: u32 = 10;
 
@@ -44,19 +47,6 @@ const ATTEMPTS: u32 = 10;
 pub(crate) struct Survey {
     pub(crate) plan: Option<Plan>,
     pub(crate) pieces: Vec<Piece>,
-}
-
-/// A stretch of the partition: up to `end` (nothing: to the end of the range), with so many items.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stretch {
-    end: Option<Key>,
-    items: u64,
-}
-
-/// Both ends of the partition.
-struct Edges {
-    low: Key,
-    high: Key,
 }
 
 /// Measures `range`, or, if the plan is known from an earlier run, only finds out where to cut.
@@ -78,7 +68,7 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
         .progress
         .send_modify(|progress| progress.stage = Stage::Planning);
     let (Some(low), Some(high), true) = (first.keys.first(), last.keys.first(), first.next.is_some()) else {
-        return Ok(small(run, &first, range));
+        return Ok(small(run, first, range));
     };
     let edges = Edges {
         low: low.clone(),
@@ -98,10 +88,7 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
             .items
             .saturating_sub(run.request.earlier.keys_acknowledged)
             .max(WORTHWHILE);
-        let stretches = vec![Stretch {
-            end: None,
-            items: left,
-        }];
+        let stretches = vec![Stretch::counted(None, left)];
         let pieces = divide(
             &run.alphabet.lock(),
             range,
@@ -155,7 +142,7 @@ pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> 
     }
 }
 
-fn small(run: &Run, page: &Page, range: &SortRange) -> Survey {
+fn small(run: &Run, page: Page, range: &SortRange) -> Survey {
     // The page may hold an item at an end that is left out; nothing is known of its size then.
     let items = u64::try_from(page.keys.len()).unwrap_or(page.count);
     let pages = if items < page.count { usize::MAX } else { 1 };
@@ -165,9 +152,13 @@ fn small(run: &Run, page: &Page, range: &SortRange) -> Survey {
         .plan
         .clone()
         .unwrap_or_else(|| plan(run, items, bytes, pages, true));
+    let mut piece = Piece::unknown(range.clone());
+    if page.next.is_none() && run.request.mode == RunMode::Delete {
+        piece.stock = Room::of(&run.slots, EDGE).and_then(|room| Stock::new(page.keys, None, room));
+    }
     Survey {
         plan: Some(plan),
-        pieces: vec![Piece::unknown(range.clone())],
+        pieces: vec![piece],
     }
 }
 
@@ -205,10 +196,7 @@ async fn count(
     range: &SortRange,
     edges: &Edges,
 ) -> Result<(Vec<Stretch>, u64, bool), Problem> {
-    let whole = vec![Stretch {
-        end: None,
-        items: u64::from(CURSORS),
-    }];
+    let whole = vec![Stretch::counted(None, u64::from(CURSORS))];
     let parts = divide(&run.alphabet.lock(), range, edges, whole, u64::from(CURSORS));
     let enough = Enough::of(&run.request);
     let counts = try_join_all(parts.into_iter().map(|part| count_part(run, part.range, &enough))).await?;
@@ -265,30 +253,30 @@ async fn count_part(
     enough: &Enough,
 ) -> Result<(Vec<Stretch>, f64, bool), Problem> {
     let end = range.high.key().cloned();
-    let mut query = PageQuery {
-        count_only: true,
-        ..PageQuery::of(range)
-    };
+    let mut query = PageQuery::of(range);
     let (mut stretches, mut rcu) = (Vec::new(), 0.0);
+    let mut keeping = run.request.mode == RunMode::Delete;
     loop {
+        let room = keeping.then(|| Room::of(&run.slots, KEPT)).flatten();
+        // Who found no room once goes on counting: a stock begins where its range begins.
+        keeping = room.is_some();
+        (query.count_only, query.limit) = (!keeping, keeping.then_some(KEPT));
         let page = read(run, &query).await?;
         rcu += page.rcu;
-        let more = page.next.is_some();
-        stretches.push(Stretch {
-            end: page.next.clone().or_else(|| end.clone()),
-            items: page.count,
-        });
+        let (more, next) = (page.next.is_some(), page.next.clone());
+        let counted = page.count;
+        stretches.push(Stretch::of(page, end.as_ref(), room));
         if !more {
-            if let Some(last) = stretches.last_mut() {
+            if let Some(last) = stretches.last_mut().filter(|_| !keeping) {
                 last.items = last.items.saturating_sub(beyond(run, &query.range).await?);
             }
             return Ok((stretches, rcu, true));
         }
-        if enough.is_reached(page.count) || run.is_interrupted() {
-            stretches.push(Stretch { end, items: 0 });
+        if enough.is_reached(counted) || run.is_interrupted() {
+            stretches.push(Stretch::counted(end, 0));
             return Ok((stretches, rcu, false));
         }
-        query.after = page.next;
+        query.after = next;
     }
 }
 
@@ -308,65 +296,3 @@ async fn beyond(run: &Run, range: &SortRange) -> Result<u64, Problem> {
     };
     read(run, &query).await.map(|page| page.count)
 }
-
-/// Cuts a range into at most `count` pieces of about equally many items, and notes where each can be cut further.
-fn divide(
-    alphabet: &Alphabet,
-    range: &SortRange,
-    edges: &Edges,
-    stretches: Vec<Stretch>,
-    count: u64,
-) -> Vec<Piece> {
-    let fine = refine(alphabet, edges, stretches, count.saturating_mul(4));
-    let total: u64 = fine.iter().map(|stretch| stretch.items).sum();
-    let mut pieces = Vec::new();
-    let mut rest = Piece::unknown(range.clone());
-    let mut seen = 0;
-    for stretch in fine {
-        seen += stretch.items;
-        let Some(end) = stretch.end else { continue };
-        let due = u128::from(seen) * u128::from(count) >= u128::from(total) * (pieces.len() as u128 + 1);
-        if due && let Some((lower, upper)) = rest.range.split_at(&end) {
-            pieces.push(Piece {
-                marks: std::mem::take(&mut rest.marks),
-                ..Piece::unknown(lower)
-            });
-            rest.range = upper;
-        } else {
-            rest.marks.push_back(end);
-        }
-    }
-    let high = rest.range.high.key().cloned();
-    rest.marks.retain(|mark| Some(mark) != high.as_ref());
-    pieces.push(rest);
-    pieces
-}
-
-/// Divides stretches that hold more than a `parts`-th of all items, guessing that keys are spread evenly in each.
-fn refine(alphabet: &Alphabet, edges: &Edges, stretches: Vec<Stretch>, parts: u64) -> Vec<Stretch> {
-    let total: u64 = stretches.iter().map(|stretch| stretch.items).sum();
-    let ideal = (total / parts.max(1)).max(1);
-    let mut fine = Vec::new();
-    let mut low = edges.low.clone();
-    for stretch in stretches {
-        let high = stretch.end.clone().unwrap_or_else(|| edges.high.clone());
-        let shares = u32::try_from((stretch.items / ideal).clamp(1, 1024)).unwrap_or(1);
-        for share in 1..shares {
-            if let Some(cut) = alphabet.between(&low, &high, share, shares) {
-                fine.push(Stretch {
-                    end: Some(cut),
-                    items: stretch.items / u64::from(shares),
-                });
-            }
-        }
-        fine.push(Stretch {
-            end: stretch.end,
-            items: stretch.items / u64::from(shares),
-        });
-        low = high;
-    }
-    fine
-}
-
-#[cfg(test)]
-mod tests;

@@ -37,7 +37,7 @@ pub(crate) struct Layout {
     pub(crate) wcu: f64,
     /// What DynamoDB names as the reason when it refuses a whole batch.
     pub(crate) reason: Option<&'static str>,
-    /// Items on a page that is only counted, at most.
+    /// Items on a page, at most.
     pub(crate) page: Option<u64>,
     /// There and back.
     pub(crate) latency: Duration,
@@ -232,8 +232,8 @@ impl Simulation {
         if let Some(refusal) = self.refuse(operation, &parsed) {
             return refusal;
         }
-        if let Some(page) = self.0.layout.page.filter(|_| parsed["Select"] == json!("COUNT")) {
-            parsed["Limit"] = json!(page);
+        if let Some(page) = self.0.layout.page.filter(|_| operation == "Query") {
+            parsed["Limit"] = json!(parsed["Limit"].as_u64().map_or(page, |limit| limit.min(page)));
         }
         let answer = match operation {
             "Query" => {

@@ -46,6 +46,34 @@ async fn sixteen_partitions_of_a_thousand_units_are_used_to_the_full() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ten_milliseconds_away_little_is_added_to_what_the_deletions_themselves_take() {
+    let simulation = Simulation::new(Layout {
+        items: 40_000,
+        ..Layout::default()
+    });
+    let (client, request) = (simulation.client(), Simulation::request());
+    let in_flight = request.tuning.max_in_flight as f64;
+    let engine = Engine::default();
+    let run = engine.delete_partition(&client, request, Simulation::control());
+    let (finished, took) = timed(run).await;
+    let finished = finished.unwrap();
+    assert_eq!(
+        (finished.end, finished.rounds, simulation.left()),
+        (End::Empty, 1, 0)
+    );
+    // Full batches, as many in flight as there may be.
+    let (batches, asked) = (40_000.0 / 25.0, simulation.asked());
+    let (ideal, took) = (batches / in_flight * 0.010, took.as_secs_f64());
+    println!("{:.3} of the ceiling; {asked:?}", ideal / took);
+    assert!(took <= ideal * 1.08, "{took} s instead of {ideal} s");
+    assert!(asked.batches as f64 <= batches * 1.01, "{asked:?}");
+    assert!(
+        asked.queries <= 20,
+        "what was measured is not read again: {asked:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_of_capacity_is_kept_however_many_ranges_there_are() {
     let simulation = Simulation::new(Layout {
         items: 2500,

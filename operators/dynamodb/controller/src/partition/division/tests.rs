@@ -1,4 +1,5 @@
 use super::*;
+use crate::partition::slots::Slots;
 
 fn key(number: u32) -> Key {
     Key::S(format!("{number:06}").into())
@@ -37,18 +38,9 @@ fn sizes(pieces: &[Piece]) -> Vec<usize> {
 #[test]
 fn pieces_cover_everything_once_and_are_about_even() {
     let stretches = vec![
-        Stretch {
-            end: Some(key(30_000)),
-            items: 30_001,
-        },
-        Stretch {
-            end: Some(key(70_000)),
-            items: 40_000,
-        },
-        Stretch {
-            end: None,
-            items: 29_999,
-        },
+        Stretch::counted(Some(key(30_000)), 30_001),
+        Stretch::counted(Some(key(70_000)), 40_000),
+        Stretch::counted(None, 29_999),
     ];
     for count in [1, 2, 8, 16, 32] {
         let pieces = divide(&alphabet(), &SortRange::ALL, &edges(), stretches.clone(), count);
@@ -67,22 +59,10 @@ fn pieces_cover_everything_once_and_are_about_even() {
 fn quantiles_beat_guesses_where_keys_are_crowded() {
     // Nine tenths of the items lie in one hundredth of the key space; the pages say so.
     let mut stretches: Vec<_> = (1..=90)
-        .map(|page| Stretch {
-            end: Some(key(50_000 + page * 10)),
-            items: 1000,
-        })
+        .map(|page| Stretch::counted(Some(key(50_000 + page * 10)), 1000))
         .collect();
-    stretches.insert(
-        0,
-        Stretch {
-            end: Some(key(50_000)),
-            items: 5000,
-        },
-    );
-    stretches.push(Stretch {
-        end: None,
-        items: 5000,
-    });
+    stretches.insert(0, Stretch::counted(Some(key(50_000)), 5000));
+    stretches.push(Stretch::counted(None, 5000));
     let pieces = divide(&alphabet(), &SortRange::ALL, &edges(), stretches, 10);
     let inside = pieces.iter().filter(|piece| {
         piece
@@ -96,10 +76,7 @@ fn quantiles_beat_guesses_where_keys_are_crowded() {
 
 #[test]
 fn marks_lie_inside_their_piece_in_order() {
-    let stretches = vec![Stretch {
-        end: None,
-        items: 100_000,
-    }];
+    let stretches = vec![Stretch::counted(None, 100_000)];
     for piece in divide(&alphabet(), &SortRange::ALL, &edges(), stretches, 8) {
         assert!(!piece.marks.is_empty());
         assert!(piece.marks.iter().all(|mark| piece.range.contains(mark)));
@@ -111,4 +88,47 @@ fn marks_lie_inside_their_piece_in_order() {
                 .all(|(a, b)| a < b)
         );
     }
+}
+
+/// The keys of a page that ends at `to`, of a partition in which only every tenth number is a key.
+fn page(slots: &Slots, from: u32, to: u32) -> Stretch {
+    let keys: Vec<_> = (from..to).step_by(10).map(key).collect();
+    let page = Page {
+        count: keys.len() as u64,
+        keys,
+        next: (to < 100_000).then(|| key(to - 10)),
+        rcu: 1.0,
+    };
+    Stretch::of(page, None, Room::of(slots, 1))
+}
+
+/// What the pieces know, in order.
+fn known(pieces: Vec<Piece>) -> Vec<Key> {
+    let stocks = pieces.into_iter().filter_map(|piece| piece.stock);
+    stocks.flat_map(|stock| stock.draw(usize::MAX).0.keys).collect()
+}
+
+#[test]
+fn what_was_read_is_cut_between_full_batches_and_nothing_of_it_gets_lost() {
+    let slots = Slots::default();
+    let stretches = vec![page(&slots, 0, 40_000), page(&slots, 40_000, 100_000)];
+    let pieces = divide(&alphabet(), &SortRange::ALL, &edges(), stretches, 8);
+    assert_eq!(pieces.len(), 8);
+    let sizes = sizes(&pieces);
+    assert!(
+        sizes.iter().all(|size| size % (10 * BATCH) == 0),
+        "ten numbers are one key: {sizes:?}"
+    );
+    let every: Vec<_> = (0..100_000).step_by(10).map(key).collect();
+    assert_eq!(known(pieces), every);
+}
+
+#[test]
+fn what_is_known_behind_something_unknown_is_read_again() {
+    let slots = Slots::default();
+    let unknown = Stretch::counted(Some(key(49_990)), 5000);
+    let stretches = vec![page(&slots, 0, 10_000), unknown, page(&slots, 50_000, 100_000)];
+    let one = divide(&alphabet(), &SortRange::ALL, &edges(), stretches, 1);
+    let first: Vec<_> = (0..10_000).step_by(10).map(key).collect();
+    assert_eq!(known(one), first);
 }
