@@ -115,6 +115,8 @@ closed_set! {
         Diverged,
         /// One or more members were launched with an older spec; they keep it until they are replaced.
         MembersOutdated,
+        /// One or more members have other tags than the spec says; they are given, or the message says why EC2 refuses them.
+        TagsOutdated,
         /// Every member was launched with this spec.
         MembersCurrent,
         /// With this number of members the loss of one stops writes, or loses the only copy.

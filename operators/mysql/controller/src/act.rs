@@ -8,6 +8,7 @@
 mod launch;
 mod leave;
 mod member;
+mod tags;
 
 use std::{sync::Arc, time::Duration};
 
@@ -88,6 +89,8 @@ pub enum Event {
     Started(i32, String),
     /// Its instance had lost its tags and has them again.
     Marked(i32, String),
+    /// Its instance, volumes and interfaces have the tags of the spec.
+    Tagged(i32, String),
     /// It has an older spec and is replaced.
     Replacing(i32),
     /// Its instance is proven gone.
@@ -126,6 +129,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         // Without the zones members are spread over subnets; a wrong subnet is reported by its launch.
         seen.zones = zones.unwrap_or_default().into_iter().collect();
         seen.leader = self.leader;
+        seen.mistagged = self.mistagged(desired, &ledger, &seen);
         let steps = plan::plan(
             desired,
             &ledger,
@@ -257,6 +261,9 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 Step::Mark { ordinal, instance_id } => {
                     self.mark(desired, ordinal, instance_id, &mut outcome).await?;
                 }
+                Step::Tag { ordinal, instance_id } => {
+                    self.tag(desired, ordinal, instance_id, &mut outcome).await?;
+                }
             }
         }
         if !sabotage::active("skip-intent") {
@@ -264,7 +271,9 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         }
         self.launch(desired, calls, &mut outcome).await?;
         let replicas = desired.map_or(0, |desired| desired.replicas);
-        let moving = is_moving(&outcome.ledger, replicas) || is_restless(&outcome.seen);
+        let moving = is_moving(&outcome.ledger, replicas)
+            || is_restless(&outcome.seen)
+            || self.is_tagging(&outcome.seen);
         outcome.next = self.next(moving, replicas);
         outcome.restless = is_restless(&outcome.seen) || has_news(&outcome.ledger, &outcome.seen);
         Ok(outcome)

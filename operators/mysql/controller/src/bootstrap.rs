@@ -12,6 +12,7 @@ use crate::{
     authority::{OPERATOR, SUBJECT},
     desired::Desired,
     identity::member_name,
+    version::Version,
 };
 
 /// Where the options go; the distributions' my.cnf includes this folder.
@@ -41,10 +42,6 @@ const OPTIONS: &[(&str, &str)] = &[
     ("innodb_flush_log_at_trx_commit", "1"),
     ("replica_preserve_commit_order", "ON"),
     ("require_secure_transport", "ON"),
-    (
-        "plugin_load_add",
-        "mysql_clone.so;semisync_source.so;semisync_replica.so",
-    ),
 ];
 
 /// Options that a user may set otherwise.
@@ -154,6 +151,9 @@ pub fn my_cnf(desired: &Desired, ordinal: i32) -> String {
             .map(|(name, value)| (name.as_str(), value.as_str())),
     );
     options.extend(OPTIONS.iter().copied());
+    // Which version the image has is not known before it boots.
+    let plugins = Version::Unknown.member_plugins();
+    options.insert("plugin_load_add", &plugins);
     let mut text = format!("[mysqld]\nserver_id={}\n", FIRST_SERVER_ID + ordinal);
     for (name, value) in options {
         let _ = writeln!(text, "{name}={value}");
@@ -209,5 +209,7 @@ mod tests {
         let text = my_cnf(&desired, 0);
         assert!(text.contains("\nmysqlx=ON\n"), "{text}");
         assert!(text.contains("\nsuper_read_only=ON\n"), "{text}");
+        let plugins = "\nplugin_load_add=mysql_clone.so;semisync_source.so;semisync_replica.so\n";
+        assert!(text.contains(plugins), "{text}");
     }
 }

@@ -76,6 +76,8 @@ pub struct Instance {
     pub subnet: Option<String>,
     /// When it was launched.
     pub launched_at: Option<Timestamp>,
+    /// The ids of its volumes and network interfaces.
+    pub attached: Vec<String>,
 }
 
 impl Instance {
@@ -202,7 +204,7 @@ pub trait Instances: Send + Sync + 'static {
         fence: &Fence,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
-    /// Gives instances these tags, in place of those of the same keys. All or none.
+    /// Gives instances, volumes and interfaces these tags, in place of those of the same keys. All or none.
     fn tag(
         &self,
         region: &str,

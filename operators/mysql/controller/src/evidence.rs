@@ -81,6 +81,8 @@ pub struct Evidence {
     entombed: BTreeSet<String>,
     led: Option<GtidSet>,
     published: Option<(u64, Timestamp)>,
+    tagged: BTreeMap<String, (BTreeMap<String, String>, Timestamp)>,
+    untagged: Option<(String, Timestamp)>,
 }
 
 impl Evidence {
@@ -114,6 +116,30 @@ impl Evidence {
     pub fn is_published(&self, digest: u64, now: Timestamp) -> bool {
         self.published
             .is_some_and(|(last, at)| last == digest && now.duration_since(at) < PUBLICATION)
+    }
+
+    /// An instance was given these tags. A listing may not show them yet.
+    pub fn tagged(&mut self, id: &str, tags: BTreeMap<String, String>, now: Timestamp) {
+        self.untagged = None;
+        self.tagged.insert(id.to_owned(), (tags, now));
+    }
+
+    /// Whether it was given these tags so lately that listings may not show them.
+    pub fn is_tagged(&self, id: &str, tags: &BTreeMap<String, String>, now: Timestamp) -> bool {
+        self.tagged
+            .get(id)
+            .is_some_and(|(given, at)| given == tags && now.duration_since(*at) < PROPAGATION)
+    }
+
+    /// The cloud refused to give tags, and why.
+    pub fn refuse_tags(&mut self, message: String, now: Timestamp) {
+        self.untagged = Some((message, now));
+    }
+
+    /// Why the cloud lately refused to give tags, if it did: until then they are not tried again.
+    pub fn tags_refused(&self, now: Timestamp) -> Option<&str> {
+        let (message, at) = self.untagged.as_ref()?;
+        (now.duration_since(*at) < PROPAGATION).then_some(message.as_str())
     }
 
     /// An instance was shown.
@@ -201,6 +227,7 @@ impl Evidence {
     pub fn reconsider(&mut self) {
         self.holds
             .retain(|_, hold| hold.verdict == Verdict::Unknown || hold.verdict == Verdict::Throttled);
+        self.untagged = None;
     }
 }
 

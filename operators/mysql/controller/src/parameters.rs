@@ -34,6 +34,18 @@ pub struct LaunchParameters {
 impl LaunchParameters {
     /// The parameters of a launch of `identity` into `subnet`.
     pub fn new(desired: &Desired, identity: &Identity, subnet: &str, operator_id: &str) -> Self {
+        Self {
+            region: desired.region.clone(),
+            subnet: subnet.to_owned(),
+            template: desired.template.clone(),
+            revision: Some(desired.revision()),
+            user_data: crate::bootstrap::user_data(desired, identity.ordinal),
+            tags: Self::tags(desired, identity, operator_id),
+        }
+    }
+
+    /// The tags of a member's instance, volumes and interface: the user's and ours. Ours win.
+    pub fn tags(desired: &Desired, identity: &Identity, operator_id: &str) -> BTreeMap<String, String> {
         let mut tags = desired.tags.clone();
         tags.extend(identity.tags());
         tags.extend([
@@ -52,14 +64,7 @@ impl LaunchParameters {
                 cut(&format!("{}/{}", desired.namespace, desired.name)),
             ),
         ]);
-        Self {
-            region: desired.region.clone(),
-            subnet: subnet.to_owned(),
-            template: desired.template.clone(),
-            revision: Some(desired.revision()),
-            user_data: crate::bootstrap::user_data(desired, identity.ordinal),
-            tags: tags.into_iter().map(|(key, value)| (key, cut(&value))).collect(),
-        }
+        tags.into_iter().map(|(key, value)| (key, cut(&value))).collect()
     }
 
     /// SHA-256 of the parameters, hexadecimal.

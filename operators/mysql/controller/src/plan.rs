@@ -5,7 +5,7 @@
 //! - A member is launched only when its last launch is over; a launch is over only by proof.
 //! - At most one member is taken away at a time, from the highest number down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use mysql_api::cluster::{Launch, LaunchPhase};
@@ -80,6 +80,13 @@ pub enum Step {
         /// The instance.
         instance_id: String,
     },
+    /// Give a member's instance, its volumes and its interfaces the tags that they are to have.
+    Tag {
+        /// The member.
+        ordinal: i32,
+        /// The instance.
+        instance_id: String,
+    },
     /// Start an instance that somebody stopped.
     Start {
         /// The member.
@@ -100,6 +107,8 @@ pub struct Seen {
     pub zones: BTreeMap<String, String>,
     /// The member that leads, as recorded.
     pub leader: Option<i32>,
+    /// Members whose instances have other tags than they are to have.
+    pub mistagged: BTreeSet<i32>,
 }
 
 impl Seen {
@@ -147,7 +156,24 @@ pub fn plan(
         });
     }
     steps.extend(surplus(desired, ledger, seen, evidence, now));
+    steps.extend(tag(desired, ledger, seen, evidence, now));
     steps
+}
+
+/// The first member whose tags are to be changed: one at a time, and none while EC2 refuses it.
+fn tag(desired: &Desired, ledger: &Ledger, seen: &Seen, evidence: &Evidence, now: Timestamp) -> Option<Step> {
+    if evidence.tags_refused(now).is_some() {
+        return None;
+    }
+    let mut launched = ledger
+        .entries()
+        .iter()
+        .filter(|entry| entry.phase == LaunchPhase::Launched && entry.ordinal < desired.replicas);
+    let entry = launched.find(|entry| seen.mistagged.contains(&entry.ordinal))?;
+    Some(Step::Tag {
+        ordinal: entry.ordinal,
+        instance_id: entry.instance_id.clone()?,
+    })
 }
 
 /// Whether a member failed so often that it has to rest.

@@ -77,7 +77,7 @@ pub fn wanted(
         ready,
         provisioned,
         credentials(findings.evidence, desired.replicas),
-        up_to_date(findings, desired, turn),
+        up_to_date(findings, (desired, turn), now),
         fault_tolerant(desired.replicas),
     ];
     put(

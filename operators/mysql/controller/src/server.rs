@@ -74,6 +74,31 @@ pub struct Survey {
     pub replication: Option<Replication>,
 }
 
+impl Survey {
+    /// A server as it boots first: without data, closed to writes, following nobody. What stand-ins of servers begin
+    /// with.
+    pub fn fresh(uuid: impl Into<String>) -> Self {
+        Self {
+            uuid: uuid.into(),
+            version: "9.7.4".into(),
+            executed: GtidSet::default(),
+            purged: GtidSet::default(),
+            read_only: true,
+            super_read_only: true,
+            accounts: BTreeSet::new(),
+            acknowledgement: Acknowledgement {
+                enabled: false,
+                replicas: 1,
+                timeout: 10_000,
+            },
+            acknowledging: 0,
+            acknowledges: false,
+            copying: false,
+            replication: None,
+        }
+    }
+}
+
 /// One change of a server. Each may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -18,6 +18,7 @@ use crate::{
     authority::{APPLICATION, Authority, OPERATOR, REPLICATION},
     gtid::GtidSet,
     server::{Acknowledgement, Address, Change, Replication, ServerError, Servers, Survey},
+    version::{ReplicationWords, Version},
 };
 
 /// How long one call may take, in real time.
@@ -84,7 +85,7 @@ impl Sql {
         if let Change::Follow(peer) | Change::Copy(peer) | Change::Resume(peer) = change {
             self.tell(&mut connection, at, peer).await?;
         }
-        let mut statements = statements(change, authority);
+        let mut statements = statements(change, authority, version(&connection));
         let long = matches!(change, Change::Copy(_))
             .then(|| statements.pop())
             .flatten();
@@ -174,6 +175,12 @@ fn begin(mut connection: Conn, statement: String) {
     });
 }
 
+/// The version that a server greets its clients with.
+fn version(connection: &Conn) -> Version {
+    let (major, minor, _) = connection.server_version();
+    Version::of_numbers(major, minor)
+}
+
 async fn connect(authority: &Authority, at: &Address) -> Result<Conn, Failure> {
     Ok(Conn::new(options(authority, at)).await?)
 }
@@ -181,11 +188,13 @@ async fn connect(authority: &Authority, at: &Address) -> Result<Conn, Failure> {
 async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
     let mut connection = connect(authority, at).await?;
     let closed: Option<u8> = connection.query_first(statement::CLOSED).await?;
-    let row: Option<Row> = connection.query_first(statement::SURVEY).await?;
+    let version = version(&connection);
+    let words = version.replication();
+    let row: Option<Row> = connection.query_first(statement::survey(version)).await?;
     let row = row.ok_or(Failure::Unreadable("no row"))?;
-    let following: Option<Row> = connection.query_first("SHOW REPLICA STATUS").await?;
-    let acknowledging = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_clients'";
-    let acknowledging: Option<(String, u32)> = connection.query_first(acknowledging).await?;
+    let following: Option<Row> = connection.query_first(words.status).await?;
+    let acknowledging: Option<(String, u32)> =
+        connection.query_first(statement::acknowledging(version)).await?;
     let accounts = format!("SELECT user FROM mysql.user WHERE user IN ('{REPLICATION}', '{APPLICATION}')");
     let accounts: Vec<String> = connection.query(accounts).await?;
     let copying: Option<u64> = connection.query_first(statement::COPYING).await?;
@@ -217,22 +226,27 @@ async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
         acknowledging: acknowledging.map_or(0, |(_, clients)| clients),
         acknowledges: number("replica_enabled")? == 1,
         copying: copying.is_some_and(|statements| statements > 0),
-        replication: following.as_ref().map(replication).transpose()?,
+        replication: following
+            .as_ref()
+            .map(|row| replication(row, &words))
+            .transpose()?,
     })
 }
 
 /// A column as text; a NULL is none.
 fn text(row: &Row, name: &'static str) -> Result<String, Failure> {
-    row.get_opt::<String, _>(name)
-        .and_then(Result::ok)
-        .ok_or(Failure::Unreadable(name))
+    column(row, name).ok_or(Failure::Unreadable(name))
 }
 
-fn replication(row: &Row) -> Result<Replication, Failure> {
-    let (io, sql) = (
-        text(row, "Replica_IO_Running")?,
-        text(row, "Replica_SQL_Running")?,
-    );
+fn column(row: &Row, name: &str) -> Option<String> {
+    row.get_opt::<String, _>(name).and_then(Result::ok)
+}
+
+fn replication(row: &Row, words: &ReplicationWords) -> Result<Replication, Failure> {
+    let thread = |name: &'static str| {
+        column(row, &format!("{}_{name}", words.replica)).ok_or(Failure::Unreadable(name))
+    };
+    let (io, sql) = (thread("IO_Running")?, thread("SQL_Running")?);
     let code = |name| Ok::<_, Failure>(text(row, name)?.parse::<u32>().unwrap_or_default());
     // The messages hold times and counts of attempts; the numbers say what is wrong.
     let (receiving, applying) = (code("Last_IO_Errno")?, code("Last_SQL_Errno")?);
@@ -242,7 +256,7 @@ fn replication(row: &Row) -> Result<Replication, Failure> {
         (_, sql) => format!("applying fails with MySQL error {sql}"),
     };
     Ok(Replication {
-        source: text(row, "Source_Host")?,
+        source: text(row, words.source_column)?,
         receives: io != "No",
         connected: io == "Yes",
         applies: sql == "Yes",

@@ -5,10 +5,10 @@
 //! | `--ignore-db-dir` | yes | no | no | no | 8.0.0 release notes: removed; run on 9.7: fatal |
 //! | X Plugin listens by default | no | yes | yes | yes | reference manual, "X Plugin" |
 //! | `PASSWORD HISTORY`, `PASSWORD REUSE INTERVAL` | no | yes | yes | yes | 8.0.3 release notes; run on 9.7 |
-//! | `CHANGE REPLICATION SOURCE TO`, `START REPLICA` | no | yes | yes | yes | 8.0.22 and 8.0.23 release notes; run on 9.7 |
-//! | `CHANGE MASTER TO`, `START SLAVE` | yes | yes | no | no | 8.4.0 release notes: removed; run on 9.7: an error |
+//! | `CHANGE REPLICATION SOURCE TO`, `START REPLICA`, `RESET REPLICA ALL`, `SHOW REPLICA STATUS` | no | yes | yes | yes | 8.0.22 and 8.0.23 release notes; run on 9.7 |
+//! | `CHANGE MASTER TO`, `START SLAVE`, `RESET SLAVE ALL`, `SHOW SLAVE STATUS` | yes | yes | no | no | 8.4.0 release notes: removed; run on 9.7: an error |
 //! | `SHOW BINARY LOG STATUS` instead of `SHOW MASTER STATUS` | no | no | yes | yes | 8.2.0 and 8.4.0 release notes; run on 9.7 |
-//! | semi-synchronous plugins | `…_master`, `…_slave` | `…_source`, `…_replica` | the same | the same | 8.0.26 release notes; run on 9.7 |
+//! | semi-synchronous plugins and their variables | `…_master`, `…_slave` | `…_source`, `…_replica` | the same | the same | 8.0.26 release notes; run on 9.7 |
 //! | `CLONE INSTANCE` | no | yes | yes | yes | 8.0.17 release notes; run on 9.7 |
 //! | what an account is made with | `mysql_native_password` | `caching_sha2_password` | the same | the same | 8.0.4 release notes; run on 9.7 |
 //!
@@ -41,15 +41,26 @@ pub enum Version {
 pub struct ReplicationWords {
     /// Begins the statement that points a replica at its source.
     pub change_source: &'static str,
+    /// What the options of that statement begin with: `SOURCE`, of which `SOURCE_HOST` is made.
+    pub source: &'static str,
+    /// The column of [`ReplicationWords::status`] that names the source.
+    pub source_column: &'static str,
+    /// What the columns of [`ReplicationWords::status`] about a replica's threads begin with: `Replica_IO_Running`.
+    pub replica: &'static str,
+    /// Shows whom a replica follows, and how that goes.
+    pub status: &'static str,
+    /// Makes a server follow nobody any more.
+    pub reset: &'static str,
     /// Starts replication.
     pub start: &'static str,
     /// Stops replication.
     pub stop: &'static str,
     /// Shows the position in the binary log.
     pub log_status: &'static str,
-    /// The library of the semi-synchronous plugin for a source, without `.so`.
+    /// The library of the semi-synchronous plugin for a source, without `.so`. Its variables begin with `rpl_semi_sync_`
+    /// and what follows the underscore.
     pub source_plugin: &'static str,
-    /// The library of the semi-synchronous plugin for a replica, without `.so`.
+    /// The library of the semi-synchronous plugin for a replica, without `.so`; its variables likewise.
     pub replica_plugin: &'static str,
 }
 
@@ -71,14 +82,23 @@ impl Version {
         Self::parse(version)
     }
 
+    /// The version with these numbers: those that a server greets its clients with.
+    pub const fn of_numbers(major: u16, minor: u16) -> Self {
+        match (major, minor) {
+            (5, 7) => Self::V5_7,
+            (8, 0..=3) => Self::V8_0,
+            (8, 4) => Self::V8_4,
+            (9, _) => Self::V9,
+            _ => Self::Unknown,
+        }
+    }
+
     /// Reads `MAJOR[.MINOR[.…]][-…]`; anything else, such as a hash, is no version.
     fn parse(text: &str) -> Self {
         let numbers = text.split('-').next().unwrap_or_default();
         let mut numbers = numbers.split('.').map(str::parse::<u16>);
         match (numbers.next(), numbers.next()) {
-            (Some(Ok(5)), Some(Ok(7))) => Self::V5_7,
-            (Some(Ok(8)), Some(Ok(0..=3))) => Self::V8_0,
-            (Some(Ok(8)), Some(Ok(4))) => Self::V8_4,
+            (Some(Ok(major)), Some(Ok(minor))) => Self::of_numbers(major, minor),
             (Some(Ok(9)), _) => Self::V9,
             _ => Self::Unknown,
         }
@@ -139,6 +159,11 @@ impl Version {
         match self {
             Self::V5_7 => ReplicationWords {
                 change_source: "CHANGE MASTER TO",
+                source: "MASTER",
+                source_column: "Master_Host",
+                replica: "Slave",
+                status: "SHOW SLAVE STATUS",
+                reset: "RESET SLAVE ALL",
                 start: "START SLAVE",
                 stop: "STOP SLAVE",
                 log_status: "SHOW MASTER STATUS",
@@ -151,6 +176,11 @@ impl Version {
             },
             Self::V8_4 | Self::V9 | Self::Unknown => ReplicationWords {
                 change_source: "CHANGE REPLICATION SOURCE TO",
+                source: "SOURCE",
+                source_column: "Source_Host",
+                replica: "Replica",
+                status: "SHOW REPLICA STATUS",
+                reset: "RESET REPLICA ALL",
                 start: "START REPLICA",
                 stop: "STOP REPLICA",
                 log_status: "SHOW BINARY LOG STATUS",
@@ -158,6 +188,13 @@ impl Version {
                 replica_plugin: "semisync_replica",
             },
         }
+    }
+
+    /// The plugins that members load, as `plugin_load_add` takes them.
+    pub fn member_plugins(self) -> String {
+        let words = self.replication();
+        let clone = if self.can_clone() { "mysql_clone.so;" } else { "" };
+        format!("{clone}{}.so;{}.so", words.source_plugin, words.replica_plugin)
     }
 
     /// Whether a server can be copied from another by `CLONE INSTANCE`.
@@ -256,5 +293,25 @@ mod tests {
         }
         assert_eq!(Version::V8_0.replication().log_status, "SHOW MASTER STATUS");
         assert_eq!(Version::V5_7.replication().source_plugin, "semisync_master");
+    }
+
+    #[test]
+    fn members_load_what_their_version_calls_the_plugins() {
+        let plugins = "mysql_clone.so;semisync_source.so;semisync_replica.so";
+        for version in [Version::V8_0, Version::V8_4, Version::V9, Version::Unknown] {
+            assert_eq!(version.member_plugins(), plugins, "{version}");
+        }
+        assert_eq!(
+            Version::V5_7.member_plugins(),
+            "semisync_master.so;semisync_slave.so"
+        );
+    }
+
+    #[test]
+    fn a_server_is_known_by_the_numbers_that_it_greets_with() {
+        assert_eq!(Version::of_numbers(9, 7), Version::V9);
+        assert_eq!(Version::of_numbers(8, 4), Version::V8_4);
+        assert_eq!(Version::of_numbers(8, 3), Version::V8_0);
+        assert_eq!(Version::of_numbers(10, 0), Version::Unknown);
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Members on EC2: what each is launched with. A change replaces the members that have an older spec, one at a time,
 /// replicas first, as long as everything works and there are three or more; `UpToDate` says how far that is. A change of
-/// subnets, tags or termination protection replaces nobody: it applies to members that are launched after it.
+/// tags is made on the members that run. One of subnets or termination protection applies to members that are launched
+/// after it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Aws {
@@ -64,7 +65,8 @@ pub struct Aws {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<MetadataOptions>,
 
-    /// Further tags for instances, volumes and interfaces. Default none.
+    /// Further tags for instances, volumes and interfaces. Those of running members follow, one member at a time; a tag
+    /// that is taken out of the list stays where it is until the member is replaced. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 30))]
     #[x_kube(

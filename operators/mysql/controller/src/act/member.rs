@@ -1,13 +1,11 @@
 //! One call for one member, and what follows from its answer.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::{Event, Outcome, PassError, Work};
 use crate::{
     cloud::{CloudError, Instances},
-    desired::Desired,
     outcome::verdict,
-    parameters::LaunchParameters,
     records::Records,
     sabotage,
 };
@@ -50,36 +48,6 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         Ok(())
     }
 
-    /// Gives a member's instance the tags back that somebody took off it.
-    pub(super) async fn mark(
-        &self,
-        desired: Option<&Desired>,
-        ordinal: i32,
-        id: String,
-        outcome: &mut Outcome,
-    ) -> Result<(), PassError<R::Error>> {
-        let (Some(desired), Some(entry)) = (desired, outcome.ledger.get(ordinal)) else {
-            return Ok(());
-        };
-        let identity = self.identity(ordinal, entry.incarnation);
-        let operator_id = &self.operator.operator_id;
-        let tags = LaunchParameters::new(desired, &identity, &entry.subnet_id, operator_id).tags;
-        match self.give(&id, &tags).await {
-            Ok(()) => {
-                self.evidence.lock().release(ordinal);
-                outcome.events.push(Event::Marked(ordinal, id));
-            }
-            Err(error) => self.hold(ordinal, &error)?,
-        }
-        Ok(())
-    }
-
-    /// Gives one instance tags.
-    async fn give(&self, id: &str, tags: &BTreeMap<String, String>) -> Result<(), CloudError> {
-        let cloud = &self.operator.cloud;
-        cloud.tag(self.region, &[id.to_owned()], tags, self.fence).await
-    }
-
     /// Records that a member is to be replaced.
     pub async fn replace(&self, ordinal: i32, outcome: &mut Outcome) -> Result<(), PassError<R::Error>> {
         let before = outcome.ledger.clone();
@@ -90,7 +58,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     }
 
     /// Lets the next attempt for a member wait. Without the lease there is none.
-    fn hold(&self, ordinal: i32, error: &CloudError) -> Result<(), PassError<R::Error>> {
+    pub(super) fn hold(&self, ordinal: i32, error: &CloudError) -> Result<(), PassError<R::Error>> {
         if error.is_unsent() {
             self.fence.check()?;
         }

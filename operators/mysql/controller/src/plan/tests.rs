@@ -44,6 +44,7 @@ fn instance(id: &str, token: &str) -> Instance {
         private_ip: None,
         subnet: None,
         launched_at: None,
+        attached: Vec::new(),
     }
 }
 
@@ -246,6 +247,36 @@ fn an_instance_with_our_tags_and_no_entry_is_a_stray() {
         .map(|instance| instance.id.as_str())
         .collect();
     assert_eq!(found, ["i-2"]);
+}
+
+#[test]
+fn tags_are_changed_one_member_at_a_time_and_not_while_ec2_refuses_it() {
+    let entries: Vec<_> = (0..4)
+        .map(|n| entry(n, LaunchPhase::Launched, Some(&format!("i-{n}"))))
+        .collect();
+    let ledger = Ledger::new(entries);
+    let running = Sighting::Seen {
+        state: InstanceState::Running,
+        reason: None,
+    };
+    let mut seen = Seen {
+        sightings: (0..4).map(|n| (format!("i-{n}"), running.clone())).collect(),
+        mistagged: BTreeSet::from([1, 2]),
+        ..Seen::default()
+    };
+    let mut evidence = Evidence::default();
+    let steps =
+        |seen: &Seen, evidence: &Evidence, second| plan(&desired(4), &ledger, seen, evidence, at(second));
+    let tag = |ordinal: i32| Step::Tag {
+        ordinal,
+        instance_id: format!("i-{ordinal}"),
+    };
+    assert_eq!(steps(&seen, &evidence, 10), [tag(1)]);
+    seen.mistagged.remove(&1);
+    assert_eq!(steps(&seen, &evidence, 10), [tag(2)]);
+    evidence.refuse_tags("denied".into(), at(10));
+    assert_eq!(steps(&seen, &evidence, 309), []);
+    assert_eq!(steps(&seen, &evidence, 310), [tag(2)]);
 }
 
 fn any_state() -> impl Strategy<Value = InstanceState> {

@@ -17,24 +17,7 @@ fn uuid(ordinal: i32) -> String {
 
 /// A server as it boots.
 fn fresh(ordinal: i32) -> Survey {
-    Survey {
-        uuid: uuid(ordinal),
-        version: "9.7.4".into(),
-        executed: GtidSet::default(),
-        purged: GtidSet::default(),
-        read_only: true,
-        super_read_only: true,
-        accounts: BTreeSet::new(),
-        acknowledgement: Acknowledgement {
-            enabled: false,
-            replicas: 1,
-            timeout: 10_000,
-        },
-        acknowledging: 0,
-        acknowledges: false,
-        copying: false,
-        replication: None,
-    }
+    Survey::fresh(uuid(ordinal))
 }
 
 fn goal(replicas: i32) -> Goal {

@@ -1,5 +1,6 @@
 //! The conditions of a cluster that is wanted, each from what was found.
 
+use jiff::Timestamp;
 use mysql_api::{ConditionType, MySQLCluster, Reason, cluster::LaunchPhase};
 use reconcile::conditions::DesiredCondition;
 
@@ -126,7 +127,36 @@ pub(super) fn credentials(evidence: &Evidence, replicas: i32) -> DesiredConditio
     }
 }
 
-pub(super) fn up_to_date(findings: Findings<'_>, desired: &Desired, turn: &Turn) -> DesiredCondition {
+/// The members' tags, where everything else of them is as the spec says.
+fn tags(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> DesiredCondition {
+    let mistagged = findings.seen.mistagged.iter();
+    let names: Vec<_> = mistagged
+        .map(|ordinal| member_name(&desired.name, *ordinal))
+        .collect();
+    if names.is_empty() {
+        return condition(
+            ConditionType::UpToDate,
+            true,
+            Reason::MembersCurrent,
+            "every member has the current spec",
+        );
+    }
+    let what = findings.evidence.tags_refused(now).map_or_else(
+        || "they are given one member at a time".to_owned(),
+        |refusal| format!("EC2 refuses them ({refusal}); they are tried again every five minutes and when the spec changes"),
+    );
+    let message = format!(
+        "these have other tags than the spec says: {}; {what}",
+        names.join(", ")
+    );
+    condition(ConditionType::UpToDate, false, Reason::TagsOutdated, message)
+}
+
+pub(super) fn up_to_date(
+    findings: Findings<'_>,
+    (desired, turn): (&Desired, &Turn),
+    now: Timestamp,
+) -> DesiredCondition {
     let outdated = rollout::outdated(desired, findings.ledger);
     let mut names: Vec<_> = outdated
         .iter()
@@ -140,12 +170,7 @@ pub(super) fn up_to_date(findings: Findings<'_>, desired: &Desired, turn: &Turn)
         }
     }
     if names.is_empty() {
-        return condition(
-            ConditionType::UpToDate,
-            true,
-            Reason::MembersCurrent,
-            "every member has the current spec",
-        );
+        return tags(findings, desired, now);
     }
     let what = match turn {
         Turn::Waiting(Obstacle::TooFew) => {

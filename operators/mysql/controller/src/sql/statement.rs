@@ -1,10 +1,10 @@
-//! The statements, in one place. Run on MySQL 9.7; by the documentation the same on 8.4, whose names for replication
-//! and semi-synchronous plugins they use.
+//! The statements, in one place, in the words of the server's version. Run on MySQL 9.7; by documentation on others.
 
 use super::{PORT, peer_file};
 use crate::{
     authority::{APPLICATION, Authority, DATABASE, REPLICATION},
-    server::Change,
+    server::{Address, Change},
+    version::{ReplicationWords, Version},
 };
 
 /// Whether a server is becoming a copy; the statement that makes it one runs until it is.
@@ -15,45 +15,80 @@ pub(super) const COPYING: &str =
 pub(super) const CLOSED: &str = "SELECT @@global.super_read_only";
 
 /// Everything about a server that variables show, in one row.
-pub(super) const SURVEY: &str = "SELECT @@server_uuid AS uuid, @@version AS version, \
-    @@global.gtid_executed AS executed, @@global.gtid_purged AS purged, \
-    @@global.read_only AS read_only, @@global.super_read_only AS super_read_only, \
-    @@global.rpl_semi_sync_source_enabled AS source_enabled, \
-    @@global.rpl_semi_sync_source_wait_for_replica_count AS source_replicas, \
-    @@global.rpl_semi_sync_source_timeout AS source_timeout, \
-    @@global.rpl_semi_sync_replica_enabled AS replica_enabled";
+pub(super) fn survey(version: Version) -> String {
+    let Semisync {
+        source,
+        replica,
+        count,
+    } = Semisync::of(version);
+    format!(
+        "SELECT @@server_uuid AS uuid, @@version AS version, \
+         @@global.gtid_executed AS executed, @@global.gtid_purged AS purged, \
+         @@global.read_only AS read_only, @@global.super_read_only AS super_read_only, \
+         @@global.{source}_enabled AS source_enabled, \
+         @@global.{source}_{count} AS source_replicas, \
+         @@global.{source}_timeout AS source_timeout, \
+         @@global.{replica}_enabled AS replica_enabled"
+    )
+}
+
+/// Shows how many replicas acknowledge to a server.
+pub(super) fn acknowledging(version: Version) -> String {
+    let Semisync { source, .. } = Semisync::of(version);
+    format!("SHOW GLOBAL STATUS LIKE 'R{}_clients'", &source[1..])
+}
+
+/// What the variables of the semi-synchronous plugins begin with.
+struct Semisync {
+    source: String,
+    replica: String,
+    /// The rest of the name of the variable that says for how many a commit waits.
+    count: String,
+}
+
+impl Semisync {
+    fn of(version: Version) -> Self {
+        let words = version.replication();
+        let variables = |plugin: &str| format!("rpl_semi_sync_{}", plugin.trim_start_matches("semisync_"));
+        let replica = variables(words.replica_plugin);
+        let count = format!(
+            "wait_for_{}_count",
+            words.replica_plugin.trim_start_matches("semisync_")
+        );
+        Self {
+            source: variables(words.source_plugin),
+            replica,
+            count,
+        }
+    }
+}
 
 /// The statements that carry out a change, in order.
-pub(super) fn statements(change: &Change, authority: &Authority) -> Vec<String> {
+pub(super) fn statements(change: &Change, authority: &Authority, version: Version) -> Vec<String> {
+    let words = version.replication();
+    let Semisync {
+        source,
+        replica,
+        count,
+    } = Semisync::of(version);
+    let (start, stop) = (words.start.to_owned(), words.stop.to_owned());
     match change {
         Change::CreateAccounts => accounts(authority),
         Change::Acknowledge(how) => vec![
-            format!(
-                "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = {}",
-                how.replicas
-            ),
-            format!("SET GLOBAL rpl_semi_sync_source_timeout = {}", how.timeout),
-            format!(
-                "SET GLOBAL rpl_semi_sync_source_enabled = {}",
-                u8::from(how.enabled)
-            ),
+            format!("SET GLOBAL {source}_{count} = {}", how.replicas),
+            format!("SET GLOBAL {source}_timeout = {}", how.timeout),
+            format!("SET GLOBAL {source}_enabled = {}", u8::from(how.enabled)),
         ],
         // Takes super_read_only back as well.
         Change::Open => vec!["SET GLOBAL read_only = OFF".into()],
         Change::Close => vec!["SET GLOBAL super_read_only = ON".into()],
-        Change::Follow(source) => vec![
-            "STOP REPLICA".into(),
-            format!(
-                "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {}, SOURCE_PORT = {PORT}, SOURCE_USER = {}, SOURCE_PASSWORD = {}, SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 1, SOURCE_SSL_CA = {}, SOURCE_CONNECT_RETRY = 5, SOURCE_RETRY_COUNT = 86400",
-                literal(&source.host),
-                literal(REPLICATION),
-                literal(&authority.replication_password),
-                literal(&peer_file(&source.certificate)),
-            ),
-            "SET GLOBAL rpl_semi_sync_replica_enabled = ON".into(),
-            "START REPLICA".into(),
+        Change::Follow(leader) => vec![
+            stop,
+            follow(leader, authority, &words),
+            format!("SET GLOBAL {replica}_enabled = ON"),
+            start,
         ],
-        Change::Lead => vec!["STOP REPLICA".into(), "RESET REPLICA ALL".into()],
+        Change::Lead => vec![stop, words.reset.to_owned()],
         // It cannot be copied to while it is super_read_only; ordinary users cannot write all the same.
         Change::Copy(donor) => vec![
             "SET GLOBAL super_read_only = OFF".into(),
@@ -73,12 +108,25 @@ pub(super) fn statements(change: &Change, authority: &Authority) -> Vec<String> 
             ),
         ],
         // A replica tells at its connection that it acknowledges: it connects anew.
-        Change::Resume(_) => vec![
-            "STOP REPLICA".into(),
-            "SET GLOBAL rpl_semi_sync_replica_enabled = ON".into(),
-            "START REPLICA".into(),
-        ],
+        Change::Resume(_) => vec![stop, format!("SET GLOBAL {replica}_enabled = ON"), start],
     }
+}
+
+/// Points a replica at its source, over TLS, with the source's pinned certificate as the only root of trust.
+fn follow(leader: &Address, authority: &Authority, words: &ReplicationWords) -> String {
+    let options = [
+        ("HOST", literal(&leader.host)),
+        ("PORT", PORT.to_string()),
+        ("USER", literal(REPLICATION)),
+        ("PASSWORD", literal(&authority.replication_password)),
+        ("AUTO_POSITION", "1".to_owned()),
+        ("SSL", "1".to_owned()),
+        ("SSL_CA", literal(&peer_file(&leader.certificate))),
+        ("CONNECT_RETRY", "5".to_owned()),
+        ("RETRY_COUNT", "86400".to_owned()),
+    ];
+    let options = options.map(|(name, value)| format!("{}_{name} = {value}", words.source));
+    format!("{} {}", words.change_source, options.join(", "))
 }
 
 /// Made while the server is closed to everybody but the operator.
@@ -109,7 +157,7 @@ pub(super) fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Address;
+    use crate::server::Acknowledgement;
 
     #[test]
     fn nothing_leaves_a_literal() {
@@ -124,7 +172,7 @@ mod tests {
             name: "c-0".into(),
             certificate: "PEM".into(),
         };
-        let all = statements(&Change::Follow(source), &authority);
+        let all = statements(&Change::Follow(source), &authority, Version::V9);
         let follow = all
             .iter()
             .find(|statement| statement.starts_with("CHANGE"))
@@ -138,6 +186,68 @@ mod tests {
     }
 
     #[test]
+    fn each_version_is_spoken_to_in_its_own_words() {
+        let authority = Authority::generate().unwrap();
+        let address = Address {
+            host: "10.0.0.4".into(),
+            name: "c-0".into(),
+            certificate: "PEM".into(),
+        };
+        let how = Acknowledgement {
+            enabled: true,
+            replicas: 2,
+            timeout: 7,
+        };
+        let changes = [
+            Change::Acknowledge(how),
+            Change::Follow(address.clone()),
+            Change::Resume(address),
+            Change::Lead,
+        ];
+        let said = |version: Version| {
+            let mut all: Vec<_> = changes
+                .iter()
+                .flat_map(|change| statements(change, &authority, version))
+                .collect();
+            all.extend([
+                survey(version),
+                acknowledging(version),
+                version.replication().status.into(),
+            ]);
+            all.join("; ")
+        };
+        for version in [Version::V8_0, Version::V8_4, Version::V9, Version::Unknown] {
+            let text = said(version);
+            let lower = text.to_lowercase();
+            assert!(
+                !lower.contains("master") && !lower.contains("slave"),
+                "{version}: {text}"
+            );
+            for word in [
+                "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 2",
+                "SET GLOBAL rpl_semi_sync_source_enabled = 1",
+                "SET GLOBAL rpl_semi_sync_replica_enabled = ON",
+                "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_clients'",
+                "RESET REPLICA ALL",
+            ] {
+                assert!(text.contains(word), "{version}: {word}: {text}");
+            }
+        }
+        let old = said(Version::V5_7);
+        for word in [
+            "SET GLOBAL rpl_semi_sync_master_wait_for_slave_count = 2",
+            "CHANGE MASTER TO MASTER_HOST = '10.0.0.4'",
+            "MASTER_SSL = 1, MASTER_SSL_CA = ",
+            "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'",
+            "SHOW SLAVE STATUS",
+            "RESET SLAVE ALL",
+        ] {
+            assert!(old.contains(word), "{word}: {old}");
+        }
+        assert!(!old.to_lowercase().contains("replica"), "{old}");
+    }
+
+    #[test]
     fn a_copy_is_made_over_tls_from_the_pinned_certificate_alone() {
         let authority = Authority::generate().unwrap();
         let donor = Address {
@@ -145,7 +255,7 @@ mod tests {
             name: "c-1".into(),
             certificate: "PEM".into(),
         };
-        let all = statements(&Change::Copy(donor), &authority);
+        let all = statements(&Change::Copy(donor), &authority, Version::V9);
         assert!(all.contains(&"SET GLOBAL clone_valid_donor_list = '10.0.0.5:3306'".to_owned()));
         assert!(
             all.iter()
@@ -162,7 +272,7 @@ mod tests {
     #[test]
     fn every_account_needs_tls() {
         let authority = Authority::generate().unwrap();
-        let all = statements(&Change::CreateAccounts, &authority);
+        let all = statements(&Change::CreateAccounts, &authority, Version::V9);
         let users: Vec<_> = all
             .iter()
             .filter(|statement| statement.starts_with("CREATE USER"))

@@ -193,6 +193,15 @@ fn instances(answer: &str) -> Vec<Instance> {
     answer.split("<instanceId>").skip(1).map(instance).collect()
 }
 
+/// The volumes and interfaces in the description of an instance.
+fn attached(text: &str) -> Vec<String> {
+    ["<volumeId>", "<networkInterfaceId>"]
+        .iter()
+        .flat_map(|name| text.split(name).skip(1))
+        .map(|rest| rest.split('<').next().unwrap().to_owned())
+        .collect()
+}
+
 fn instance(text: &str) -> Instance {
     let state = one(text, "instanceState").and_then(|state| one(&state, "name"));
     let tags = one(text, "tagSet").unwrap_or_default();
@@ -210,5 +219,6 @@ fn instance(text: &str) -> Instance {
         private_ip: one(text, "privateIpAddress"),
         subnet: one(text, "subnetId"),
         launched_at: None,
+        attached: attached(text),
     }
 }

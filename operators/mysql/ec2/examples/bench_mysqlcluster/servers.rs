@@ -1,11 +1,10 @@
 //! Servers that do at once what they are told, from memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use mysql_controller::{
     authority::{APPLICATION, Authority, REPLICATION},
-    gtid::GtidSet,
-    server::{Acknowledgement, Address, Change, Replication, ServerError, Servers, Survey},
+    server::{Address, Change, Replication, ServerError, Servers, Survey},
 };
 use parking_lot::Mutex;
 
@@ -14,24 +13,7 @@ use parking_lot::Mutex;
 pub(crate) struct Memory(Mutex<HashMap<String, Survey>>);
 
 fn fresh(number: usize) -> Survey {
-    Survey {
-        uuid: format!("{number:08}-0000-4000-8000-000000000000"),
-        version: "9.7.4".into(),
-        executed: GtidSet::default(),
-        purged: GtidSet::default(),
-        read_only: true,
-        super_read_only: true,
-        accounts: BTreeSet::new(),
-        acknowledgement: Acknowledgement {
-            enabled: false,
-            replicas: 1,
-            timeout: 10_000,
-        },
-        acknowledging: 0,
-        acknowledges: false,
-        copying: false,
-        replication: None,
-    }
+    Survey::fresh(format!("{number:08}-0000-4000-8000-000000000000"))
 }
 
 impl Servers for Memory {

@@ -172,7 +172,7 @@ async fn a_settled_cluster_costs_no_writes_and_one_listing_a_minute() {
     let started = bed.ec2.world().clock().elapsed();
     // Ten minutes of the operator's time.
     let minutes = Duration::from_mins(10);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(5);
     while bed.ec2.world().clock().elapsed() < started + minutes {
         assert!(tokio::time::Instant::now() < deadline, "time stands still");
         tokio::time::sleep(Duration::from_millis(100)).await;

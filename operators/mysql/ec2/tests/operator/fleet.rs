@@ -12,7 +12,7 @@ use mysql_controller::{
     authority::{APPLICATION, Authority, REPLICATION},
     gtid::GtidSet,
     identity::ORDINAL,
-    server::{Acknowledgement, Address, Change, Replication, ServerError, Servers, Survey},
+    server::{Address, Change, Replication, ServerError, Servers, Survey},
 };
 use parking_lot::Mutex;
 
@@ -143,24 +143,7 @@ fn console(member: &str, id: &str) -> String {
 }
 
 fn fresh(id: &str) -> Survey {
-    Survey {
-        uuid: format!("{:0>8}-0000-4000-8000-000000000000", &id[id.len() - 8..]),
-        version: "9.7.4".into(),
-        executed: GtidSet::default(),
-        purged: GtidSet::default(),
-        read_only: true,
-        super_read_only: true,
-        accounts: BTreeSet::new(),
-        acknowledgement: Acknowledgement {
-            enabled: false,
-            replicas: 1,
-            timeout: 10_000,
-        },
-        acknowledging: 0,
-        acknowledges: false,
-        copying: false,
-        replication: None,
-    }
+    Survey::fresh(format!("{:0>8}-0000-4000-8000-000000000000", &id[id.len() - 8..]))
 }
 
 fn change_survey(server: &mut Survey, change: &Change) {

@@ -97,7 +97,7 @@ async fn events_tell_the_story() {
         ("Terminating", "terminating i-"),
         ("CleanupComplete", "cleanup complete"),
     ];
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(5);
     for (reason, note) in expected {
         loop {
             let all = events.list(&ListParams::default()).await.unwrap();

@@ -20,3 +20,4 @@ mod refusals;
 mod rights;
 mod rollout;
 mod smoke;
+mod tags;

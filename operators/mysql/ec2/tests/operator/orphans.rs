@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::bed::{Bed, sample, says};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(5);
 
 fn ready(cluster: Option<&MySQLCluster>) -> bool {
     says(cluster, "Ready", "True", "Replicating")

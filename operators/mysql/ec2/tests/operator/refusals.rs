@@ -1,7 +1,7 @@
 //! Specs that cannot be carried out: each says so, and launches nothing or nothing twice.
 
 use fake_ec2::Account;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use mysql_api::MySQLCluster;
 use mysql_controller::identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL};
 use rstest::rstest;
@@ -55,6 +55,69 @@ async fn what_can_never_be_is_not_accepted(#[case] name: &str, #[case] path: &st
         .await
         .unwrap_err();
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 422));
+    bed.stop().await;
+}
+
+#[rstest]
+#[case("identity", "/aws/tags", json!([{"key": "mysql.alx.ke/ordinal", "value": "1"}]))]
+#[case("title", "/aws/tags", json!([{"key": "Name", "value": "mine"}]))]
+#[case("locked", "/mySQLOptions", json!({"super_read_only": "OFF"}))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_get_in_the_operators_way_is_not_accepted(
+    #[case] name: &str,
+    #[case] path: &str,
+    #[case] value: Value,
+) {
+    let bed = Bed::new().await;
+    let mut spec = sample(1);
+    spec["aws"]["tags"] = json!([]);
+    spec["mySQLOptions"] = json!({});
+    *spec.pointer_mut(path).unwrap() = value;
+    let cluster = MySQLCluster::new(name, serde_json::from_value(spec).unwrap());
+    let refused = bed
+        .clusters
+        .create(&PostParams::default(), &cluster)
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, kube::Error::Api(status) if status.code == 422));
+    bed.stop().await;
+}
+
+/// In a spelling that only mysqld knows for the locked one, or as something that is no option's name at all.
+#[rstest]
+#[case("dashed", "loose-super-read-only", "super-read-only")]
+#[case("nameless", "no such option", "is no option's name")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_option_that_cannot_be_set_is_a_condition_and_launches_nothing(
+    #[case] name: &str,
+    #[case] option: &str,
+    #[case] words: &str,
+) {
+    let bed = Bed::new().await;
+    let mut spec = sample(1);
+    spec["mySQLOptions"] = json!({option: "OFF"});
+    bed.create(name, spec).await;
+    let told = |cluster: Option<&MySQLCluster>| says(cluster, "Ready", "False", "OptionsInvalid");
+    let cluster = bed.until(name, "it says so", told).await.unwrap();
+    let conditions = cluster.status.unwrap().conditions;
+    assert!(conditions[0].message.contains(words), "{}", conditions[0].message);
+    assert!(bed.ec2.world().instances().is_empty());
+    bed.stop().await;
+}
+
+#[rstest]
+#[case("region", json!({"aws": {"region": "eu-west-1"}}))]
+#[case("place", json!({"geoAffinity": null}))]
+#[case("backend", json!({"aws": null}))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_change_is_not_changed(#[case] name: &str, #[case] change: Value) {
+    let bed = Bed::new().await;
+    let before = bed.create(name, sample(1)).await;
+    let patch = Patch::Merge(json!({ "spec": change }));
+    let refused = bed.clusters.patch(name, &PatchParams::default(), &patch).await;
+    assert!(matches!(refused.unwrap_err(), kube::Error::Api(status) if status.code == 422));
+    let after = bed.clusters.get(name).await.unwrap();
+    assert_eq!(before.metadata.generation, after.metadata.generation);
     bed.stop().await;
 }
 

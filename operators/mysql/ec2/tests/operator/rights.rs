@@ -43,7 +43,7 @@ const FOR_A_PLUGIN: [&str; 2] = [
     "otus.homework/mysqls/finalizers",
 ];
 const RBAC: &str = "rbac.authorization.k8s.io";
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// A right: group and resource with subresource, and verb.
 type Right = (String, String);

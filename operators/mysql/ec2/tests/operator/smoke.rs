@@ -32,7 +32,7 @@ use crate::bed::{manager, sample, says, sdk};
 const NAME: &str = "real";
 /// Boots are real; the operator's waits need not be.
 const SPEED: u32 = 10;
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(10);
 const ROWS: usize = 10_000;
 
 struct Lab {

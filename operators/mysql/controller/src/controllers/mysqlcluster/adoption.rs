@@ -186,6 +186,7 @@ mod tests {
             private_ip: None,
             subnet: Some("subnet-12345678".into()),
             launched_at: None,
+            attached: Vec::new(),
         }
     }
 

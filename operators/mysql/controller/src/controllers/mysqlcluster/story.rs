@@ -37,6 +37,14 @@ fn step(cluster: &str, event: Event) -> Notice {
             "Tag",
             format!("gave {id} of {} the tags back that were taken off it", name(n)),
         ),
+        Event::Tagged(n, id) => (
+            "TagsChanged",
+            "Tag",
+            format!(
+                "gave {id} of {}, its volumes and its interface the tags of the spec",
+                name(n)
+            ),
+        ),
         Event::Replacing(n) => (
             "Replacing",
             "Replace",

@@ -36,7 +36,7 @@ use crate::{
 const NAME: &str = "c";
 const SPEED: u32 = 200;
 const POLL: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What happens to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(crate) fn full() -> bool {
 pub(crate) fn harness(name: &str) -> Harness {
     Harness::new(name)
         .clock(Clock::accelerated(SPEED))
-        .deadline(Duration::from_secs(120))
+        .deadline(Duration::from_mins(6))
         .parallel(3)
 }
 
