@@ -11,6 +11,7 @@ What this operator has of its own; the other templates are the same in every cha
 {{- define "operator.args" -}}
 - --aws-region={{ .Values.awsRegion }}
 - --operator-id={{ .Values.operatorId | default (include "operator.fullname" .) }}
+- --gc-orphans={{ .Values.gcOrphans }}
 - --mysqlcluster-concurrency={{ .Values.concurrency }}
 {{- end -}}
 
