@@ -165,6 +165,10 @@ fn environment(args: &Args) -> Vec<(String, String)> {
     if args.full {
         environment.push(("TESTKIT_FULL".to_owned(), "1".to_owned()));
     }
+    // Nor do as many seeds have to be drawn to notice one as to trust that there is none.
+    if args.sabotage.is_some() {
+        environment.push(("SCHEDULES".to_owned(), "50".to_owned()));
+    }
     environment
 }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 /// The annotation that pauses a widget.
 pub const PAUSED: &str = "test.example.com/paused";
 pub const FINALIZER: &str = "test.example.com/finalizer";
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_mins(3);
 
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default)]
 #[kube(group = "test.example.com", version = "v1", kind = "Widget", namespaced)]
