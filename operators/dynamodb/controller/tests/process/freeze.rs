@@ -9,7 +9,7 @@ use kube::{Api, api::ListParams};
 use reconcile::conditions;
 use testkit::{
     audit::{Event, Filter},
-    fault::proxy::Proxy,
+    fault::{FaultPlan, proxy::Proxy},
 };
 
 use crate::{
@@ -39,9 +39,10 @@ impl Scene {
     async fn new(at: Option<usize>) -> Self {
         let bed = Bed::new(server().await, ITEMS).await;
         let steps = Steps::new(at);
+        let undisturbed = FaultPlan::default();
         let (kubernetes, dynamodb) = (
-            steps.before_kubernetes(&bed, USERS[0]),
-            steps.before_dynamodb(&bed),
+            steps.before_kubernetes(&bed, USERS[0], &undisturbed),
+            steps.before_dynamodb(&bed, &undisturbed),
         );
         let start = |user, kubernetes| {
             let start = Start {

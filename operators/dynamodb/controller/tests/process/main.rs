@@ -12,6 +12,7 @@
 #[path = "../job/bed.rs"]
 mod bed;
 mod freeze;
+mod lost;
 #[path = "../job/operator.rs"]
 mod operator;
 mod replica;

