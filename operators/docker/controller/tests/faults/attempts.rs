@@ -30,10 +30,14 @@ impl Scene {
         daemon.endings.entry(machine.into()).or_default().extend(endings);
     }
 
-    /// Waits until the machine's bootstrap is over for good; how often it was started and bootstrapped until then.
-    async fn given_up(&self, machine: &str) -> Result<(String, u32, u32)> {
-        let over = |object: &serde_json::Value| reason(object, "BootstrapCompleted") == Some("Failed");
+    /// Waits until the machine's bootstrap is over for good, after `attempts` at most; how often it was started and
+    /// bootstrapped until then.
+    async fn given_up(&self, machine: &str, attempts: u32) -> Result<(String, u32, u32)> {
+        let more = || self.world.daemon.lock().started.get(machine) > Some(&attempts);
+        let over =
+            |object: &serde_json::Value| reason(object, "BootstrapCompleted") == Some("Failed") || more();
         let object = self.wait("DockerMachine", machine, over).await?;
+        ensure!(!more(), "more than {attempts} attempts");
         ensure!(reason(&object, "Ready") == Some("Failed"), "{object:#}");
         let message = message_of(&object, "BootstrapCompleted")
             .unwrap_or_default()
@@ -49,7 +53,7 @@ async fn a_bootstrap_that_fails_is_told_with_its_last_words_and_left_as_it_is() 
     scene.let_end(WORKER, [failed()]);
     let operator = scene.start();
     scene.open().await?;
-    let (message, started, bootstrapped) = scene.given_up(WORKER).await?;
+    let (message, started, bootstrapped) = scene.given_up(WORKER, 1).await?;
     ensure!(
         message.contains("failed with status 7; replace the machine"),
         "{message}"
@@ -73,7 +77,7 @@ async fn a_bootstrap_that_hangs_ends_with_its_limit() -> Result<()> {
     scene.objects.patch("DockerMachine", WORKER, &limit).await?;
     let operator = scene.start();
     scene.open().await?;
-    let (message, ..) = scene.given_up(WORKER).await?;
+    let (message, ..) = scene.given_up(WORKER, 1).await?;
     ensure!(message.contains("took longer than 90 s"), "{message}");
     let note = scene.event("DockerMachine", WORKER, "BootstrapFailed").await?;
     ensure!(note.contains("raise spec.bootstrapTimeout"), "{note}");
@@ -89,7 +93,7 @@ async fn no_more_attempts_are_made_than_were_asked_for_each_in_a_fresh_container
     scene.objects.patch("DockerMachine", WORKER, &three).await?;
     let operator = scene.start();
     scene.open().await?;
-    let (message, started, bootstrapped) = scene.given_up(WORKER).await?;
+    let (message, started, bootstrapped) = scene.given_up(WORKER, 3).await?;
     ensure!(
         (started, bootstrapped) == (3, 3),
         "tried {started} and {bootstrapped} times"
@@ -121,7 +125,7 @@ async fn a_further_control_plane_machine_is_bootstrapped_once_whatever_was_asked
     scene.objects.status("Cluster", "c1", status).await?;
     let operator = scene.start();
     scene.open().await?;
-    let (_, started, bootstrapped) = scene.given_up(CONTROL_PLANE).await?;
+    let (_, started, bootstrapped) = scene.given_up(CONTROL_PLANE, 1).await?;
     ensure!(
         (started, bootstrapped) == (1, 1),
         "tried {started} and {bootstrapped} times"
