@@ -11,6 +11,46 @@ const BEGIN: &str = "MEMBER-CERTIFICATE-BEGIN";
 const END: &str = "MEMBER-CERTIFICATE-END";
 /// More is no certificate of ours.
 const LARGEST: usize = 4096;
+/// What begins a line of the setup's on the console.
+const SETUP: &str = "mysql-member: ";
+/// What the setup says where mysqld refuses my.cnf.
+const REFUSED: &str = "mysqld refuses its options: ";
+/// So much of a line is repeated.
+const LONGEST_LINE: usize = 200;
+
+/// Why a machine has not become a member, by its own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Complaint {
+    /// mysqld refuses the options that it was given; what it says.
+    Options(String),
+    /// The setup did not come to its end; what it says.
+    Setup(String),
+}
+
+/// What the setup of a member has complained about on its console, if it has; the last counts. Whoever has printed a
+/// certificate has nothing to complain about.
+pub fn complaint(console: &str) -> Option<Complaint> {
+    let said = console.lines().filter_map(|line| {
+        let text: String = line
+            .trim()
+            .strip_prefix(SETUP)?
+            .chars()
+            .take(LONGEST_LINE)
+            .collect();
+        let text = text.replace(char::is_control, "");
+        (!text.starts_with("setting up ")).then_some(text)
+    });
+    let mut last = None;
+    for text in said {
+        match text.strip_prefix(REFUSED) {
+            Some(refusal) => last = Some(Complaint::Options(refusal.to_owned())),
+            // That it failed follows on why.
+            None if text.starts_with("the setup failed") && last.is_some() => {}
+            None => last = Some(Complaint::Setup(text)),
+        }
+    }
+    last
+}
 
 /// The certificate that `member` has printed, as PEM; nothing if there is none that is whole. The last one counts:
 /// it is printed anew at each boot, and stays the same.
@@ -49,6 +89,19 @@ fn pem(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_a_machine_did_not_become_a_member_is_read_from_its_console() {
+        let options = "[ OK ] boot\r\nmysql-member: setting up c-0\r\nmysql-member: mysqld refuses its options: unknown variable 'x=1'.\r\nmysql-member: the setup failed with status 1\r\n";
+        let said = "unknown variable 'x=1'.".to_owned();
+        assert_eq!(complaint(options), Some(Complaint::Options(said)));
+        let disk = "mysql-member: /dev/sdf has data and no file system: it is left alone\nmysql-member: the setup failed with status 1\n";
+        let said = "/dev/sdf has data and no file system: it is left alone".to_owned();
+        assert_eq!(complaint(disk), Some(Complaint::Setup(said)));
+        let bare = "mysql-member: the setup failed with status 127\n";
+        assert!(matches!(complaint(bare), Some(Complaint::Setup(text)) if text.ends_with("127")));
+        assert_eq!(complaint("mysql-member: setting up c-0\nlogin: "), None);
+    }
 
     fn printed(member: &str) -> (String, String) {
         let key = rcgen::KeyPair::generate().unwrap();

@@ -4,6 +4,8 @@
 //! - A member is replaced only because of what the spec says, never because of how it behaves.
 //! - Nobody is replaced unless everything works: every member is there, the leader takes writes, every replica follows
 //!   and has caught up, and there are as many that without one of them commits are still acknowledged.
+//! - Of a cluster that was never formed, and has no data, members are replaced whatever is amiss: that is how a spec that
+//!   no server can be started with is put right.
 //! - Replicas go first. The leader goes as a replica, after another member that has the current spec took its place.
 
 use mysql_api::cluster::{Launch, LaunchPhase};
@@ -46,7 +48,8 @@ pub fn outdated<'a>(desired: &Desired, ledger: &'a Ledger) -> Vec<&'a Launch> {
     ledger.entries().iter().filter(older).collect()
 }
 
-/// What is next. `healthy` is whether everything works, at this moment.
+/// What is next. `leader` is none of a cluster that was never formed. `healthy` is whether everything works, at this
+/// moment; without a leader, whether no server has any data.
 pub fn turn(desired: &Desired, ledger: &Ledger, leader: Option<i32>, healthy: bool) -> Turn {
     let wanted = |entry: &&Launch| entry.ordinal < desired.replicas;
     let mut outdated = outdated(desired, ledger);
@@ -54,7 +57,7 @@ pub fn turn(desired: &Desired, ledger: &Ledger, leader: Option<i32>, healthy: bo
     if outdated.is_empty() {
         return Turn::Current;
     }
-    if desired.replicas < FEWEST {
+    if leader.is_some() && desired.replicas < FEWEST {
         return Turn::Waiting(Obstacle::TooFew);
     }
     if desired.template.termination_protection {
@@ -67,7 +70,7 @@ pub fn turn(desired: &Desired, ledger: &Ledger, leader: Option<i32>, healthy: bo
     });
     let replica = outdated.iter().rev().find(|entry| Some(entry.ordinal) != leader);
     match replica {
-        Some(entry) if healthy && settled && leader.is_some() => Turn::Replace(entry.ordinal),
+        Some(entry) if healthy && settled => Turn::Replace(entry.ordinal),
         _ => Turn::Waiting(Obstacle::Unsettled),
     }
 }
@@ -136,7 +139,7 @@ mod tests {
         let desired = desired(3);
         let waiting = Turn::Waiting(Obstacle::Unsettled);
         assert_eq!(turn(&desired, &ledger(&desired, &[1]), Some(0), false), waiting);
-        assert_eq!(turn(&desired, &ledger(&desired, &[1]), None, true), waiting);
+        assert_eq!(turn(&desired, &ledger(&desired, &[1]), None, false), waiting);
         for phase in [LaunchPhase::Launching, LaunchPhase::Retiring, LaunchPhase::Over] {
             let mut entries = ledger(&desired, &[1, 2]).entries().to_vec();
             entries[2].phase = phase;
@@ -146,6 +149,20 @@ mod tests {
                 "{phase:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_was_never_formed_is_replaced_member_by_member_however_few_there_are() {
+        for replicas in 1..=3 {
+            let desired = desired(replicas);
+            let all: Vec<_> = (0..replicas).collect();
+            let next = turn(&desired, &ledger(&desired, &all), None, true);
+            assert_eq!(next, Turn::Replace(replicas - 1));
+        }
+        let mut protected = desired(1);
+        protected.template.termination_protection = true;
+        let expected = Turn::Waiting(Obstacle::Protected);
+        assert_eq!(turn(&protected, &ledger(&protected, &[0]), None, true), expected);
     }
 
     #[test]

@@ -15,16 +15,22 @@ announce() {
   printf '\nMEMBER-CERTIFICATE-BEGIN %s %s MEMBER-CERTIFICATE-END\n' "$member" "$body" > /dev/console
 }
 
-# The data volume: the one disk of EBS that is not the root's. What has a file system keeps it.
+# Whether the beginning of a disk is all zeros, as that of a new one is.
+is_blank() { [ "$(head -c 4194304 "$1" | tr -d '\000' | head -c 1 | wc -c)" -eq 0 ]; }
+
+# The data volume: the one disk of EBS that is not the root's. What has a file system keeps it, what is blank gets one,
+# and anything else is left alone.
 attach() {
-  root=$(lsblk -nrso NAME "$(findmnt -no SOURCE /)" | tail -n 1)
+  root=$(lsblk -nrso NAME "$(findmnt -nvo SOURCE /)" 2> /dev/null | tail -n 1)
   tries=0
   while [ $tries -lt 150 ]; do
     for device in /dev/sdf /dev/xvdf /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol*; do
       [ -b "$device" ] || continue
-      case $(basename "$(readlink -f "$device")") in "$root"*) continue ;; esac
-      [ -n "$(blkid "$device")" ] || mkfs.ext4 -q "$device"
-      echo "UUID=$(blkid -s UUID -o value "$device") $data ext4 noatime,nofail 0 2" >> /etc/fstab
+      case $(basename "$(readlink -f "$device")") in "${root:-/}"*) continue ;; esac
+      if [ -z "$(blkid -p "$device")" ] && is_blank "$device"; then mkfs.ext4 -q "$device"; fi
+      uuid=$(blkid -p -s UUID -o value "$device" || true)
+      [ -n "$uuid" ] || { say "$device has data and no file system: it is left alone"; return 1; }
+      grep -q "^UUID=$uuid $data " /etc/fstab || echo "UUID=$uuid $data auto noatime,nofail 0 2" >> /etc/fstab
       mount "$data"
       return 0
     done
@@ -47,8 +53,16 @@ mountpoint -q "$data" || attach
 chown mysql:mysql "$data" /var/lib/mysql-files
 chmod 750 "$data" /var/lib/mysql-files
 [ ! -d /etc/my.cnf.d ] || ln -sf /etc/mysql/mysql.conf.d/zz-cluster.cnf /etc/my.cnf.d/zz-cluster.cnf
+refusal=$(mysqld --validate-config --user=mysql 2>&1) || {
+  say "mysqld refuses its options: $(echo "$refusal" | sed -n 's/.*\[ERROR\] \[[^]]*\] \[[^]]*\] //p' | head -n 1)"
+  exit 1
+}
 if [ ! -e "$data/.member-initialized" ]; then
-  find "$data" -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
+  # What an initialization that was cut off has left goes; anything else is somebody's.
+  found=$(find "$data" -mindepth 1 -maxdepth 1 ! -name lost+found)
+  [ -z "$found" ] || [ -e "$data/.member-begun" ] || { say "$data holds data of another server: it is left alone"; exit 1; }
+  touch "$data/.member-begun"
+  find "$data" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .member-begun -exec rm -rf {} +
   mysqld --initialize-insecure --user=mysql --init-file=/etc/mysql-member/accounts.sql
   touch "$data/.member-initialized"
 fi

@@ -198,10 +198,14 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             desired,
             authority,
             evidence,
+            refusals: Mutex::default(),
         };
         let formed = forming.run(&outcome.ledger, &outcome.seen).await?;
         let leader = topology(&pass.current()).map(|topology| topology.primary);
-        let healthy = formed.lacking.is_none() && formed.caught_up;
+        let healthy = match leader {
+            Some(_) => formed.lacking.is_none() && formed.caught_up,
+            None => formed.blank,
+        };
         let turn = rollout::turn(desired, &outcome.ledger, leader, healthy);
         if let Turn::Replace(ordinal) = turn {
             work.replace(ordinal, &mut outcome).await?;

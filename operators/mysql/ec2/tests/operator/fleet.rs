@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use fake_ec2::{State, World};
+use fake_ec2::{InstanceView, State, World};
 use mysql_controller::{
     authority::{APPLICATION, Authority, REPLICATION},
     gtid::GtidSet,
@@ -47,7 +47,8 @@ impl Fleet {
                     let tag = |key: &str| instance.tags.get(key).cloned().unwrap_or_default();
                     let member = format!("{}-{}", tag("Name").trim_start_matches("mysql-"), tag(ORDINAL));
                     if instance.state == State::Running {
-                        account.set_console(&instance.id, &console(&member, &instance.id));
+                        let text = complaint(&instance).unwrap_or_else(|| console(&member, &instance.id));
+                        account.set_console(&instance.id, &text);
                     }
                 }
                 tokio::time::sleep(BEAT).await;
@@ -140,6 +141,16 @@ fn console(member: &str, id: &str) -> String {
         "[ OK ] boot\r\nMEMBER-CERTIFICATE-BEGIN {member} {} MEMBER-CERTIFICATE-END\r\n",
         certificate(id)
     )
+}
+
+/// What a machine prints whose mysqld knows an option not: the setup's own words.
+fn complaint(instance: &InstanceView) -> Option<String> {
+    let user_data = String::from_utf8_lossy(instance.user_data.as_deref()?);
+    let line = user_data.lines().find(|line| line.contains("no_such_option="))?;
+    let line = line.trim();
+    Some(format!(
+        "[ OK ] boot\r\nmysql-member: mysqld refuses its options: unknown variable '{line}'.\r\nmysql-member: the setup failed with status 1\r\n"
+    ))
 }
 
 fn fresh(id: &str) -> Survey {

@@ -208,3 +208,26 @@ async fn a_primary_that_is_gone_is_not_replaced_by_an_empty_one() {
     );
     bed.stop().await;
 }
+
+/// What is accepted although it does not do everything yet, or not everything that somebody may expect, says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_members_and_backups_are_accepted_and_say_what_they_mean() {
+    let bed = Bed::new().await;
+    let mut spec = sample(2);
+    spec["backup"] = json!({"enabled": true, "schedule": "0 2 * * *", "s3Bucket": "nairobi-backups"});
+    bed.create("pair", spec).await;
+    let cluster = bed.until("pair", "it is ready", ready).await.unwrap();
+    assert!(says(Some(&cluster), "BackupReady", "False", "NotImplemented"));
+    assert!(says(Some(&cluster), "FaultTolerant", "False", "TooFewMembers"));
+    let conditions = cluster.status.unwrap().conditions;
+    let tolerant = conditions
+        .iter()
+        .find(|one| one.type_ == "FaultTolerant")
+        .unwrap();
+    assert!(
+        tolerant.message.contains("the loss of one stops writes"),
+        "{}",
+        tolerant.message
+    );
+    bed.stop().await;
+}

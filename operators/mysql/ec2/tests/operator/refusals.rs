@@ -105,6 +105,38 @@ async fn an_option_that_cannot_be_set_is_a_condition_and_launches_nothing(
     bed.stop().await;
 }
 
+/// Only a server knows every option. Nothing is formed then, nothing can be lost, and the corrected spec is tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_option_that_no_server_knows_is_told_and_the_corrected_spec_is_tried() {
+    let bed = Bed::new().await;
+    let mut spec = sample(2);
+    spec["mySQLOptions"] = json!({"no_such_option": "1"});
+    bed.create("unknown", spec).await;
+    let told = |cluster: Option<&MySQLCluster>| says(cluster, "Ready", "False", "OptionsInvalid");
+    let cluster = bed.until("unknown", "it says so", told).await.unwrap();
+    let conditions = cluster.status.unwrap().conditions;
+    assert!(
+        conditions[0]
+            .message
+            .contains("unknown variable 'no_such_option=1'"),
+        "{}",
+        conditions[0].message
+    );
+    let options = json!({"no_such_option": null, "max_connections": "100"});
+    bed.patch("unknown", json!({"spec": {"mySQLOptions": options}}))
+        .await;
+    bed.until("unknown", "it is ready", |cluster| {
+        says(cluster, "Ready", "True", "Replicating") && says(cluster, "UpToDate", "True", "MembersCurrent")
+    })
+    .await;
+    assert_eq!(
+        bed.ec2.world().instances().len(),
+        4,
+        "each member was replaced once"
+    );
+    bed.stop().await;
+}
+
 #[rstest]
 #[case("region", json!({"aws": {"region": "eu-west-1"}}))]
 #[case("place", json!({"geoAffinity": null}))]

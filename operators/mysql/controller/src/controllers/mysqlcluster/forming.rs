@@ -24,7 +24,7 @@ use crate::{
     act::Operator,
     authority::Authority,
     bootstrap::tls_name,
-    certificate,
+    certificate::{self, Complaint},
     cloud::{Instance, InstanceState, Instances},
     desired::Desired,
     endpoints::{self, Backend, Side},
@@ -52,6 +52,8 @@ pub struct Formed {
     pub changed: bool,
     /// Whether every replica has now what the leader had at the last look.
     pub caught_up: bool,
+    /// Whether no server that answers has any data.
+    pub blank: bool,
 }
 
 /// One pass over the servers of a cluster.
@@ -62,6 +64,8 @@ pub(super) struct Forming<'a, I, S> {
     pub(super) desired: &'a Desired,
     pub(super) authority: &'a Authority,
     pub(super) evidence: &'a Mutex<Evidence>,
+    /// Members whose mysqld refuses its options, and what it says.
+    pub(super) refusals: Mutex<BTreeMap<String, String>>,
 }
 
 impl<I: Instances, S: Servers> Forming<'_, I, S> {
@@ -95,8 +99,10 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             lacking: trouble.map(|trouble| (Reason::Forming, trouble)).or(plan.lacking),
             bound: false,
             changed: !plan.changes.is_empty(),
+            blank: is_blank(&members),
             caught_up: topology.is_some_and(|topology| self.caught_up(topology.primary, &members)),
         };
+        formed.lacking = self.refusal().or(formed.lacking);
         for member in &members {
             if let Some(address) = &member.address {
                 formed
@@ -124,6 +130,14 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         };
         let before = self.evidence.lock().leads_with(survey.executed.clone());
         before.is_some_and(|before| surveys().all(|survey| before.is_within(&survey.executed)))
+    }
+
+    /// What a member's mysqld says against its options: that is more than that it does not answer.
+    fn refusal(&self) -> Option<(Reason, String)> {
+        let refusals = self.refusals.lock();
+        let (member, refusal) = refusals.first_key_value()?;
+        let message = format!("mySQLOptions: mysqld on {member} refuses them: {refusal}; correct them");
+        Some((Reason::OptionsInvalid, message))
     }
 
     /// The instances that run, by member.
@@ -203,8 +217,14 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             .console(&self.desired.region, &instance.id)
             .await;
         let console = console.map_err(|error| error.to_string())?.unwrap_or_default();
-        certificate::on_console(&console, member)
-            .ok_or_else(|| "its console shows no certificate yet".to_owned())
+        certificate::on_console(&console, member).ok_or_else(|| match certificate::complaint(&console) {
+            Some(Complaint::Options(refusal)) => {
+                self.refusals.lock().insert(member.to_owned(), refusal.clone());
+                format!("mysqld refuses its options: {refusal}")
+            }
+            Some(Complaint::Setup(complaint)) => format!("its setup has ended: {complaint}"),
+            None => "its console shows no certificate yet".to_owned(),
+        })
     }
 
     /// Records who leads, before anything follows from it.
@@ -273,6 +293,11 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         self.evidence.lock().published(digest, now);
         Ok(())
     }
+}
+
+fn is_blank(members: &[Member]) -> bool {
+    let mut surveys = members.iter().filter_map(|member| member.survey.as_ref());
+    surveys.all(|survey| survey.executed.is_empty())
 }
 
 fn digest(backends: &[Backend], certificates: &str) -> u64 {

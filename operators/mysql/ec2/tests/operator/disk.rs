@@ -1,0 +1,202 @@
+//! The data volume on a real disk: what user data does with one that is new, one that it has seen before, and one that is
+//! somebody's. The disk is a loop device, the machine a container; systemd and mysqld are stand-ins here, for they have
+//! tests of their own, while the disk, its file systems and its mounts are real.
+
+use mysql_controller::{
+    bootstrap::user_data,
+    desired::{Desired, Owner, Settings},
+};
+use serde_json::Value;
+use testkit::{
+    docker::Docker,
+    image::{Image, Images},
+    process::Janitor,
+};
+
+use crate::bed::sample;
+
+/// Makes the machine: users, stand-ins, and nodes for whichever loop device is free.
+const MACHINE: &str = r#"
+useradd --system mysql 2> /dev/null || true
+cat > /usr/local/sbin/systemctl << 'END'
+#!/bin/sh
+[ "$1" != cat ]
+END
+cat > /usr/local/sbin/mysqld << 'END'
+#!/bin/sh
+case " $* " in
+  *" --validate-config "*)
+    option=$(grep -h no_such /etc/mysql/mysql.conf.d/zz-cluster.cnf) || exit 0
+    echo "2026-01-01T00:00:00Z 0 [ERROR] [MY-000067] [Server] unknown variable '$option'." >&2
+    exit 1 ;;
+  *" --initialize-insecure "*) echo made >> /var/lib/mysql/ibdata1 ;;
+esac
+END
+chmod +x /usr/local/sbin/systemctl /usr/local/sbin/mysqld
+for n in $(seq 0 31); do [ -b /dev/loop$n ] || mknod /dev/loop$n b 7 $n || true; done
+mkdir -p /var/lib/mysql
+: > /etc/fstab
+"#;
+
+/// Puts a new disk of 64 MiB in the place of the data volume's.
+const INSERT: &str = r#"
+umount /var/lib/mysql 2> /dev/null || true
+[ ! -e /loop ] || losetup --detach "$(cat /loop)"
+rm -f /disk; truncate --size 64M /disk
+losetup --find --show /disk > /loop
+ln -sf "$(cat /loop)" /dev/sdf
+: > /etc/fstab
+"#;
+
+/// A container that is taken for a machine on EC2 with one disk beside its root's.
+struct Machine {
+    docker: Docker,
+    name: String,
+    _janitor: Janitor,
+}
+
+impl Machine {
+    async fn boot() -> Self {
+        let docker = Docker::connect().await.unwrap();
+        let image = Images::new(&docker).ensure(Image::Toolbox).await.unwrap();
+        let name = format!("data-volume-{}", std::process::id());
+        let script = r#"docker=$1; name=$2
+            "$docker" exec "$name" sh -c 'umount /var/lib/mysql; losetup --detach "$(cat /loop)"'
+            "$docker" rm --force --volumes "$name""#;
+        let program = docker.program().to_string_lossy().into_owned();
+        let janitor = Janitor::engage(script, &[program, name.clone()]).unwrap();
+        let run = ["run", "--detach", "--tty", "--privileged", "--network=none"];
+        let label = format!("--label=operators-testbed.disk={name}");
+        let rest = ["--name", &name, "--entrypoint", "sleep", &image, "infinity"];
+        docker
+            .run(&[&run[..], &[label.as_str()], &rest[..]].concat())
+            .await
+            .unwrap();
+        let machine = Self {
+            docker,
+            name,
+            _janitor: janitor,
+        };
+        machine.sh(MACHINE).await.unwrap();
+        machine.write_files(&sample(1)).await;
+        machine
+    }
+
+    async fn sh(&self, script: &str) -> Result<String, testkit::docker::DockerError> {
+        self.docker
+            .exec_with(&self.name, &["sh", "-eu"], script.as_bytes())
+            .await
+    }
+
+    /// What cloud-init does with the files of a member's user data.
+    async fn write_files(&self, spec: &Value) {
+        let owner = Owner {
+            namespace: "ns",
+            name: "c",
+            uid: "uid-1",
+        };
+        let spec = serde_json::from_value(spec.clone()).unwrap();
+        let desired = Desired::resolve(owner, &spec, &Settings::default()).unwrap();
+        let document: Value = serde_saphyr::from_str(&user_data(&desired, 0)).unwrap();
+        for file in document["write_files"].as_array().unwrap() {
+            let (path, mode) = (
+                file["path"].as_str().unwrap(),
+                file["permissions"].as_str().unwrap(),
+            );
+            let write = format!("mkdir -p $(dirname {path}); cat > {path}; chmod {mode} {path}");
+            let content = file["content"].as_str().unwrap_or_default();
+            self.docker
+                .exec_with(&self.name, &["sh", "-euc", &write], content.as_bytes())
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn set_up(&self) -> Result<String, testkit::docker::DockerError> {
+        self.sh("/usr/local/sbin/mysql-member-setup < /dev/null").await
+    }
+
+    /// What it has printed on its console since it booted.
+    async fn console(&self) -> String {
+        self.docker.run(&["logs", &self.name]).await.unwrap()
+    }
+
+    /// What identifies the mounted disk and what is in it.
+    async fn mounted(&self) -> String {
+        self.sh("findmnt -no UUID,FSTYPE /var/lib/mysql; cat /var/lib/mysql/ibdata1; grep -c . /etc/fstab")
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is_never_written_to() {
+    let machine = Machine::boot().await;
+    machine.sh(INSERT).await.unwrap();
+    machine.set_up().await.unwrap();
+    let first = machine.mounted().await;
+    let lines: Vec<_> = first.lines().collect();
+    assert!(
+        lines[0].ends_with("ext4") && lines[1..] == ["made", "1"],
+        "a new disk gets a file system, a server and one line in fstab: {first}"
+    );
+
+    // Again while it is mounted, after a reboot, and after one that has not mounted it.
+    machine.set_up().await.unwrap();
+    assert_eq!(machine.mounted().await, first);
+    machine
+        .sh("umount /var/lib/mysql; mount --all --fstab /etc/fstab")
+        .await
+        .unwrap();
+    machine.set_up().await.unwrap();
+    assert_eq!(machine.mounted().await, first);
+    machine.sh("umount /var/lib/mysql").await.unwrap();
+    machine.set_up().await.unwrap();
+    assert_eq!(machine.mounted().await, first, "it is found by what is on it");
+    // An initialization that was cut off is made anew, on the same file system.
+    machine.sh("rm /var/lib/mysql/.member-initialized").await.unwrap();
+    machine.set_up().await.unwrap();
+    assert_eq!(machine.mounted().await, first);
+
+    // Data that no file system frames.
+    machine.sh(INSERT).await.unwrap();
+    let sum =
+        "printf somebodys | dd of=/disk bs=1 seek=1000000 conv=notrunc status=none; sync; sha256sum < /disk";
+    let before = machine.sh(sum).await.unwrap();
+    machine.set_up().await.unwrap_err();
+    assert_eq!(machine.sh("sync; sha256sum < /disk").await.unwrap(), before);
+    let console = machine.console().await;
+    assert!(
+        console.contains("mysql-member: /dev/sdf has data and no file system: it is left alone"),
+        "{console}"
+    );
+
+    // Somebody else's file system.
+    machine.sh(INSERT).await.unwrap();
+    let theirs = "mkfs.ext4 -q /disk; mount /dev/sdf /mnt; echo precious > /mnt/theirs; umount /mnt";
+    machine.sh(theirs).await.unwrap();
+    machine.set_up().await.unwrap_err();
+    let kept = machine
+        .sh("cat /var/lib/mysql/theirs; ls /var/lib/mysql")
+        .await
+        .unwrap();
+    assert!(
+        kept.starts_with("precious") && !kept.contains("ibdata1"),
+        "{kept}"
+    );
+    let console = machine.console().await;
+    assert!(
+        console.contains("mysql-member: /var/lib/mysql holds data of another server: it is left alone"),
+        "{console}"
+    );
+
+    // An option that only mysqld knows to be none.
+    machine.sh(INSERT).await.unwrap();
+    let mut spec = sample(1);
+    spec["mySQLOptions"] = serde_json::json!({"no_such_option": "1"});
+    machine.write_files(&spec).await;
+    machine.set_up().await.unwrap_err();
+    let console = machine.console().await;
+    let refusal = "mysql-member: mysqld refuses its options: unknown variable 'no_such_option=1'.";
+    assert!(console.contains(refusal), "{console}");
+}
