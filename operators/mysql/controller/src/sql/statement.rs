@@ -244,7 +244,9 @@ mod tests {
         ] {
             assert!(old.contains(word), "{word}: {old}");
         }
-        assert!(!old.to_lowercase().contains("replica"), "{old}");
+        for word in ["SOURCE_HOST", "START REPLICA", "rpl_semi_sync_replica", "rpl_semi_sync_source"] {
+            assert!(!old.contains(word), "{word}: {old}");
+        }
     }
 
     #[test]
