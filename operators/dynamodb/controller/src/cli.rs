@@ -2,9 +2,12 @@
 //!
 //! Exit codes: 0 when what was asked for is done; 1 when it failed; 2 when the command line was wrong (clap's own);
 //! 3 when a deletion was interrupted or declined with items possibly left; 130 on a second interrupt.
+//!
+//! Results go to standard output; questions, progress and errors to standard error.
 
 mod delete;
 mod progress;
+mod wording;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 

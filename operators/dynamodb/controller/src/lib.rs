@@ -21,3 +21,4 @@ pub mod metrics;
 pub mod partition;
 pub mod policy;
 mod sabotage;
+pub mod table_name;

@@ -96,3 +96,30 @@ impl Drop for RunningTask {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_kinds_page_has_all_of_them_and_no_others() {
+        let registry = Registry::new();
+        let _metrics = JobMetrics::new(&registry).unwrap();
+        let families = registry.gather();
+        let served: BTreeSet<_> = families
+            .iter()
+            .map(prometheus::proto::MetricFamily::name)
+            .collect();
+        let page = include_str!("../../../../docs/dynamodb.md");
+        let cells = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let told: BTreeSet<_> = cells
+            .map(|(name, _)| name)
+            .filter(|name| name.starts_with("dynamoctl_partition_"))
+            .collect();
+        assert_eq!(told, served);
+    }
+}

@@ -6,18 +6,20 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use clap::Args;
 use dynamodb_api::{AttributeType, RunMode};
 use reconcile::{clock::Clock, manager::shutdown_signal};
 use tokio_util::sync::CancellationToken;
 
-use super::progress;
+use super::{progress, wording::at_a_terminal};
 use crate::{
     connection::Connector,
     credentials,
     endpoint::Endpoint,
-    partition::{Control, End, Engine, Plan, Request, Totals},
+    partition::{Control, End, Engine, Finished, Plan, Prepared, Request, Totals},
+    table_name,
 };
 
 /// What was interrupted or declined.
@@ -43,7 +45,7 @@ pub struct DeleteArgs {
     #[arg(short, long, value_name = "URL", default_value = "")]
     endpoint_url: String,
 
-    /// AWS region of the table.
+    /// AWS region of the table. Empty is as if not given.
     #[arg(short, long, env = "AWS_REGION", value_name = "REGION", default_value = dynamodb_api::DEFAULT_REGION)]
     region: String,
 
@@ -84,8 +86,9 @@ fn key_type(text: &str) -> Result<AttributeType, String> {
 #[expect(clippy::print_stdout, reason = "the command line talks to people")]
 pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     if args.partition.is_empty() {
-        bail!("the partition value must not be empty");
+        bail!("--partition must not be empty");
     }
+    table_name::check(&args.table).map_err(|error| anyhow!("--table {error}"))?;
     let client = client(&args).await?;
     let (max_wcu, limit) = tokio::sync::watch::channel(args.max_wcu);
     let control = Control {
@@ -102,31 +105,31 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
         },
         ..Request::new(args.table.clone(), args.partition)
     };
+    // It is gone when something is printed or asked: what is drawn over a question cannot be read.
     let bar = progress::show(control.progress.subscribe());
     let engine = Engine::default();
     let prepared = engine.prepare(&client, request, control.clone()).await;
-    let prepared = bar.around(prepared)?;
+    drop(bar);
+    let prepared = prepared.map_err(at_a_terminal)?;
     if control.cancel.is_cancelled() {
         println!("Interrupted; nothing was deleted");
         return Ok(ExitCode::from(INCOMPLETE));
     }
     let plan = prepared.plan().cloned().unwrap_or_default();
-    bar.suspend(|| tell(&args.table, &plan));
+    tell(&args.table, &plan);
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
     // The plan is of reads that may lag: even when it found nothing there may be something to delete.
     if !args.yes {
-        bar.suspend(|| question(&plan))?;
+        question(&plan)?;
         if !answered(control.cancel.clone(), read_line).await? {
             println!("Nothing was deleted");
             return Ok(ExitCode::from(INCOMPLETE));
         }
     }
-    let finished = prepared.execute().await;
-    let finished = bar.around(finished)?;
-    drop((bar, max_wcu));
-    report(&finished.totals);
+    let finished = execute(prepared, &control).await?;
+    drop(max_wcu);
     Ok(match finished.end {
         End::Empty | End::Planned => {
             println!("A strongly consistent read found nothing left");
@@ -139,21 +142,55 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Deletes, and prints what was done, however it ends.
+async fn execute(prepared: Prepared, control: &Control) -> anyhow::Result<Finished> {
+    let bar = progress::show(control.progress.subscribe());
+    let finished = prepared.execute().await;
+    drop(bar);
+    report(
+        &finished
+            .as_ref()
+            .map_or_else(|_| control.progress.borrow().totals, |finished| finished.totals),
+    );
+    finished.map_err(at_a_terminal)
+}
+
 async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
-    let endpoint = Endpoint::parse(&args.endpoint_url)?;
-    endpoint.check_region(&args.region).context("--region")?;
+    let endpoint = Endpoint::parse(&args.endpoint_url).map_err(at_a_terminal)?;
+    let region = if args.region.is_empty() {
+        dynamodb_api::DEFAULT_REGION
+    } else {
+        &args.region
+    };
+    endpoint.check_region(region).context("--region")?;
     let connector = Connector::new();
-    connector.check(&endpoint).await?;
+    connector.check(&endpoint).await.map_err(at_a_terminal)?;
     // A person at a terminal may send credentials of the environment wherever it wants; the operator may not.
-    let given = std::env::var_os("AWS_ACCESS_KEY_ID").is_some();
+    let given = std::env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|id| !id.is_empty());
     let credentials = if endpoint.is_aws() || given {
-        connector.own_identity().await.context(
-            "there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-        )?
+        own_credentials(&connector).await?
     } else {
         credentials::placeholder()
     };
-    Ok(connector.client(&endpoint, &args.region, credentials))
+    Ok(connector.client(&endpoint, region, credentials))
+}
+
+/// The credentials of whoever calls, looked up before anything is asked of DynamoDB: without any that is what there is
+/// to say. Those that do not expire are not looked up again.
+async fn own_credentials(connector: &Connector) -> anyhow::Result<SharedCredentialsProvider> {
+    let profile = std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+    let missing = || {
+        format!(
+            "there are no AWS credentials, neither in the environment nor in profile {:?} of ~/.aws nor from this host; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+            profile.as_deref().unwrap_or("default")
+        )
+    };
+    let own = connector.own_identity().await.with_context(missing)?;
+    let found = own.provide_credentials().await.with_context(missing)?;
+    Ok(match found.expiry() {
+        None => SharedCredentialsProvider::new(found),
+        Some(_) => own,
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the command line talks to people")]

@@ -2,23 +2,29 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::partition::{Progress, Stage};
 
-const TEMPLATE: &str = "{msg} {bar:30} {pos}/{len} ({per_sec}, {eta} left)";
+/// Before the number of items is known there is nothing to be a share of.
+const SPINNER: &str = "{spinner} {msg}";
+const BAR: &str = "{msg} {bar:30} {pos}/{len} ({per_sec}, {eta} left)";
 
-/// A bar that follows a run until it is dropped.
+/// A bar that follows a run until it is dropped; then it is gone from the terminal, and nothing is drawn any more.
 pub(super) struct Bar {
     bar: ProgressBar,
     following: JoinHandle<()>,
 }
 
 /// Shows what `progress` tells.
-pub(super) fn show(mut progress: watch::Receiver<Progress>) -> Bar {
-    let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(0).with_style(style);
+pub(super) fn show(progress: watch::Receiver<Progress>) -> Bar {
+    show_on(ProgressDrawTarget::stderr(), progress)
+}
+
+fn show_on(target: ProgressDrawTarget, mut progress: watch::Receiver<Progress>) -> Bar {
+    let bar = ProgressBar::with_draw_target(Some(0), target);
+    draw(&bar, &progress.borrow_and_update());
     bar.enable_steady_tick(Duration::from_millis(200));
     let drawn = bar.clone();
     let following = tokio::spawn(async move {
@@ -30,6 +36,13 @@ pub(super) fn show(mut progress: watch::Receiver<Progress>) -> Bar {
 }
 
 fn draw(bar: &ProgressBar, progress: &Progress) {
+    let done = progress.totals.keys_acknowledged;
+    let length = progress
+        .planned_items
+        .unwrap_or(progress.totals.keys_read)
+        .max(done);
+    let template = if length == 0 { SPINNER } else { BAR };
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(match progress.stage {
         Stage::Preflight => "Looking at the table",
         Stage::Planning => "Measuring",
@@ -38,31 +51,107 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
         Stage::Verifying => "Verifying",
         Stage::Retrying => "Retrying",
     });
-    let done = progress.totals.keys_acknowledged;
-    bar.set_length(
-        progress
-            .planned_items
-            .unwrap_or(progress.totals.keys_read)
-            .max(done),
-    );
+    bar.set_length(length);
     bar.set_position(done);
-}
-
-impl Bar {
-    /// Clears the bar if `outcome` is an error, so that the message stands alone.
-    pub(super) fn around<T, E>(&self, outcome: Result<T, E>) -> Result<T, E> {
-        outcome.inspect_err(|_| self.bar.finish_and_clear())
-    }
-
-    /// Prints in peace.
-    pub(super) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.bar.suspend(print)
-    }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
         self.following.abort();
+        self.bar.disable_steady_tick();
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use indicatif::TermLike;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// A terminal that keeps what is written to it.
+    #[derive(Clone, Debug, Default)]
+    struct Paper(Arc<Mutex<String>>);
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            120
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().push_str(text);
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            self.write_str("<clear>")
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bar_that_is_dropped_draws_nothing_over_what_follows() {
+        let paper = Paper::default();
+        let told = watch::Sender::new(Progress::default());
+        let target = ProgressDrawTarget::term_like(Box::new(paper.clone()));
+        let bar = show_on(target, told.subscribe());
+        let (kept, drawn) = (bar.bar.clone(), || paper.0.lock().clone());
+        assert!(drawn().contains("Looking at the table"), "{}", drawn());
+        drop(bar);
+        let before = drawn();
+        // As the ticks and the follower would.
+        kept.tick();
+        told.send_modify(|progress| progress.stage = Stage::Planning);
+        tokio::task::yield_now().await;
+        kept.tick();
+        assert_eq!(drawn(), before);
+        assert!(before.ends_with("<clear>"), "{before}");
+    }
+
+    #[test]
+    fn nothing_is_shown_as_a_share_of_nothing() {
+        let paper = Paper::default();
+        let target = || ProgressDrawTarget::term_like(Box::new(paper.clone()));
+        let drawn = |progress: &Progress| {
+            paper.0.lock().clear();
+            let bar = ProgressBar::with_draw_target(Some(0), target());
+            draw(&bar, progress);
+            bar.tick();
+            paper.0.lock().clone()
+        };
+        let unknown = drawn(&Progress::default());
+        assert!(unknown.contains("Looking") && !unknown.contains('/'), "{unknown}");
+        let known = drawn(&Progress {
+            stage: Stage::Deleting,
+            planned_items: Some(7),
+            ..Progress::default()
+        });
+        assert!(known.contains("0/7"), "{known}");
     }
 }

@@ -123,7 +123,7 @@ impl Jobs {
                 }
                 Step::Record(measured) => {
                     intent::begin(&measured, pass).await?;
-                    pass.event(notice::planned(&measured)).await;
+                    pass.event(notice::planned(job, &measured)).await;
                     self.tasks.clear(&pass.uid());
                     if job.is_dry_run() {
                         return self.finish(job, &step::dry_run_done(), pass).await;
@@ -145,7 +145,12 @@ impl Jobs {
     }
 
     /// The spec can never work. A task that runs for an earlier spec is stopped first.
-    async fn refuse(&self, failure: Failure, pass: &Pass<DdbctlDpJob>) -> Result<Progress, JobError> {
+    async fn refuse(
+        &self,
+        failure: Failure,
+        job: Option<&Job>,
+        pass: &Pass<DdbctlDpJob>,
+    ) -> Result<Progress, JobError> {
         if step::has_ended(&pass.current().status.clone().unwrap_or_default()) {
             return Ok(self.leave(pass));
         }
@@ -153,6 +158,9 @@ impl Jobs {
             return Ok(Progress::waiting(PROGRESS_INTERVAL));
         }
         let ending = Ending::from(failure);
+        if let Some(job) = job {
+            return self.finish(job, &ending, pass).await;
+        }
         self.show(&News::Ended(&ending), pass).await?;
         Ok(self.leave(pass))
     }
@@ -221,7 +229,7 @@ impl Jobs {
         pass: &Pass<DdbctlDpJob>,
     ) -> Result<Progress, JobError> {
         // First the record: a job whose end is known must not run again, whatever happens between the two.
-        let recorded = self.has_deleted(ending, pass);
+        let recorded = !job.is_dry_run() && self.may_have_deleted(pass);
         let late = sabotage::active(sabotage::RECORD_AFTER_SUCCESS);
         if recorded && !late {
             records(job, pass).write(&pass.uid()).await?;
@@ -233,11 +241,10 @@ impl Jobs {
         Ok(self.leave(pass))
     }
 
-    /// Whether a job that ends so has emptied its partition, or deleted some of it.
-    fn has_deleted(&self, ending: &Ending, pass: &Pass<DdbctlDpJob>) -> bool {
+    fn may_have_deleted(&self, pass: &Pass<DdbctlDpJob>) -> bool {
         let status = pass.current().status.clone().unwrap_or_default();
         let totals = report::totals_now(&status, told(self.tasks.state(&pass.uid())).as_ref());
-        ending.reason == Reason::PartitionEmpty || totals.keys_acknowledged > 0
+        rerun::may_have_deleted(&status, &totals)
     }
 
     fn leave(&self, pass: &Pass<DdbctlDpJob>) -> Progress {
@@ -254,7 +261,7 @@ impl Jobs {
         let before = object.status.clone().unwrap_or_default();
         let told = told(self.tasks.state(&pass.uid()));
         intent::reserve(told.as_ref(), &self.runner, pass).await?;
-        let target = Job::parse(&object).ok().map(|job| job.target);
+        let target = job::target(&object.spec);
         let mut after = report::status(
             &before,
             told.as_ref(),
@@ -294,11 +301,13 @@ impl Reconciler for Jobs {
     const INTENT_FIELDS: &'static [&'static str] = intent::FIELDS;
 
     async fn apply(&self, object: Arc<DdbctlDpJob>, pass: &Pass<DdbctlDpJob>) -> Result<Progress, JobError> {
-        let job = Job::parse(&object).and_then(|job| self.policy.admit(&job, pass.key()).map(|()| job));
-        let job = match job {
+        let job = match Job::parse(&object) {
             Ok(job) => job,
-            Err(failure) => return self.refuse(failure, pass).await,
+            Err(failure) => return self.refuse(failure, None, pass).await,
         };
+        if let Err(failure) = self.policy.admit(&job, pass.key()) {
+            return self.refuse(failure, Some(&job), pass).await;
+        }
         let outcome = self.advance(&job, &object, pass).await;
         if outcome.is_err() {
             // However long the wait for another attempt is, the deadline is kept.

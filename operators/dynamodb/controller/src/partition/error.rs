@@ -206,9 +206,17 @@ where
         SdkError::DispatchFailure(_) => Kind::Transient,
         _ => Kind::Rejected,
     };
-    let message = error
-        .message()
-        .map_or_else(|| reconcile::error::chain(error), str::to_owned);
+    let message = match (error.message(), error) {
+        (Some(said), _) => said.to_owned(),
+        // The chain would end with the debugging form of a struct.
+        (None, SdkError::ServiceError(service)) => {
+            format!(
+                "HTTP status {}, without a message",
+                service.raw().status().as_u16()
+            )
+        }
+        (None, error) => reconcile::error::chain(error),
+    };
     Problem {
         kind,
         operation,
@@ -352,6 +360,18 @@ mod tests {
         }
         assert_eq!(answered(429), Kind::Throttled(None));
         assert_eq!(answered(400), Kind::Rejected);
+    }
+
+    #[test]
+    fn an_answer_without_words_is_told_by_its_status() {
+        let error = QueryError::generic(ErrorMetadata::builder().code("NewlyInvented").build());
+        let status = StatusCode::try_from(400).unwrap();
+        let error = SdkError::service_error(error, HttpResponse::new(status, SdkBody::empty()));
+        let message = classify("Query", &error).into_failure("Orders").message;
+        assert!(
+            message.contains("(NewlyInvented: HTTP status 400, without a message)"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -70,6 +70,9 @@ pub struct Preflight {
     pub range: SortRange,
 }
 
+/// What servers say to an operation that they do not have.
+const UNKNOWN_OPERATION: &str = "UnknownOperationException";
+
 /// Looks at the table and checks the request against it. Reads only.
 ///
 /// # Errors
@@ -204,8 +207,22 @@ fn resolve(table: Table, request: &Request) -> Result<Preflight, Failure> {
 }
 
 async fn require_recovery(client: &Client, name: &str) -> Result<(), Failure> {
+    let disabled = |what: &str, then: &str| {
+        let message = format!(
+            "{what} has no point-in-time recovery and `requirePointInTimeRecovery` asks for it: {then}"
+        );
+        Failure::terminal(Reason::PointInTimeRecoveryDisabled, message)
+    };
     let answer = client.describe_continuous_backups().table_name(name).send().await;
-    let output = answer.map_err(|error| classify("DescribeContinuousBackups", &error).into_failure(name))?;
+    let output = answer.map_err(|error| {
+        let problem = classify("DescribeContinuousBackups", &error);
+        if problem.code.as_deref() == Some(UNKNOWN_OPERATION) {
+            let server = format!("the server of table '{name}'");
+            disabled(&server, "create the job without it, if nothing need be restored")
+        } else {
+            problem.into_failure(name)
+        }
+    })?;
     let enabled = output
         .continuous_backups_description()
         .and_then(|backups| backups.point_in_time_recovery_description())
@@ -214,11 +231,9 @@ async fn require_recovery(client: &Client, name: &str) -> Result<(), Failure> {
     if enabled {
         return Ok(());
     }
-    Err(Failure::terminal(
-        Reason::PointInTimeRecoveryDisabled,
-        format!(
-            "table '{name}' has no point-in-time recovery and `requirePointInTimeRecovery` asks for it: enable it on the table, then create the job again"
-        ),
+    Err(disabled(
+        &format!("table '{name}'"),
+        "enable it on the table, then create the job again",
     ))
 }
 

@@ -61,6 +61,11 @@ async fn a_missing_or_incomplete_secret_is_named_and_the_job_runs_once_it_is_the
     bed.create("x", spec).await;
     let status = bed.until("x", "Unknown", "CredentialsMissing").await;
     assert!(message(&status).contains("aws") && message(&status).contains("AWS_ACCESS_KEY_ID"));
+    assert!(
+        message(&status).contains("looked for again"),
+        "{}",
+        message(&status)
+    );
     assert!(conditions::is_true(&status.conditions, "Stalled"));
     let event = bed.until_event("x", "CredentialsMissing").await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));

@@ -23,8 +23,14 @@ const ANY_KEY: &[Case] = &[
     (
         "long-table",
         |spec| spec.table_name = Some("t".repeat(300)),
-        "RequestRejected",
-        &["DescribeTable", "255"],
+        "TargetInvalid",
+        &["tableName", "255"],
+    ),
+    (
+        "table-with-a-path",
+        |spec| spec.table_name = Some("a/b".into()),
+        "TargetInvalid",
+        &["tableName", "\"a/b\"", "255"],
     ),
     (
         "endpoint-with-path",
@@ -115,16 +121,25 @@ const BINARY_KEY: &[Case] = &[(
 
 async fn refuses(bed: &Bed, cases: &[Case]) {
     let operator = bed.operator();
-    for (name, spoil, _, _) in cases {
+    let spoilt = |spoil: fn(&mut DdbctlDpJobSpec)| {
         let mut spec = bed.spec();
         spoil(&mut spec);
-        bed.create(name, spec).await;
+        spec
+    };
+    for (name, spoil, _, _) in cases {
+        bed.create(name, spoilt(*spoil)).await;
     }
-    for (name, _, reason, words) in cases {
+    for (name, spoil, reason, words) in cases {
         let status = bed.until(name, "False", reason).await;
         let text = message(&status);
         assert!(words.iter().all(|word| text.contains(word)), "{name}: {text}");
         assert!(status.completion_time.is_some(), "{name}");
+        let target = status.target.as_ref().map(|target| target.table_name.clone());
+        assert_eq!(
+            target,
+            spoilt(*spoil).table_name,
+            "{name}: what it was about is told"
+        );
         let event = bed.until_event(name, reason).await;
         assert_eq!(event.type_.as_deref(), Some("Warning"), "{name}");
         assert!(event.note.is_some_and(|note| text.starts_with(&note)), "{name}");

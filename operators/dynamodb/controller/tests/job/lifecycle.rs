@@ -1,12 +1,16 @@
 //! Suspending, resuming, cancelling, deleting, and the limits of time and amount.
 
-use dynamodb_api::RunMode;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use reconcile::clock::Clock;
+use dynamodb_api::{DdbctlDpJobStatus, RunMode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use reconcile::{clock::Clock, conditions};
 use serde_json::json;
 use testkit::audit::Filter;
 
 use crate::bed::{BYSTANDERS, Bed, Gate, VICTIM, acknowledged, eventually, message, server, servers};
+
+fn of<'a>(status: &'a DdbctlDpJobStatus, type_: &str) -> &'a Condition {
+    conditions::find(&status.conditions, type_).unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_job_awaits_what_is_in_flight_rests_and_goes_on_where_it_was() {
@@ -18,7 +22,13 @@ async fn a_suspended_job_awaits_what_is_in_flight_rests_and_goes_on_where_it_was
         gate.until_held().await;
         bed.patch("x", json!({ "spec": { "suspend": true } })).await;
         // It says that it is stopping, and does not say that it has stopped, while a request is unanswered.
-        bed.until("x", "Unknown", "Running").await;
+        let stopping = bed.until("x", "Unknown", "Running").await;
+        let suspended = of(&stopping, "Suspended");
+        assert_eq!(
+            (suspended.status.as_str(), suspended.reason.as_str()),
+            ("False", "Running")
+        );
+        assert!(suspended.message.contains("in flight"), "{}", suspended.message);
         gate.open();
         let resting = bed.until_condition("x", "Suspended", "True", "Suspended").await;
         let left = bed.count(VICTIM).await;
@@ -29,6 +39,9 @@ async fn a_suspended_job_awaits_what_is_in_flight_rests_and_goes_on_where_it_was
             "every deletion was awaited and counted"
         );
         assert!(resting.rate.is_none());
+        let note = bed.until_event("x", "Suspended").await.note.unwrap();
+        let told = format!("{} deletions acknowledged", 2000 - left);
+        assert!(note.contains(&told), "{note}; {told}");
         let asked = bed.proxy.audit().total();
 
         bed.patch("x", json!({ "spec": { "suspend": false } })).await;
@@ -69,7 +82,14 @@ async fn a_cancelled_job_awaits_what_is_in_flight_and_tells_what_it_did() {
     let (left, bystanders) = bed.counts().await;
     assert!(left > 0 && bystanders == BYSTANDERS);
     assert_eq!(acknowledged(&status), 2000 - left);
-    bed.until_event("x", "Cancelled").await;
+    let suspended = of(&status, "Suspended");
+    assert_eq!(
+        (suspended.status.as_str(), suspended.reason.as_str()),
+        ("False", "Finished")
+    );
+    let note = bed.until_event("x", "Cancelled").await.note.unwrap();
+    let told = format!("{} deletions acknowledged", 2000 - left);
+    assert!(note.contains(&told), "{note}; {told}");
     // No change wakes it again.
     bed.patch("x", json!({ "spec": { "maxWcuPerSecond": 7 } })).await;
     operator.stop().await;
@@ -162,12 +182,13 @@ async fn a_deadline_ends_a_job_and_what_is_in_flight_is_awaited() {
 async fn a_deadline_that_comes_while_a_failed_job_waits_ends_it_in_time() {
     let bed = Bed::new(server().await, 50).await;
     let operator = bed.operator_with(|options, _| options.clock = Clock::system());
+    bed.faults
+        .set(|settings| settings.denied = vec!["DescribeTable".to_owned()]);
     let mut spec = bed.spec();
-    spec.credentials = serde_json::from_value(json!({ "secretRef": { "name": "missing" } })).unwrap();
     spec.active_deadline_seconds = Some(3);
     bed.create("x", spec).await;
     bed.until("x", "False", "DeadlineExceeded").await;
-    bed.until_event("x", "CredentialsMissing").await;
+    bed.until_event("x", "AccessDenied").await;
     assert_eq!(bed.counts().await, (50, BYSTANDERS));
     operator.stop().await;
 }

@@ -16,7 +16,7 @@ use testkit::{
 };
 
 use crate::{
-    bed::{BYSTANDERS, Bed, message, server},
+    bed::{BYSTANDERS, Bed, message, server, servers},
     manifests::{apply, table_for},
 };
 
@@ -94,6 +94,27 @@ async fn the_guarded_example_deletes_from_a_table_that_can_be_restored_and_from_
             assert!(told.contains("Orders") && told.contains("enable it"), "{told}");
             bed.until_event(&name, reason).await;
         }
+        operator.stop().await;
+    }
+}
+
+/// The emulators have no such operation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_knows_no_recovery_is_told_as_that_and_nothing_is_deleted() {
+    for server in servers().await {
+        let bed = Bed::new(server, 50).await;
+        let operator = bed.operator();
+        let mut spec = bed.spec();
+        spec.require_point_in_time_recovery = true;
+        bed.create("x", spec).await;
+        let status = bed.until("x", "False", "PointInTimeRecoveryDisabled").await;
+        let told = message(&status);
+        assert!(
+            told.contains("requirePointInTimeRecovery") && told.contains("create the job without it"),
+            "{told}"
+        );
+        bed.until_event("x", "PointInTimeRecoveryDisabled").await;
+        assert_eq!(bed.counts().await, (50, BYSTANDERS));
         operator.stop().await;
     }
 }

@@ -125,6 +125,21 @@ async fn a_job_that_deleted_nothing_forbids_no_other_of_its_name() {
     bed.create("x", bed.spec()).await;
     bed.until("x", "True", "PartitionEmpty").await;
     operator.stop().await;
+
+    let bed = Bed::new(server().await, 0).await;
+    let operator = bed.operator();
+    for items in [0, 40] {
+        bed.fill(VICTIM, 0..items).await;
+        bed.create("x", bed.spec()).await;
+        bed.until("x", "True", "PartitionEmpty").await;
+        assert_eq!(bed.counts().await, (0, BYSTANDERS));
+        bed.delete("x").await;
+        bed.until_gone("x").await;
+    }
+    // The second one found some, and is remembered.
+    bed.create("x", bed.spec()).await;
+    bed.until("x", "False", "AlreadyRan").await;
+    operator.stop().await;
 }
 
 /// Whoever sees that a job succeeded, and deletes it, must be able to rely on the record.

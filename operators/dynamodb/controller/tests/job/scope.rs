@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 use testkit::dynamodb::{KeyType, faults::Hook};
 
-use crate::bed::{BYSTANDERS, Bed, VICTIM, eventually, server, servers, written};
+use crate::bed::{BYSTANDERS, Bed, VICTIM, eventually, message, server, servers, written};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_condition_on_the_sort_key_deletes_its_range_and_nothing_beside_it() {
@@ -30,6 +30,17 @@ async fn a_condition_on_the_sort_key_deletes_its_range_and_nothing_beside_it() {
             spec.sort_key = serde_json::from_value(condition).unwrap();
             bed.create(name, spec).await;
             let status = bed.until(name, "True", "PartitionEmpty").await;
+            // The partition is not empty, and nobody says that it is.
+            let extent = "asked range of sort keys of the partition";
+            let found = format!("nothing left in the {extent}");
+            assert!(message(&status).contains(&found), "{}", message(&status));
+            let planned = bed.until_event(name, "Planned").await.note.unwrap();
+            let ended = bed.until_event(name, "PartitionEmpty").await.note.unwrap();
+            assert!(
+                planned.contains(&format!("The {extent} holds {items} items")),
+                "{planned}"
+            );
+            assert!(ended.contains(&found), "{ended}");
             assert_eq!(status.plan.unwrap().items, items, "{name}");
             left -= u64::try_from(items).unwrap();
             assert_eq!(bed.counts().await, (left, BYSTANDERS), "{name}");

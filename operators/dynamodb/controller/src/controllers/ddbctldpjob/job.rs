@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     endpoint::{Endpoint, EndpointError},
     partition::{Failure, Request},
+    table_name,
 };
 
 /// What a job asks for.
@@ -47,10 +48,9 @@ impl Job {
                 "the spec names no target: set `tableName` and `partitionValue`, directly or under `ddbCtlDpJob`",
             )
         })?;
-        let region = target
-            .region
-            .filter(|region| !region.is_empty())
-            .unwrap_or(DEFAULT_REGION);
+        table_name::check(target.table)
+            .map_err(|error| Failure::terminal(Reason::TargetInvalid, format!("`tableName` {error}")))?;
+        let region = target.region();
         let endpoint =
             Endpoint::parse(target.endpoint.unwrap_or_default()).map_err(|error| invalid(&error))?;
         endpoint
@@ -96,6 +96,14 @@ impl Job {
                 .and_then(|c| c.secret_ref.as_ref())
                 .map(|secret| secret.name.clone()),
         })
+    }
+
+    /// What is to be emptied, for people.
+    pub fn extent(&self) -> &'static str {
+        match self.request.sort_key {
+            None => "partition",
+            Some(_) => "asked range of sort keys of the partition",
+        }
     }
 
     /// Whether nothing is to be deleted.
@@ -147,7 +155,25 @@ struct Target<'a> {
     region: Option<&'a str>,
 }
 
+/// The target that `spec` names, whether or not it can be worked with; a malformed endpoint as it is written there.
+pub(super) fn target(spec: &DdbctlDpJobSpec) -> Option<ResolvedTarget> {
+    let target = Target::of(spec)?;
+    let written = target.endpoint.unwrap_or_default();
+    let as_written = || (!written.is_empty()).then(|| written.to_owned());
+    Some(ResolvedTarget {
+        table_name: target.table.to_owned(),
+        region: target.region().to_owned(),
+        endpoint: Endpoint::parse(written).map_or_else(|_| as_written(), |endpoint| endpoint.url()),
+    })
+}
+
 impl<'a> Target<'a> {
+    fn region(&self) -> &'a str {
+        self.region
+            .filter(|region| !region.is_empty())
+            .unwrap_or(DEFAULT_REGION)
+    }
+
     fn of(spec: &'a DdbctlDpJobSpec) -> Option<Self> {
         if let Some(nested) = &spec.ddb_ctl_dp_job {
             return Some(Self {
@@ -242,6 +268,29 @@ mod tests {
             (failure.reason, failure.class),
             (reason, reconcile::Class::Terminal)
         );
+    }
+
+    #[test]
+    fn a_target_is_told_also_when_its_endpoint_is_none() {
+        let told = target(&flat("http://dynamodb.local:8000/shell", None)).unwrap();
+        assert_eq!(
+            (told.table_name.as_str(), told.region.as_str()),
+            ("Orders", "us-east-1")
+        );
+        assert_eq!(told.endpoint.as_deref(), Some("http://dynamodb.local:8000/shell"));
+        assert_eq!(target(&flat("", None)).unwrap().endpoint, None);
+        assert_eq!(target(&DdbctlDpJobSpec::default()), None);
+    }
+
+    #[test]
+    fn a_name_that_no_table_can_have_is_named_with_its_field() {
+        let spec = DdbctlDpJobSpec {
+            table_name: Some("a/b".into()),
+            ..flat("", None)
+        };
+        let failure = parse(spec).unwrap_err();
+        assert_eq!(failure.reason, Reason::TargetInvalid);
+        assert!(failure.message.starts_with("`tableName` \"a/b\""), "{failure}");
     }
 
     #[test]

@@ -6,18 +6,22 @@ use reconcile::{
     events::{EventKind, Notice},
 };
 
-use super::step::Measured;
+use super::{job::Job, step::Measured};
 use crate::partition::Totals;
 
 const ACTION: &str = "DeletePartition";
 
 /// The plan was recorded; deletion is next.
-pub(super) fn planned(measured: &Measured) -> Notice {
+pub(super) fn planned(job: &Job, measured: &Measured) -> Notice {
     let plan = &measured.plan;
     let at_least = if plan.complete { "" } else { "at least " };
     let note = format!(
-        "The partition holds {at_least}{} items; deleting them takes {} to {} WCU, about {} s",
-        plan.items, plan.wcu_min, plan.wcu_max, plan.estimated_seconds
+        "The {} holds {at_least}{} items; deleting them takes {} to {} WCU, about {} s",
+        job.extent(),
+        plan.items,
+        plan.wcu_min,
+        plan.wcu_max,
+        plan.estimated_seconds
     );
     Notice {
         kind: EventKind::Normal,
@@ -68,14 +72,12 @@ pub(super) fn of(before: &DdbctlDpJobStatus, after: &DdbctlDpJobStatus) -> Vec<N
             .find(|known| known.as_str() == reason)
             .map_or("Changed", |known| known.as_str());
         if status == ConditionStatus::True.as_str() {
-            tell(
-                EventKind::Normal,
-                known,
-                format!("{message} ({})", figures(after)),
-            );
+            tell(EventKind::Normal, known, with_figures(message, after));
         } else if status == ConditionStatus::False.as_str() {
-            tell(EventKind::Warning, known, message.to_owned());
-        } else if [Reason::Deleting.as_str(), Reason::Suspended.as_str()].contains(&reason) {
+            tell(EventKind::Warning, known, with_figures(message, after));
+        } else if reason == Reason::Suspended.as_str() {
+            tell(EventKind::Normal, known, with_figures(message, after));
+        } else if reason == Reason::Deleting.as_str() {
             tell(EventKind::Normal, known, message.to_owned());
         }
     }
@@ -89,6 +91,15 @@ pub(super) fn of(before: &DdbctlDpJobStatus, after: &DdbctlDpJobStatus) -> Vec<N
         tell(EventKind::Warning, known, message.to_owned());
     }
     notices
+}
+
+/// What was done so far, if there may be anything: before the plan stands nothing is deleted.
+fn with_figures(message: &str, status: &DdbctlDpJobStatus) -> String {
+    if status.plan.is_some() {
+        format!("{message} ({})", figures(status))
+    } else {
+        message.to_owned()
+    }
 }
 
 fn figures(status: &DdbctlDpJobStatus) -> String {

@@ -178,6 +178,18 @@ fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<Des
             Reason::Suspended,
             "at rest: `spec.suspend` is true",
         ),
+        News::Ended(_) => condition(
+            ConditionType::Suspended,
+            False,
+            Reason::Finished,
+            "the job has ended",
+        ),
+        News::Stopping => condition(
+            ConditionType::Suspended,
+            False,
+            Reason::Running,
+            "not at rest yet: requests in flight are being awaited",
+        ),
         _ => condition(
             ConditionType::Suspended,
             False,
@@ -201,6 +213,11 @@ fn wanted(before: &DdbctlDpJobStatus, news: &News<'_>, planned: bool) -> Vec<Des
     all
 }
 
+/// Whether only a person can end the failure, however soon it is looked at again.
+fn asks_for_help(failure: &Failure) -> bool {
+    failure.class == reconcile::Class::Denied || failure.reason == Reason::CredentialsMissing
+}
+
 /// Whether the job works, and whether only a person can help it.
 fn activity(before: &DdbctlDpJobStatus, news: &News<'_>) -> (ConditionStatus, ConditionStatus) {
     use ConditionStatus::{False, True};
@@ -208,7 +225,7 @@ fn activity(before: &DdbctlDpJobStatus, news: &News<'_>) -> (ConditionStatus, Co
     let still = || ConditionStatus::from(is_stalled(before) && kept(before).is_some());
     match news {
         News::Resting => (False, False),
-        News::Failing(failure) if failure.class == reconcile::Class::Denied => (True, True),
+        News::Failing(failure) if asks_for_help(failure) => (True, True),
         News::Accepted => (True, still()),
         News::Working(progress)
             if progress.stage == Stage::Preflight || denied(before, progress).is_some() =>

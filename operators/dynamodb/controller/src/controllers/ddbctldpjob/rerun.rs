@@ -2,15 +2,16 @@
 //!
 //! A GitOps tool or a restored backup re-creates a finished job's manifest, without its status. To the API that is a
 //! new object; to its author it is the old one, and running it would delete what has been written to the partition
-//! since. So a job that ended after it had deleted something leaves a record, a ConfigMap in its own namespace, and a job
-//! that finds the record of *another* object of its name and target is refused with reason `AlreadyRan`. That holds for
+//! since. So a job that ended after it had deleted something, or may have (see [`may_have_deleted`]), leaves a record, a
+//! ConfigMap in its own namespace, and a job that finds the record of *another* object of its name and target is refused
+//! with reason `AlreadyRan`. That holds for
 //! jobs that failed or were cancelled, too: created again by a tool, they would go on past their deadline, and begin
 //! their `limits` anew. A job that was deleted before its end leaves none: it is meant to go on when it is created again.
 //!
 //! The record holds no key value, only a digest of the target. It belongs to nobody, so that it outlives the job.
 //! Two ways lead past it: the annotation [`ALLOW_RERUN`], or deleting the ConfigMap.
 
-use dynamodb_api::DdbctlDpJob;
+use dynamodb_api::{DdbctlDpJob, DdbctlDpJobStatus};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -23,6 +24,8 @@ use reconcile::{
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+
+use crate::partition::Totals;
 
 /// The annotation (`"true"`) on a job that may run although one of its name and target already did.
 pub(super) const ALLOW_RERUN: &str = "dynamoctl.dp.operators.sanjivmadhavan.io/allow-rerun";
@@ -37,6 +40,19 @@ pub(super) struct Record {
     pub(super) config_map: String,
     /// UID of the job that ran.
     pub(super) uid: String,
+}
+
+/// Whether a job with this status and these totals has deleted something, as far as anybody can tell.
+///
+/// Answers get lost, and an operator that is killed takes with it what it had in flight and had not told yet. So a job
+/// without a single acknowledgement counts as well, once there were items to delete: the plan of a deletion that was about
+/// to begin had some, or some were read later. It does not if it ended before its plan, or found nothing.
+pub(super) fn may_have_deleted(status: &DdbctlDpJobStatus, totals: &Totals) -> bool {
+    let planned = status
+        .plan
+        .as_ref()
+        .is_some_and(|plan| plan.items > 0 || !plan.complete || totals.keys_read > 0);
+    planned || totals.keys_acknowledged > 0
 }
 
 impl Record {
@@ -185,6 +201,40 @@ mod tests {
             config_map_name("a", &["bc", ""]),
             config_map_name("a", &["b", "c"])
         );
+    }
+
+    #[test]
+    fn what_may_have_been_deleted_counts_as_deleted_and_what_was_never_there_does_not() {
+        let planned = |items, complete| DdbctlDpJobStatus {
+            plan: Some(dynamodb_api::DeletionPlan {
+                items,
+                complete,
+                ..dynamodb_api::DeletionPlan::default()
+            }),
+            ..DdbctlDpJobStatus::default()
+        };
+        let totals = |keys_read, keys_acknowledged| Totals {
+            keys_read,
+            keys_acknowledged,
+            ..Totals::default()
+        };
+        for (status, totals, counts) in [
+            (DdbctlDpJobStatus::default(), totals(0, 0), false),
+            // Measured, and refused by a limit.
+            (DdbctlDpJobStatus::default(), totals(50, 0), false),
+            (planned(0, true), totals(0, 0), false),
+            (planned(0, true), totals(1, 0), true),
+            (planned(0, true), totals(1, 1), true),
+            // Killed before it told of the first acknowledgement.
+            (planned(50, true), totals(0, 0), true),
+            (planned(0, false), totals(0, 0), true),
+        ] {
+            assert_eq!(
+                may_have_deleted(&status, &totals),
+                counts,
+                "{status:?} {totals:?}"
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use reconcile::{Class, Pass, error::ApiError};
 
 use super::{error::JobError, job::Job, run::Runner};
 use crate::{
-    credentials::{self, Source},
+    credentials::{self, CredentialsError, Source},
     partition::Failure,
     policy::Policy,
 };
@@ -25,11 +25,27 @@ impl Signer {
     }
 }
 
+/// A Secret is not watched: it is looked for again, by and by.
+fn missing(error: &CredentialsError) -> Failure {
+    let (class, then) = match error {
+        CredentialsError::SecretMissing { .. } | CredentialsError::SecretIncomplete { .. } => (
+            Class::Transient,
+            "; it is looked for again within 5 minutes at most",
+        ),
+        CredentialsError::NamespaceNotServed(_) => (Class::Denied, ""),
+    };
+    Failure {
+        class,
+        reason: Reason::CredentialsMissing,
+        message: format!("{error}{then}"),
+    }
+}
+
 /// The signer of the requests of `job`.
 ///
 /// # Errors
-/// Class `Denied`, reason `CredentialsMissing`, if it is entitled to none or they are not there; what Kubernetes says if
-/// the Secret cannot be read.
+/// Reason `CredentialsMissing` if it is entitled to none (class `Denied`), or the Secret is not there or incomplete
+/// (class `Transient`: it is likely about to be written); what Kubernetes says if the Secret cannot be read.
 pub(super) async fn of(
     job: &Job,
     pass: &Pass<DdbctlDpJob>,
@@ -37,13 +53,8 @@ pub(super) async fn of(
     runner: &Runner,
 ) -> Result<Signer, JobError> {
     let namespace = &pass.key().namespace;
-    let denied = |error: credentials::CredentialsError| Failure {
-        class: Class::Denied,
-        reason: Reason::CredentialsMissing,
-        message: error.to_string(),
-    };
     let source = credentials::source(&job.endpoint, job.secret.is_some(), namespace, &policy.identity)
-        .map_err(denied)?;
+        .map_err(|error| missing(&error))?;
     let name = job.secret.as_deref().unwrap_or_default();
     Ok(match source {
         Source::Placeholder => Signer::new("placeholder".into(), credentials::placeholder()),
@@ -54,17 +65,45 @@ pub(super) async fn of(
                 .get_opt(name)
                 .await
                 .map_err(|e| ApiError::new(format!("read Secret {namespace}/{name}"), e))?;
-            let missing = || credentials::CredentialsError::SecretMissing {
+            let absent = || CredentialsError::SecretMissing {
                 namespace: namespace.to_string(),
                 name: name.to_owned(),
             };
             let data = secret
-                .ok_or_else(missing)
-                .map_err(denied)?
+                .ok_or_else(absent)
+                .map_err(|error| missing(&error))?
                 .data
                 .unwrap_or_default();
-            let provider = credentials::from_secret(name, &data).map_err(denied)?;
+            let provider = credentials::from_secret(name, &data).map_err(|error| missing(&error))?;
             Signer::new(format!("{namespace}/{name}"), provider)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Denied work is tried again after minutes; what is about to be applied, after seconds that double.
+    #[test]
+    fn a_secret_that_is_not_there_yet_is_looked_for_again_soon_and_that_is_said() {
+        let absent = CredentialsError::SecretMissing {
+            namespace: "a".into(),
+            name: "aws".into(),
+        };
+        let incomplete = CredentialsError::SecretIncomplete {
+            name: "aws".into(),
+            key: "AWS_ACCESS_KEY_ID",
+        };
+        for error in [absent, incomplete] {
+            let failure = missing(&error);
+            assert_eq!(
+                (failure.class, failure.reason),
+                (Class::Transient, Reason::CredentialsMissing)
+            );
+            assert!(failure.message.contains("looked for again"), "{failure}");
+        }
+        let refused = missing(&CredentialsError::NamespaceNotServed("a".into()));
+        assert_eq!(refused.class, Class::Denied);
+    }
 }

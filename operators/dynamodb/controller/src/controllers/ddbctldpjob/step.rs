@@ -183,7 +183,10 @@ pub fn next(
     if remaining.is_some_and(|left| left.is_zero()) {
         return end(Ending::failure(
             Reason::DeadlineExceeded,
-            "`activeDeadlineSeconds` passed before the partition was empty; what was deleted stays deleted",
+            format!(
+                "`activeDeadlineSeconds` passed before the {} was empty; what was deleted stays deleted",
+                job.extent()
+            ),
         ));
     }
     // Other settings may do what these did not: no reason to wait.
@@ -214,7 +217,8 @@ fn after(job: &Job, ended: &Ended<Output>) -> Option<Step> {
         Ok(TaskOutput::Deleted(End::Empty)) => Some(Step::Finish(Ending::success(
             Reason::PartitionEmpty,
             format!(
-                "a strongly consistent read found nothing left in the partition of table {}",
+                "a strongly consistent read found nothing left in the {} of table {}",
+                job.extent(),
                 job.target.table_name
             ),
         ))),
