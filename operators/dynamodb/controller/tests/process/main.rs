@@ -11,6 +11,7 @@
 
 #[path = "../job/bed.rs"]
 mod bed;
+mod command;
 mod freeze;
 mod lost;
 #[path = "../job/operator.rs"]
