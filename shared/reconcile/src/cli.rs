@@ -114,7 +114,8 @@ pub struct CommonArgs {
         long,
         env = "OPERATOR_NAMESPACE",
         value_name = "NAMESPACES",
-        default_value = ""
+        default_value = "",
+        value_parser = namespaces
     )]
     pub namespace: String,
 
@@ -206,6 +207,20 @@ pub enum KubeError {
     /// No file was given, and neither the usual one nor a service account could be used.
     #[error("found neither a kubeconfig nor a pod's service account; give --kubeconfig")]
     Infer(#[source] Box<InferConfigError>),
+}
+
+/// Lets through what [`CommonArgs::namespaces`] can make names of.
+fn namespaces(text: &str) -> Result<String, String> {
+    let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let usable = |name: &str| {
+        name.len() <= 63 && name.bytes().all(known) && !name.starts_with('-') && !name.ends_with('-')
+    };
+    match text.split(',').map(str::trim).find(|name| !usable(name)) {
+        None => Ok(text.to_owned()),
+        Some(name) => Err(format!(
+            "{name:?} is no name of a namespace (lowercase letters, digits and '-', at most 63); separate several by commas, or leave it out for all"
+        )),
+    }
 }
 
 impl CommonArgs {

@@ -157,6 +157,10 @@ fn nonsensical_durations_are_refused(
 #[case(&["--kube-api-burst=0"], "0 is not in 1..")]
 #[case(&["--log-level=loud"], "is not understood")]
 #[case(&["--zap-log-level=loud"], "verbosity")]
+#[case(&["--namespace=A B"], "\"A B\" is no name of a namespace")]
+#[case(&["--namespace=a,b c"], "separate several by commas")]
+#[case(&["--namespace=*"], "leave it out for all")]
+#[case(&["--namespace=-a"], "is no name")]
 fn what_cannot_work_is_refused_with_what_to_write(#[case] arguments: &[&str], #[case] message: &str) {
     let error = refused(arguments);
     assert!(error.contains(message), "{error}");

@@ -139,6 +139,44 @@ fn the_exposition_has_the_names_types_and_labels_of_stock_dashboards() {
     assert!(extra.is_empty(), "families that no dashboard knows: {extra:?}");
 }
 
+/// Name and labels of every row of a table whose columns are metric, type, labels and meaning; a first cell may hold
+/// several names.
+fn documented(page: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    let metrics = cells.filter(|cells| ["counter", "gauge", "histogram", ""].contains(&cells[2]));
+    metrics
+        .flat_map(|cells| {
+            let labels: BTreeSet<_> = cells[3].split(", ").filter(|label| !label.is_empty()).collect();
+            let names = cells[1].split(", ").map(|name| name.trim_matches('`'));
+            names.map(move |name| (name, labels.clone())).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn the_page_about_metrics_has_those_that_are_served_with_their_labels_and_no_others() {
+    let told = documented(include_str!("../../../../docs/metrics.md"));
+    let served: BTreeMap<_, BTreeSet<_>> = EXPECTED
+        .iter()
+        .map(|(name, _, labels)| (*name, labels.iter().copied().collect()))
+        .collect();
+    assert_eq!(told, served);
+    // Elsewhere they are named with their labels in braces.
+    let page = include_str!("../../../../docs/operations.md");
+    let named: Vec<_> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|code| code.strip_suffix('}')?.split_once('{'))
+        .filter(|(name, _)| served.contains_key(name))
+        .collect();
+    assert!(named.len() >= 6, "{named:?}");
+    for (name, labels) in named {
+        assert_eq!(served[name], labels.split(',').collect(), "{name}");
+    }
+}
+
 #[test]
 fn every_label_value_exists_at_zero_before_the_first_pass() {
     let text = populated().encode();

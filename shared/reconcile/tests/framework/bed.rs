@@ -11,6 +11,7 @@ use reconcile::{
     error::ApiError,
     manager::{ManagerError, Options},
     paused::is_paused_by,
+    requeue::RequeuePolicy,
     task::{TaskId, TaskState, Tasks},
 };
 use serde::{Deserialize, Serialize};
@@ -264,6 +265,15 @@ pub struct Operator {
 
 impl Operator {
     pub fn start(plane: &ControlPlane, namespace: &TestNamespace, adjust: impl FnOnce(&mut Options)) -> Self {
+        Self::requeueing(plane, namespace, RequeuePolicy::default(), adjust)
+    }
+
+    pub fn requeueing(
+        plane: &ControlPlane,
+        namespace: &TestNamespace,
+        policy: RequeuePolicy,
+        adjust: impl FnOnce(&mut Options),
+    ) -> Self {
         let mut options = Options::new("widget-operator");
         options.namespaces = vec![namespace.name().to_owned()];
         options.crds = vec!["widgets.test.example.com".to_owned()];
@@ -281,7 +291,9 @@ impl Operator {
         let manager = Manager::new(options, plane.config().clone()).register(
             Controller::new(widgets)
                 .supervise(&tasks)
-                .owns::<k8s_openapi::api::core::v1::ConfigMap>(),
+                .requeue_policy(policy)
+                .owns::<k8s_openapi::api::core::v1::ConfigMap>()
+                .owns::<k8s_openapi::api::core::v1::Service>(),
         );
         let (metrics, shutdown) = (manager.metrics().clone(), CancellationToken::new());
         let running = tokio::spawn(manager.run(shutdown.clone()));

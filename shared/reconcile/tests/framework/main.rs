@@ -9,6 +9,7 @@
 
 mod bed;
 mod trouble;
+mod waking;
 
 use std::{collections::HashSet, time::Duration};
 
