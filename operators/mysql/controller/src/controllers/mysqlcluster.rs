@@ -202,9 +202,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         };
         let formed = forming.run(&outcome.ledger, &outcome.seen).await?;
         let leader = topology(&pass.current()).map(|topology| topology.primary);
-        let healthy = match leader {
-            Some(_) => formed.lacking.is_none() && formed.caught_up,
-            None => formed.blank,
+        let healthy = if leader.is_some() {
+            formed.lacking.is_none() && formed.caught_up
+        } else {
+            formed.blank
         };
         let turn = rollout::turn(desired, &outcome.ledger, leader, healthy);
         if let Turn::Replace(ordinal) = turn {

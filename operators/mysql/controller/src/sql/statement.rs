@@ -244,7 +244,12 @@ mod tests {
         ] {
             assert!(old.contains(word), "{word}: {old}");
         }
-        for word in ["SOURCE_HOST", "START REPLICA", "rpl_semi_sync_replica", "rpl_semi_sync_source"] {
+        for word in [
+            "SOURCE_HOST",
+            "START REPLICA",
+            "rpl_semi_sync_replica",
+            "rpl_semi_sync_source",
+        ] {
             assert!(!old.contains(word), "{word}: {old}");
         }
     }
