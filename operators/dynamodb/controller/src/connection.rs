@@ -26,8 +26,17 @@ use tokio::sync::OnceCell;
 
 use crate::endpoint::{CheckedResolver, Endpoint, EndpointError, Names};
 
-/// How long one request may take before it counts as lost. Deleting is idempotent: a lost batch is sent again.
-const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long one request may take before it counts as lost: 10 s by default. Deleting is idempotent: a lost batch is
+/// sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestTimeout(pub Duration);
+
+impl Default for RequestTimeout {
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
+    }
+}
+
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
 
@@ -39,6 +48,7 @@ pub struct Connector {
     identity: std::sync::Arc<OnceCell<Option<SharedCredentialsProvider>>>,
     /// The credentials that the own identity stands for now. Without it each client would ask for them anew.
     identity_cache: SharedIdentityCache,
+    timeout: RequestTimeout,
 }
 
 impl Default for Connector {
@@ -50,11 +60,11 @@ impl Default for Connector {
 impl Connector {
     /// A connector with an empty pool, which resolves names as the system does. Nothing is connected to yet.
     pub fn new() -> Self {
-        Self::resolving(Names::default())
+        Self::resolving(Names::default(), RequestTimeout::default())
     }
 
-    /// A connector that resolves names by `names`.
-    pub fn resolving(names: Names) -> Self {
+    /// A connector that resolves names by `names`, and whose clients wait for an answer for as long as `timeout`.
+    pub fn resolving(names: Names, timeout: RequestTimeout) -> Self {
         let http = Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .build_with_resolver(CheckedResolver(names.clone()));
@@ -63,6 +73,7 @@ impl Connector {
             names,
             identity: std::sync::Arc::default(),
             identity_cache: IdentityCache::lazy().build(),
+            timeout,
         }
     }
 
@@ -86,8 +97,8 @@ impl Connector {
     ) -> Client {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
-            .operation_attempt_timeout(ATTEMPT)
-            .operation_timeout(ATTEMPT)
+            .operation_attempt_timeout(self.timeout.0)
+            .operation_timeout(self.timeout.0)
             .build();
         let mut config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())

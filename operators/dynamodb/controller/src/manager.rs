@@ -99,7 +99,7 @@ pub fn assemble(mut options: Options, config: kube::Config, policy: Policy, conc
     let manager = Manager::new(options, config);
     let tasks = Tasks::new(clock.clone(), PROGRESS_INTERVAL);
     let runner = Runner::new(
-        Connector::resolving(policy.names.clone()),
+        Connector::resolving(policy.names.clone(), policy.request_timeout),
         clock,
         manager.metrics(),
     );

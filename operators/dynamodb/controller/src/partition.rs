@@ -27,6 +27,7 @@ mod allowance;
 mod bottleneck;
 pub mod bucket;
 pub mod budget;
+mod departure;
 mod division;
 mod error;
 mod frontier;

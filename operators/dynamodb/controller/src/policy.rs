@@ -6,6 +6,7 @@ use dynamodb_api::Reason;
 use reconcile::ObjectKey;
 
 use crate::{
+    connection::RequestTimeout,
     controllers::ddbctldpjob::Job,
     credentials::{IdentityNamespaces, Source, source},
     endpoint::{AllowedEndpoints, Names},
@@ -26,6 +27,8 @@ pub struct Policy {
     pub tables: TablePatterns,
     /// How the names of hosts are resolved; as the system does, outside of tests.
     pub names: Names,
+    /// How long a request to DynamoDB may take; the default outside of tests.
+    pub request_timeout: RequestTimeout,
 }
 
 impl Policy {

@@ -13,6 +13,8 @@ reconcile::sabotages! {
     FOLLOW_CURSOR: &str = "follow-cursor-past-unacknowledged";
     /// Requests are sent although the fence is closed.
     IGNORE_FENCE: &str = "ignore-fence";
+    /// The fence is not asked again as a request leaves.
+    ASK_FENCE_EARLY: &str = "ask-fence-early";
     /// Cancellation does not wait for requests in flight.
     ABANDON_IN_FLIGHT: &str = "abandon-in-flight";
     /// The limit of write capacity is not kept.

@@ -112,7 +112,7 @@ pub struct Control {
     pub journal: Option<Journal>,
     /// Every wait goes through it.
     pub clock: Clock,
-    /// Asked immediately before each write; `false` ends the run as if cancelled. A leader answers `false` once its
+    /// Asked before each write, and once more as its bytes leave; `false` ends the run as if cancelled. A leader answers `false` once its
     /// lease may be another's.
     pub fence: Arc<dyn Fn() -> bool + Send + Sync>,
 }

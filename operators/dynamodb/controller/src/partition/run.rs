@@ -19,6 +19,7 @@ use super::{
     allowance::{Allowance, Denial},
     bottleneck::Capacity,
     budget::Share,
+    departure::Departure,
     error::{Failure, Kind, Problem, classify},
     frontier::Piece,
     interpolation::Alphabet,
@@ -283,13 +284,11 @@ impl Run {
         !self.pin.is_stale() || sabotage::active(sabotage::FORGET_TABLE_ID_PIN)
     }
 
-    /// Sends one batch. The fence and the pin are asked last, immediately before; `Err(None)` means that nothing was
-    /// sent.
+    /// Sends one batch. The fence and the pin are asked immediately before, and the fence once more as the bytes leave;
+    /// `Err(None)` means that nothing was sent.
     pub(crate) async fn send(&self, entries: Vec<Entry>) -> (Vec<Entry>, Result<Answer, Option<Problem>>) {
         if !(self.control.fence)() && !sabotage::active(sabotage::IGNORE_FENCE) {
-            self.fenced.store(true, Ordering::Relaxed);
-            self.stop.lock().cancel();
-            return (entries, Err(None));
+            return (entries, Err(self.fence_off()));
         }
         if !self.knows_the_table() {
             return (entries, Err(None));
@@ -307,8 +306,10 @@ impl Run {
                     .collect(),
             )
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let output = match request.send().await {
+        let departure = Departure::new(Arc::clone(&self.control.fence));
+        let output = match request.customize().interceptor(departure.clone()).send().await {
             Ok(output) => output,
+            Err(_) if departure.refused() => return (entries, Err(self.fence_off())),
             Err(error) => return (entries, Err(Some(classify("BatchWriteItem", &error)))),
         };
         let wcu = output
@@ -339,6 +340,13 @@ impl Run {
                 wcu,
             }),
         )
+    }
+
+    /// Ends the round, since the lease is lost; there is no problem to tell.
+    fn fence_off(&self) -> Option<Problem> {
+        self.fenced.store(true, Ordering::Relaxed);
+        self.stop.lock().cancel();
+        None
     }
 
     fn deletion(&self, key: &Key) -> Option<WriteRequest> {

@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use dynamodb_controller::partition::{Control, End, Engine, Request, Tuning};
+use dynamodb_controller::partition::{Control, End, Engine, Finished, Request, Tuning};
 use reconcile::clock::Clock;
 use testkit::fault::Schedule;
 use tokio::sync::watch;
 
-use crate::bed::{Bed, SPEED};
+use crate::bed::{Bed, Faulty, SPEED};
 
 /// A control whose progress is watched.
 fn watched(bed: &Bed) -> (Control, watch::Receiver<dynamodb_controller::partition::Progress>) {
@@ -66,11 +66,31 @@ async fn cancelling_awaits_what_is_in_flight_and_another_run_finishes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_written_once_the_fence_is_closed() {
     let faulty = Bed::orders(3000).await.faulty(Schedule::default(), |_| {});
-    let asked = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&asked);
-    let fence = Arc::new(move || counter.fetch_add(1, Ordering::SeqCst) < 20);
+    let finished = fenced_after(&faulty, 20).await;
+    // Each is asked for twice.
+    let writes = faulty.proxy.audit().count(crate::faults::WRITE);
+    assert!((1..20).contains(&writes), "{writes}");
+    assert_eq!(faulty.bed.left().await, 3000 - finished.totals.keys_acknowledged);
+}
+
+/// As after a freeze between the decision to send and the connection's being made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_was_decided_on_before_the_fence_closed_does_not_leave_after_it() {
+    // One batch.
+    let faulty = Bed::orders(20).await.faulty(Schedule::default(), |_| {});
+    let finished = fenced_after(&faulty, 1).await;
+    assert_eq!(faulty.proxy.audit().count(crate::faults::WRITE), 0);
+    assert_eq!(
+        (finished.totals.keys_acknowledged, faulty.bed.left().await),
+        (0, 20)
+    );
+}
+
+/// A run whose fence is found open this many times.
+async fn fenced_after(faulty: &Faulty, open: u64) -> Finished {
+    let asked = AtomicU64::new(0);
     let control = Control {
-        fence,
+        fence: Arc::new(move || asked.fetch_add(1, Ordering::SeqCst) < open),
         ..faulty.bed.control()
     };
     let client = faulty.client();
@@ -79,8 +99,7 @@ async fn nothing_is_written_once_the_fence_is_closed() {
         .await
         .unwrap();
     assert_eq!(finished.end, End::Interrupted);
-    assert_eq!(faulty.proxy.audit().count(crate::faults::WRITE), 20);
-    assert_eq!(faulty.bed.left().await, 3000 - finished.totals.keys_acknowledged);
+    finished
 }
 
 #[tokio::test(flavor = "multi_thread")]

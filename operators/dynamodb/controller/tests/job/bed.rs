@@ -9,7 +9,7 @@ use std::{
 };
 
 use dynamodb_api::{DdbctlDpJob, DdbctlDpJobSpec, DdbctlDpJobStatus};
-use dynamodb_controller::policy::Policy;
+use dynamodb_controller::{connection::RequestTimeout, policy::Policy};
 use k8s_openapi::{
     api::events::v1::Event, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
@@ -173,6 +173,8 @@ impl Bed {
         let namespaces = [self.namespace.name()];
         Operator::start(config, &namespaces, &self.endpoint(), |options, policy| {
             options.clock = self.clock.clone();
+            // What a test holds back is not lost, however long the machine takes to see that it is held.
+            policy.request_timeout = RequestTimeout(10 * DEADLINE);
             adjust(options, policy);
         })
     }
