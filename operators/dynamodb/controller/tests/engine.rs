@@ -13,6 +13,8 @@ mod plain;
 #[cfg(feature = "virtual-time")]
 #[path = "engine/replaced.rs"]
 mod replaced;
+#[path = "engine/second_opinion.rs"]
+mod second_opinion;
 #[cfg(feature = "virtual-time")]
 #[path = "engine/sharing.rs"]
 mod sharing;

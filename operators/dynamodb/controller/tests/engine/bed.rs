@@ -22,6 +22,9 @@ use testkit::{
     },
 };
 
+/// The variable that makes DynamoDB Local the server of all tests.
+pub(crate) const SECOND_OPINION: &str = "TESTKIT_SECOND_OPINION";
+
 /// How much faster than real time the runs' clock is: pauses between retries cost nothing.
 pub(crate) const SPEED: u32 = 20;
 
@@ -50,7 +53,7 @@ impl Bed {
     /// `items` items of the tenant in `table`, and some of others.
     pub(crate) async fn new(table: Table, key_type: KeyType, items: u64) -> Self {
         let bed = Self {
-            server: Server::embedded().unwrap(),
+            server: server().await,
             table,
             key_type,
             clock: Clock::accelerated(SPEED),
@@ -65,7 +68,7 @@ impl Bed {
 
     /// A table without a sort key: each tenant has one item.
     pub(crate) async fn unsorted() -> Self {
-        let (server, key_type) = (Server::embedded().unwrap(), KeyType::N);
+        let (server, key_type) = (server().await, KeyType::N);
         let bed = Self {
             server,
             table: Table::new("Tenants", "pk", key_type),
@@ -119,20 +122,11 @@ impl Bed {
             .await
     }
 
-    /// The id of the table as it is now.
+    /// The id of the table as it is now, as a run pins it.
     pub(crate) async fn table_id(&self) -> String {
-        let answer = self
-            .client()
-            .describe_table()
-            .table_name(self.table.name())
-            .send()
-            .await
-            .unwrap();
-        answer
-            .table()
-            .and_then(|table| table.table_id())
-            .unwrap()
-            .to_owned()
+        let (engine, client) = (Engine::default(), self.client());
+        let prepared = engine.prepare(&client, self.request(), self.control());
+        prepared.await.unwrap().table().id.clone()
     }
 
     /// Items left in the tenant's partition, as another client counts them.
@@ -187,6 +181,15 @@ impl Faulty {
         Engine::default()
             .delete_partition(&self.client(), request, self.bed.control())
             .await
+    }
+}
+
+/// The server of a test, of its own: in this process, or DynamoDB Local where the suite is run as the second opinion.
+async fn server() -> Server {
+    if std::env::var(SECOND_OPINION).is_ok_and(|value| value == "1") {
+        Server::local().await.unwrap()
+    } else {
+        Server::embedded().unwrap()
     }
 }
 
