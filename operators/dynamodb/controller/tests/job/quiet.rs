@@ -9,7 +9,7 @@ use serde_json::json;
 use testkit::audit::Filter;
 
 use crate::{
-    bed::{BYSTANDERS, Bed, eventually, server},
+    bed::{BYSTANDERS, Bed, VICTIM, eventually, server},
     operator::Operator,
 };
 
@@ -57,6 +57,8 @@ async fn fifty_resyncs_of_converged_jobs_write_nothing_and_ask_nothing_of_dynamo
     spec.cancel = true;
     bed.create("cancelled", spec).await;
     bed.until("cancelled", "False", "Cancelled").await;
+    // It has to delete something to be remembered.
+    bed.fill(VICTIM, 0..40).await;
     bed.create("again", bed.spec()).await;
     bed.until("again", "True", "PartitionEmpty").await;
     bed.delete("again").await;
