@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use testkit::audit::{Event, Filter};
 
 use crate::{
-    bed::{BYSTANDERS, Bed, eventually, message, server},
+    bed::{BYSTANDERS, Bed, VICTIM, eventually, message, server},
     operator::Operator,
 };
 
@@ -217,6 +217,7 @@ async fn the_documented_rights_are_enough_for_a_jobs_whole_life_and_none_is_left
     // Once more, over the record of the first run.
     bed.delete("x").await;
     bed.until_gone("x").await;
+    bed.fill(VICTIM, 0..40).await;
     let mut again = DdbctlDpJob::new("x", with_secret(&bed));
     let allow = ("dynamoctl.dp.operators.sanjivmadhavan.io/allow-rerun", "true");
     again.metadata.annotations = Some(BTreeMap::from([(allow.0.to_owned(), allow.1.to_owned())]));
