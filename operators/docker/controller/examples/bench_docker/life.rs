@@ -5,6 +5,7 @@ mod manifests;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -80,6 +81,7 @@ pub(crate) async fn measure(size: &Size, report: &mut Report) -> Result<()> {
         node_image: &images[0],
         balancer_image: &images[1],
     };
+    let program = size.program.as_deref();
     let mut lives: BTreeMap<&str, Vec<Life>> = BTreeMap::new();
     for run in 0..size.runs {
         // The one that goes first changes: the second finds warm caches.
@@ -87,7 +89,9 @@ pub(crate) async fn measure(size: &Size, report: &mut Report) -> Result<()> {
         order.rotate_left(run % 2);
         for kind in order {
             eprintln!("run {}: {}", run + 1, kind.name());
-            let life = live(kind, &docker, &wanted).await.with_context(|| kind.name())?;
+            let life = live(kind, program, &docker, &wanted)
+                .await
+                .with_context(|| kind.name())?;
             lives.entry(kind.name()).or_default().push(life);
         }
     }
@@ -145,10 +149,10 @@ fn compare(lives: &BTreeMap<&str, Vec<Life>>, report: &mut Report) -> Result<()>
 }
 
 /// One cluster from its first object to its last, on a control plane of its own.
-async fn live(kind: Kind, docker: &Docker, wanted: &Wanted<'_>) -> Result<Life> {
+async fn live(kind: Kind, program: Option<&Path>, docker: &Docker, wanted: &Wanted<'_>) -> Result<Life> {
     let plane = ControlPlane::start(Options::default()).await?;
     let managers = ClusterApi::start(&plane).await?;
-    let provider = Provider::start(kind, &plane, NETWORK).await?;
+    let provider = Provider::start(kind, program, &plane, NETWORK).await?;
     let objects = Objects {
         client: plane.client(),
         namespace: "default".into(),

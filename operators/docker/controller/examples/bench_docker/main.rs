@@ -9,6 +9,8 @@
 //! *Real nodes*: in turns, a control plane of its own with Cluster API's managers and one of the providers, the same
 //! objects, the same images of nodes and load balancers. Upstream's provider is built from its Go module.
 //!
+//! With `--program target/…/capdkc` what is measured of ours is that program, such as the one that images have.
+//!
 //! *Many machines*: our provider alone, over a stand-in of the Docker daemon whose nodes are bootstrapped at once. It
 //! speaks Docker's API over a socket, so that everything on this side of it is real and is counted.
 
@@ -17,6 +19,8 @@ mod life;
 mod many;
 mod objects;
 mod provider;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -54,6 +58,9 @@ struct Size {
     /// What to measure; everything without
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    /// The program to measure as ours; this one without, compiled as it is
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Paired runs
     #[arg(long, default_value_t = 3)]
     runs: usize,

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -43,7 +44,7 @@ struct Scene {
 pub(crate) async fn measure(size: &Size, report: &mut Report) -> Result<()> {
     let mut rates = Vec::new();
     for _ in 0..size.runs {
-        let scene = Scene::set().await?;
+        let scene = Scene::set(size.program.as_deref()).await?;
         let at_rest = scene.ours.usage()?.resident_mb();
         let made = scene.make(size.machines).await?;
         rates.push((at_rest, made));
@@ -69,7 +70,7 @@ pub(crate) async fn measure(size: &Size, report: &mut Report) -> Result<()> {
         "requests",
         &all(|run| run.1.writes),
     )?;
-    let scene = Scene::set().await?;
+    let scene = Scene::set(size.program.as_deref()).await?;
     let made = scene.make(size.idle).await?;
     scene.rest(made.after, report).await
 }
@@ -87,7 +88,7 @@ struct Made {
 
 impl Scene {
     /// A cluster that is provisioned and has no machines yet.
-    async fn set() -> Result<Self> {
+    async fn set(program: Option<&Path>) -> Result<Self> {
         let options = Options {
             without_controllers: true,
             ..Options::default()
@@ -96,7 +97,7 @@ impl Scene {
         plane.apply_crds(&definitions()?).await?;
         plane.apply_crds(&docker_api::crds()).await?;
         let (daemon, address) = Daemon::start().await?;
-        let ours = start(&plane, address)?;
+        let ours = start(program, &plane, address)?;
         let objects = Objects {
             client: plane.client(),
             namespace: "default".into(),
@@ -243,7 +244,7 @@ impl Scene {
     }
 }
 
-fn start(plane: &ControlPlane, docker: SocketAddr) -> Result<Ours> {
+fn start(program: Option<&Path>, plane: &ControlPlane, docker: SocketAddr) -> Result<Ours> {
     let docker = format!("tcp://{docker}");
     // Without its own limit the client shows what the provider can do; the default of 100 requests/s is a flag.
     let flags = [
@@ -253,7 +254,7 @@ fn start(plane: &ControlPlane, docker: SocketAddr) -> Result<Ours> {
         "bench",
         "--kube-api-qps=-1",
     ];
-    Ours::start(plane.kubeconfig_path(), &flags)
+    Ours::start(program, plane.kubeconfig_path(), &flags)
 }
 
 fn reference(kind: &str, name: &str) -> Value {

@@ -41,12 +41,17 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// Starts it; `flags` beyond those that every installation here needs.
-    pub(crate) fn start(kubeconfig: &Path, flags: &[&str]) -> Result<Self> {
+    /// Starts `program`, or this one's own provider; `flags` beyond those that every installation here needs.
+    pub(crate) fn start(program: Option<&Path>, kubeconfig: &Path, flags: &[&str]) -> Result<Self> {
         let folder = ScratchFolder::create("bench-docker")?;
-        let mut command = Command::new(env::current_exe().context("cannot find this program")?);
+        let mut command = if let Some(program) = program {
+            Command::new(program)
+        } else {
+            let mut own = Command::new(env::current_exe().context("cannot find this program")?);
+            own.arg("operate");
+            own
+        };
         command
-            .arg("operate")
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(["--metrics-bind-address", "0", "--health-probe-bind-address", "0"])
@@ -66,12 +71,17 @@ impl Ours {
 
 impl Provider {
     /// Installs one of them into `plane`, where Cluster API is, and starts it.
-    pub(crate) async fn start(kind: Kind, plane: &ControlPlane, network: &str) -> Result<Self> {
+    pub(crate) async fn start(
+        kind: Kind,
+        program: Option<&Path>,
+        plane: &ControlPlane,
+        network: &str,
+    ) -> Result<Self> {
         match kind {
             Kind::Ours => {
                 plane.apply_crds(&docker_api::crds()).await?;
                 let flags = ["--network", network];
-                Ours::start(plane.kubeconfig_path(), &flags).map(Self::Ours)
+                Ours::start(program, plane.kubeconfig_path(), &flags).map(Self::Ours)
             }
             Kind::Upstream => UpstreamDocker::start(plane).await.map(Self::Upstream),
         }

@@ -1,6 +1,9 @@
 //! A workload cluster of a test: the management cluster that it is made from, and what is looked at.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 use docker_controller::identity::NAMESPACE_LABEL;
 use kube::{
@@ -12,6 +15,7 @@ use kube::{
 use serde_json::{Value, json};
 use testkit::{
     audit::Filter,
+    capi::Infrastructure,
     control_plane::TestNamespace,
     docker::Docker,
     image::{Image, Images},
@@ -21,9 +25,14 @@ use testkit::{
 use crate::management::{Management, release};
 
 /// How long anything may take, on a machine that does other things as well.
-const LIMIT: Duration = Duration::from_mins(6);
+const LIMIT: Duration = Duration::from_mins(10);
 const CORE: &str = "cluster.x-k8s.io/v1beta2";
 const OURS: &str = "infrastructure.cluster.x-k8s.io/v1beta2";
+
+/// Clusters of real nodes are made one after the other: together they would need more of a machine than many have.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Of this process.
+static BEDS: AtomicU32 = AtomicU32::new(0);
 
 /// Removes what a test that failed, or was killed, has left. `$1` is the namespace, `$2` the network.
 const SWEEP: &str = r#"docker ps -aq --filter "network=$2" | xargs -r docker rm -fv
@@ -38,12 +47,16 @@ pub struct Bed {
     network: String,
     pub home: Management,
     namespace: TestNamespace,
-    release: ScratchFolder,
+    infrastructure: Infrastructure,
+    pub release: ScratchFolder,
     _janitor: Janitor,
+    // Last: whoever comes next finds nothing of this one.
+    _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Bed {
     pub async fn start() -> Self {
+        let turn = TURN.lock().await;
         let docker = Docker::connect().await.unwrap();
         let images = Images::new(&docker)
             .ensure_all(&[Image::Node, Image::Haproxy])
@@ -52,7 +65,8 @@ impl Bed {
         let folder = ScratchFolder::create("capdkc-release").unwrap();
         let infrastructure = release(folder.path());
         // Made before its namespace has a name: the network is the test's own, too.
-        let network = format!("capdkc-{}", std::process::id());
+        let number = BEDS.fetch_add(1, Ordering::Relaxed);
+        let network = format!("capdkc-{}-{number}", std::process::id());
         let arguments = ["--network", &network, "--load-balancer-image", &images[1]];
         let home = Management::start(&infrastructure, &arguments).await;
         let namespace = home.plane.namespace().await.unwrap();
@@ -64,14 +78,16 @@ impl Bed {
             network,
             home,
             namespace,
+            infrastructure,
             release: folder,
+            _turn: turn,
         }
     }
 
     /// Another management cluster, with the same provider over the same Docker.
     pub async fn second_home(&self) -> Management {
         let arguments: Vec<_> = self.arguments.iter().map(String::as_str).collect();
-        Management::start(&release(self.release.path()), &arguments).await
+        Management::start(&self.infrastructure, &arguments).await
     }
 
     pub fn namespace(&self) -> &str {
@@ -101,8 +117,19 @@ impl Bed {
         self.home.clusterctl.run(&arguments, &[]).await.unwrap()
     }
 
+    /// Waits until `clusterctl describe` of the cluster `c1` says all of `parts`.
+    pub async fn is_described_by(&self, parts: &[&str]) {
+        let mut described = String::new();
+        let describe = ["describe", "cluster", "c1", "--show-conditions", "all"];
+        let deadline = Instant::now() + LIMIT;
+        while !parts.iter().all(|part| described.contains(part)) {
+            assert!(Instant::now() < deadline, "{parts:?} are not all in\n{described}");
+            described = self.clusterctl(&describe).await;
+        }
+    }
+
     /// What `clusterctl generate cluster` makes of a flavor.
-    pub async fn generate(&self, name: &str, flavor: Option<&str>, workers: u32) -> Vec<Value> {
+    pub async fn generate(&self, name: &str, flavor: Option<&str>, workers: usize) -> Vec<Value> {
         let workers = workers.to_string();
         let mut arguments = vec![
             "generate",
@@ -236,13 +263,25 @@ impl Bed {
             .collect()
     }
 
-    pub async fn scale_workers(&self, deployment: &str, replicas: i32) {
+    pub async fn scale_workers(&self, deployment: &str, replicas: usize) {
         let patch = json!({"spec": {"replicas": replicas}});
         let workers = self.api(CORE, "MachineDeployment");
         workers
             .patch(deployment, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .unwrap();
+    }
+
+    /// The names of the Machines of a cluster.
+    pub async fn machines(&self, cluster: &str) -> Vec<String> {
+        let of_cluster = ListParams::default().labels(&format!("cluster.x-k8s.io/cluster-name={cluster}"));
+        let listed = self.api(CORE, "Machine").list(&of_cluster).await.unwrap();
+        listed.items.iter().map(ResourceExt::name_any).collect()
+    }
+
+    /// The container of a Machine or a Node, which have one name.
+    pub fn container_of(&self, machine: &str) -> String {
+        format!("{machine}.{}", self.namespace())
     }
 
     /// The full name of the container whose name begins with `prefix`.

@@ -9,35 +9,35 @@
 
 mod bed;
 mod engine;
+mod life;
 mod management;
 mod specs;
+mod workload;
 
 use std::time::Duration;
 
 use bed::Bed;
-use k8s_openapi::api::core::v1::Node;
-use kube::{Api, api::ListParams};
+use docker_controller::identity::NAMESPACE_LABEL;
+use kube::api::ListParams;
+use management::Management;
 use serde_json::json;
+use testkit::capi::nodes::{bootstrap_spec, without_pod_network};
+use workload::Workload;
 
 /// Long enough that a heartbeat, a resync in disguise or a flapping condition would show.
 const IDLE: Duration = Duration::from_secs(20);
+/// In a node, on its volume: gets a line whenever its bootstrap begins.
+const BEGUN: &str = "/var/lib/begun";
+/// In a node: lets a bootstrap go on that waits for it.
+const GO_ON: &str = "/run/go-on";
 
-async fn ready_nodes(nodes: &Api<Node>) -> Vec<Node> {
-    let listed = nodes
-        .list(&ListParams::default())
-        .await
-        .map(|list| list.items)
-        .unwrap_or_default();
-    let ready = |node: &Node| {
-        let conditions = node
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten());
-        conditions
-            .into_iter()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    };
-    listed.into_iter().filter(ready).collect()
+/// Whether everything is to be run; says what is not.
+fn is_full(what: &str) -> bool {
+    let full = std::env::var_os("TESTKIT_FULL").is_some();
+    if !full {
+        eprintln!("{what} takes minutes: it runs with TESTKIT_FULL=1");
+    }
+    full
 }
 
 /// The promises of the thinnest path, one cluster for all of them since each takes a minute to make.
@@ -45,19 +45,17 @@ async fn ready_nodes(nodes: &Api<Node>) -> Vec<Node> {
 async fn smoke_a_cluster_comes_up_rests_heals_scales_moves_and_leaves_nothing() {
     let bed = Bed::start().await;
     bed.try_apply(bed.generate("h1", Some("ha"), 1).await).await;
-    let generated = bed.generate("c1", None, 1).await;
-    bed.apply(testkit::capi::nodes::fit_for_this_machine(generated))
+    bed.apply(waiting_for_a_word(bed.generate("c1", None, 1).await))
         .await;
+    outlives_its_manager_in_mid_bootstrap(&bed).await;
 
-    let nodes: Api<Node> = Api::all(bed.workload_client("c1").await);
-    bed.eventually("two nodes are Ready", async || {
-        ready_nodes(&nodes).await.len() == 2
-    })
-    .await;
-    for node in ready_nodes(&nodes).await {
+    let workload = Workload::of(&bed, "c1").await;
+    workload.install_pod_network().await;
+    workload.has_ready_nodes(2).await;
+    for node in workload.ready_nodes().await {
         let name = node.metadata.name.unwrap();
         let id = node.spec.unwrap().provider_id.unwrap();
-        let expected = format!("docker:////{name}.{}", bed.namespace());
+        let expected = format!("docker:////{}", bed.container_of(&name));
         assert_eq!(id, expected, "machine and Node share their id");
     }
     bed.eventually("the Cluster is Available", async || {
@@ -65,18 +63,15 @@ async fn smoke_a_cluster_comes_up_rests_heals_scales_moves_and_leaves_nothing() 
     })
     .await;
     bed.reaches_the_control_plane_from_the_host("c1").await;
-    let described = bed
-        .clusterctl(&["describe", "cluster", "c1", "--show-conditions", "all"])
-        .await;
-    for part in [
+    bed.is_described_by(&[
         "DockerCluster/c1",
         "LoadBalancerAvailable",
         "KubeadmControlPlane/c1-control-plane",
-    ] {
-        assert!(described.contains(part), "{part} is missing from\n{described}");
-    }
+    ])
+    .await;
 
-    let writes = bed.writes_during(IDLE).await;
+    // The other management cluster comes up meanwhile: its writes are to itself.
+    let (writes, away) = tokio::join!(bed.writes_during(IDLE), bed.second_home());
     assert!(
         writes.is_empty(),
         "an idle cluster is not written to: {writes:#?}"
@@ -85,20 +80,19 @@ async fn smoke_a_cluster_comes_up_rests_heals_scales_moves_and_leaves_nothing() 
     let balancer = bed.container("c1_lb").await;
     bed.docker.run(&["kill", &balancer]).await.unwrap();
     bed.eventually("the load balancer is healed", async || {
-        nodes.list(&ListParams::default()).await.is_ok()
+        workload.nodes.list(&ListParams::default()).await.is_ok()
     })
     .await;
 
-    bed.home.kill_manager();
     bed.scale_workers("c1-workers", 2).await;
-    bed.home.start_manager();
-    bed.eventually("three nodes are Ready", async || {
-        ready_nodes(&nodes).await.len() == 3
-    })
-    .await;
+    workload.has_ready_nodes(3).await;
+    let asker = control_plane(&bed).await;
+    workload.a_pod_answers_through_a_service(&asker).await;
 
-    moves_and_comes_back(&bed).await;
-    assert_eq!(ready_nodes(&nodes).await.len(), 3);
+    bed.home.has_told_no_bootstrap_data(bed.namespace()).await;
+
+    moves_and_comes_back(&bed, &away).await;
+    assert_eq!(workload.ready_nodes().await.len(), 3);
 
     a_class_makes_a_cluster_which_can_go_at_any_time(&bed).await;
 
@@ -108,6 +102,71 @@ async fn smoke_a_cluster_comes_up_rests_heals_scales_moves_and_leaves_nothing() 
         Vec::<String>::new(),
         "containers, volumes and the network are gone"
     );
+}
+
+/// The objects of a cluster whose control plane's bootstrap begins, says so, and waits until it is told to go on.
+fn waiting_for_a_word(objects: Vec<serde_json::Value>) -> Vec<serde_json::Value> {
+    let mut objects = without_pod_network(objects);
+    for object in objects
+        .iter_mut()
+        .filter(|object| object["kind"] == "KubeadmControlPlane")
+    {
+        let wait = format!("echo begun >> {BEGUN}; until [ -e {GO_ON} ]; do sleep 0.1; done");
+        bootstrap_spec(object).unwrap()["preKubeadmCommands"] = json!([wait]);
+    }
+    objects
+}
+
+/// The container of the control plane's machine, once there is one.
+async fn control_plane(bed: &Bed) -> String {
+    let mut found = String::new();
+    bed.eventually("there is a control plane machine", async || {
+        let of_control_plane = "label=capdkc.cluster.x-k8s.io/role=control-plane";
+        let here = format!("label={NAMESPACE_LABEL}={}", bed.namespace());
+        let list = [
+            "ps",
+            "--filter",
+            of_control_plane,
+            "--filter",
+            &here,
+            "--format",
+            "{{.Names}}",
+        ];
+        found = bed.docker.run(&list).await.unwrap_or_default();
+        !found.is_empty()
+    })
+    .await;
+    found
+}
+
+/// The manager is killed while kubeadm is about to run and comes back when it has begun: the bootstrap goes on without
+/// it, and is not begun again.
+async fn outlives_its_manager_in_mid_bootstrap(bed: &Bed) {
+    let node = control_plane(bed).await;
+    let begun = async || bed.docker.exec(&node, &["cat", BEGUN]).await;
+    bed.eventually("the bootstrap has begun", async || begun().await.is_ok())
+        .await;
+    // The Machine says it, and so does its infrastructure.
+    bed.is_described_by(&["Bootstrapping", "runcmd 1"]).await;
+    let before = bed.starts().await;
+    bed.home.kill_manager();
+    bed.docker.exec(&node, &["touch", GO_ON]).await.unwrap();
+    let kubeadm = ["test", "-e", "/etc/kubernetes/admin.conf"];
+    bed.eventually("kubeadm goes on alone", async || {
+        bed.docker.exec(&node, &kubeadm).await.is_ok()
+    })
+    .await;
+    bed.home.start_manager();
+    bed.eventually("the control plane is initialized", async || {
+        bed.condition("Cluster", "c1", "ControlPlaneInitialized").await == "True"
+    })
+    .await;
+    let now = bed.starts().await;
+    assert!(
+        before.iter().all(|start| now.contains(start)),
+        "a container was made anew or restarted: {before:?}, {now:?}"
+    );
+    assert_eq!(begun().await.unwrap(), "begun", "the bootstrap was begun twice");
 }
 
 /// The flavor `topology`, beside the other cluster on its network; deleted in mid-bootstrap.
@@ -133,7 +192,7 @@ async fn a_class_makes_a_cluster_which_can_go_at_any_time(bed: &Bed) {
 }
 
 /// `clusterctl move` to another management cluster and back: no container is restarted, none is made.
-async fn moves_and_comes_back(bed: &Bed) {
+async fn moves_and_comes_back(bed: &Bed, away: &Management) {
     bed.eventually("every machine is running", async || {
         bed.condition("MachineDeployment", "c1-workers", "Available")
             .await
@@ -141,7 +200,6 @@ async fn moves_and_comes_back(bed: &Bed) {
     })
     .await;
     let before = bed.starts().await;
-    let away = bed.second_home().await;
     let to = |target: &std::path::Path| target.to_str().unwrap().to_owned();
     let target = to(away.clusterctl.kubeconfig());
     bed.clusterctl(&["move", "--to-kubeconfig", &target]).await;
@@ -177,5 +235,6 @@ async fn moves_and_comes_back(bed: &Bed) {
     })
     .await;
     assert_eq!(bed.starts().await, before, "the move back touched a container");
+    away.is_upgraded(bed.release.path()).await;
     away.leaves_nothing_when_it_is_uninstalled().await;
 }

@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::ServiceAccount,
+    core::v1::{Secret, ServiceAccount},
 };
 use kube::{
     Api, ResourceExt,
@@ -23,32 +23,61 @@ use testkit::{
     process::{ScratchFolder, Supervised, free_port, tail},
 };
 
+/// Its folder in a repository of clusterctl's.
+const PROVIDER: &str = "infrastructure-capdkc";
+const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+/// A later release of the same series.
+const LATER: &str = "v0.1.999";
 /// Where the provider is installed.
 const NAMESPACE: &str = "capdkc-system";
 const ACCOUNT: &str = "capdkc-controller-manager";
 
-/// The release, as users get it: made in `folder`, or the one in the repository that `CAPDKC_RELEASE` names.
+/// What the provider has for the whole cluster, and how many of each at least.
+const PARTS: [(&str, usize); 4] = [
+    ("ClusterRole", 1),
+    ("ClusterRoleBinding", 1),
+    ("ValidatingAdmissionPolicy", 2),
+    ("ValidatingAdmissionPolicyBinding", 2),
+];
+
+/// The release, as users get it, in `folder`: made from the sources, or copied from the repository that `CAPDKC_RELEASE`
+/// names.
 pub fn release(folder: &Path) -> Infrastructure {
-    let version = concat!("v", env!("CARGO_PKG_VERSION"));
-    let given = std::env::var_os("CAPDKC_RELEASE").map(PathBuf::from);
-    if given.is_none() {
-        make_release(folder, version);
+    match std::env::var_os("CAPDKC_RELEASE") {
+        Some(given) => copy(&Path::new(&given).join(PROVIDER), &folder.join(PROVIDER)),
+        None => make_release(folder),
     }
-    let file = format!("infrastructure-capdkc/{version}/infrastructure-components.yaml");
     Infrastructure {
         name: "capdkc".into(),
-        components: given.as_deref().unwrap_or(folder).join(file),
+        components: folder
+            .join(PROVIDER)
+            .join(VERSION)
+            .join("infrastructure-components.yaml"),
     }
 }
 
-fn make_release(folder: &Path, version: &str) {
+/// Copies a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn make_release(folder: &Path) {
     let status = Command::new(env!("CARGO"))
         .args([
             "xtask",
             "release",
             "--provider-only",
             "--version",
-            version,
+            VERSION,
             "--output",
         ])
         .arg(folder)
@@ -128,6 +157,54 @@ impl Management {
         )
     }
 
+    /// No line of bootstrap data that is long enough to be one's own stands in the manager's log.
+    pub async fn has_told_no_bootstrap_data(&self, namespace: &str) {
+        let secrets: Api<Secret> = Api::namespaced(self.plane.client(), namespace);
+        let data = ListParams::default().fields("type=cluster.x-k8s.io/secret");
+        let log = std::fs::read_to_string(self.log()).unwrap();
+        let mut lines = 0;
+        for secret in secrets.list(&data).await.unwrap().items {
+            let value = secret.data.and_then(|mut data| data.remove("value"));
+            let value = String::from_utf8(value.unwrap_or_default().0).unwrap();
+            for line in value.lines().map(str::trim).filter(|line| line.len() >= 40) {
+                assert!(!log.contains(line), "told: {line}");
+                lines += 1;
+            }
+        }
+        assert!(lines > 100, "only {lines} lines of bootstrap data were found");
+    }
+
+    /// `clusterctl upgrade` brings the provider to another release: its kinds stay, its policies and rights are there.
+    pub async fn is_upgraded(&self, release: &Path) {
+        let provider = release.join(PROVIDER);
+        copy(&provider.join(VERSION), &provider.join(LATER));
+        let to = format!("{NAMESPACE}/capdkc:{LATER}");
+        self.clusterctl
+            .run(&["upgrade", "apply", "--infrastructure", &to], &[])
+            .await
+            .unwrap();
+        let providers = self.api("clusterctl.cluster.x-k8s.io/v1alpha3", "Provider", NAMESPACE);
+        let provider = providers.get(PROVIDER).await.unwrap();
+        assert_eq!(provider.data["version"], LATER);
+        for (kind, least) in PARTS {
+            assert!(self.parts(kind).await.len() >= least, "{kind} after the upgrade");
+        }
+    }
+
+    /// The names of the provider's cluster-wide objects of a kind.
+    async fn parts(&self, kind: &str) -> Vec<String> {
+        let group = if kind.starts_with("Validating") {
+            "admissionregistration.k8s.io"
+        } else {
+            "rbac.authorization.k8s.io"
+        };
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        let api: Api<DynamicObject> = Api::all_with(self.plane.client(), &resource);
+        let ours = ListParams::default().labels("cluster.x-k8s.io/provider=infrastructure-capdkc");
+        let listed = api.list(&ours).await.unwrap().items;
+        listed.iter().map(ResourceExt::name_any).collect()
+    }
+
     /// `clusterctl delete` takes the provider away with its kinds, policies and rights.
     pub async fn leaves_nothing_when_it_is_uninstalled(&self) {
         self.kill_manager();
@@ -139,22 +216,8 @@ impl Management {
             "--include-namespace",
         ];
         self.clusterctl.run(&arguments, &[]).await.unwrap();
-        let ours = ListParams::default().labels("cluster.x-k8s.io/provider=infrastructure-capdkc");
-        for (version, kind) in [
-            ("rbac.authorization.k8s.io/v1", "ClusterRole"),
-            ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
-            ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"),
-            (
-                "admissionregistration.k8s.io/v1",
-                "ValidatingAdmissionPolicyBinding",
-            ),
-        ] {
-            let (group, version) = version.split_once('/').unwrap();
-            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-            let api: Api<DynamicObject> = Api::all_with(self.plane.client(), &resource);
-            let left = api.list(&ours).await.unwrap().items;
-            let names: Vec<_> = left.iter().map(ResourceExt::name_any).collect();
-            assert_eq!(names, Vec::<String>::new(), "{kind}");
+        for (kind, _) in PARTS {
+            assert_eq!(self.parts(kind).await, Vec::<String>::new(), "{kind}");
         }
     }
 

@@ -12,7 +12,7 @@ use testkit::{
 };
 use tokio::process::Command;
 
-use crate::bed::Bed;
+use crate::{bed::Bed, is_full};
 
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e");
 const FLAVOR: &str = "cluster-template.yaml";
@@ -26,8 +26,7 @@ async fn smoke_upstreams_own_quick_start_passes() {
 }
 
 async fn passes(spec: &str) {
-    if std::env::var_os("TESTKIT_FULL").is_none() {
-        eprintln!("{spec} takes minutes: it runs with TESTKIT_FULL=1");
+    if !is_full(spec) {
         return;
     }
     let folder = ScratchFolder::create("capdkc-specs").unwrap();

@@ -96,12 +96,11 @@ async fn objects_that_were_made_anew_find_their_containers_and_nothing_is_bootst
         ensure!(object["status"]["addresses"].is_array(), "{object:#}");
     }
     ensure!(scene.containers() == before, "{:?}", scene.containers());
+    operator.stop().await;
     let daemon = scene.world.daemon.lock();
     for counts in [&daemon.started, &daemon.bootstrapped] {
         ensure!(counts.values().all(|count| *count == 1), "{counts:?}");
     }
-    drop(daemon);
-    operator.stop().await;
     Ok(())
 }
 

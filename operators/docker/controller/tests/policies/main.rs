@@ -1,7 +1,6 @@
 //! The admission policies of the release, held by a real API server of their own: they are for a whole cluster.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "tests; the lint's own exception does not reach their helper functions"
 )]
 

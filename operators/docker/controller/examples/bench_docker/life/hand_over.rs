@@ -103,7 +103,7 @@ impl DataSeen {
                     continue;
                 };
                 if machine.data.pointer("/spec/bootstrap/dataSecretName").is_some() {
-                    seen.lock().entry(machine.name_any()).or_insert(now());
+                    seen.lock().entry(machine.name_any()).or_insert_with(now);
                 }
             }
         });
