@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let page = Path::new("../docs/rights.md");
     let rights = rights::page()?;
-    if fs::read_to_string(folder.join(page)).map_or(true, |present| present != rights) {
+    if !fs::read_to_string(folder.join(page)).is_ok_and(|present| present == rights) {
         stale.push(page.to_owned());
         if !args.check {
             fs::write(folder.join(page), rights).context("cannot write docs/rights.md")?;

@@ -1,6 +1,7 @@
 //! What stands in `charts/`: helm finds nothing to complain about, and a real API server takes what it renders.
 
 mod installed;
+mod monitoring;
 mod rendering;
 
 use std::time::{Duration, Instant};

@@ -17,6 +17,7 @@
 mod crowd;
 #[path = "../../../controller/tests/database/disks.rs"]
 #[expect(dead_code, reason = "a suite of tests looks at what volumes hold")]
+#[expect(clippy::unwrap_used, reason = "it is written for tests")]
 mod disks;
 mod first;
 #[path = "../../../controller/tests/database/kubelet.rs"]
