@@ -39,10 +39,7 @@ use crate::{
 
 /// What came of it, for the report.
 #[derive(Clone, Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is an observation of its own"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an observation of its own")]
 pub struct Formed {
     /// Certificates that are known, by member.
     pub certificates: BTreeMap<i32, String>,
