@@ -1,6 +1,10 @@
 //! What charts make for the Prometheus operator, held to its own definitions and to the metrics that are served.
 
-use std::{collections::BTreeSet, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -98,6 +102,12 @@ fn names(query: &str) -> BTreeSet<String> {
     found
 }
 
+fn is_json(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "json")
+}
+
 /// Every text under a key `expr`, wherever it stands.
 fn queries(value: &Value, found: &mut Vec<String>) {
     match value {
@@ -126,7 +136,7 @@ async fn alerts_and_dashboards_ask_for_nothing_that_is_not_served() -> Result<()
         for object in chart.rendered(&helm, "default", &ALL_OF_IT).await? {
             queries(&object.data, &mut asked);
             let files = object.data["data"].as_object().into_iter().flatten();
-            for (_, text) in files.filter(|(name, _)| name.ends_with(".json")) {
+            for (_, text) in files.filter(|(name, _)| is_json(name)) {
                 queries(
                     &serde_json::from_str(text.as_str().unwrap_or_default())?,
                     &mut asked,
