@@ -65,6 +65,9 @@ pub(crate) struct Life {
     back: f64,
 }
 
+/// The name of a part and how long it took.
+type Part = (&'static str, fn(&Life) -> f64);
+
 fn main() -> Result<()> {
     reconcile::cli::install_crypto_provider();
     let args = Args::parse();
@@ -98,7 +101,7 @@ async fn beside_the_first(args: &Args, report: &mut Report) -> Result<()> {
         own.push(ours::live(&site, &format!("ours-{run}"), args.mib).await?);
         firsts.push(first::live(&site, &format!("first-{run}"), args.mib).await?);
     }
-    let parts: [(&str, fn(&Life) -> f64); 3] = [
+    let parts: [Part; 3] = [
         ("apply_to_ready", |life| life.ready),
         ("delete_to_gone", |life| life.gone),
         ("apply_to_rows_back", |life| life.back),
