@@ -19,7 +19,7 @@ const VERSION: &str = "2.6.1";
 const MAIN: &str = "com.amazonaws.services.dynamodbv2.local.main.ServerRunner";
 
 /// How long the server may take to listen.
-const STARTUP: Duration = Duration::from_secs(30);
+const STARTUP: Duration = Duration::from_mins(3);
 
 /// How many ports are tried, should somebody else take one first.
 const ATTEMPTS: u32 = 3;
