@@ -21,6 +21,7 @@ pub mod desired;
 pub mod job;
 pub mod names;
 pub mod plan;
+pub mod pods;
 pub mod program;
 pub mod report;
 pub mod schedule;

@@ -27,6 +27,8 @@ reconcile::sabotages! {
     RESTORE_OVER_DATA: &str = "restore-over-data";
     /// A Job for the final backup that failed counts as a backup.
     TRUST_FAILED_BACKUP: &str = "trust-failed-backup";
+    /// A final backup counts although its server has started again since, open to writes.
+    TRUST_EARLIER_BACKUP: &str = "trust-earlier-backup";
     /// The data volume goes before the final backup is there.
     REMOVE_BEFORE_BACKUP: &str = "remove-before-backup";
     /// That a backup was taken is not written down before its Job goes.

@@ -47,6 +47,8 @@ closed_set! {
         ScheduleInvalid,
         /// An object of a name that is needed belongs to somebody else. It is not touched.
         NameConflict,
+        /// The API server refuses an object that is needed; the message has its words.
+        RequestRefused,
         /// Objects of a deleted MySQL of this name are still going away.
         LeftoversGoing,
         /// The StorageClass that the spec names does not exist.

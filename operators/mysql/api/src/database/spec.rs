@@ -245,8 +245,8 @@ pub struct BackupSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 100))]
     pub schedule: Option<String>,
-    /// What happens when a scheduled backup is due while another one is under way: `Forbid` leaves it out, `Replace` ends
-    /// the one under way. Default Forbid.
+    /// What happens when a scheduled backup is due while another one is under way: `Forbid` has it wait for the
+    /// end of that one, `Replace` ends the one under way. Default Forbid.
     #[serde(default)]
     pub concurrency_policy: ConcurrencyPolicy,
     /// Scheduled backups start up to this many seconds later, each server's by as much every time, so that many with one
@@ -296,7 +296,7 @@ pub enum BackupOnDelete {
     description = "What happens when a scheduled backup is due while another one is under way: `Forbid` or `Replace`."
 )]
 pub enum ConcurrencyPolicy {
-    /// It is left out.
+    /// It waits; one is taken for however many were due meanwhile.
     #[default]
     Forbid,
     /// The one under way is ended.

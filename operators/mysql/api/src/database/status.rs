@@ -20,7 +20,7 @@ pub struct MySQLStatus {
     #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
 
-    /// Version of the server, as its image's tag says: `8.4.3`. Absent where the tag says none.
+    /// Version of the server that answers, as its image's tag says: `8.4.3`. Absent where the tag says none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub server_version: Option<String>,
@@ -39,6 +39,15 @@ pub struct MySQLStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub recorded_job: Option<String>,
+
+    /// The schedule that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub schedule: Option<String>,
+
+    /// Since when it is kept: what would have been due before that is not caught up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_since: Option<Time>,
 
     /// For when the last scheduled backup that was started was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -91,6 +91,11 @@ impl Reconciler for Databases {
         let mut desired = match desired(&object) {
             Ok(desired) => desired,
             Err(error) => {
+                let mut facts = Facts::default();
+                let hand = Hand::new(pass);
+                if let Some(outcome) = life::keep(&hand, &object, &error, &mut facts).await {
+                    return finish(pass, outcome, facts).await;
+                }
                 let status = report::prevented(&object, error.reason, &error.message, pass.clock().now());
                 story::tell(pass, &status).await?;
                 return Ok(Progress::Settled);
@@ -160,14 +165,21 @@ async fn finish(
             Ok(Progress::waiting(after))
         }
         Err(Stop::Failed(error)) => {
-            if !error.is_conflict_of_names() {
+            if matches!(error, DatabaseError::Lease(_)) {
                 return Err(error);
             }
-            facts.summary = Some(Said::no(Reason::NameConflict, error.to_string()));
+            if error.is_conflict_of_names() {
+                facts.summary = Some(Said::no(Reason::NameConflict, error.to_string()));
+            } else if error.is_refusal() {
+                let said = Said::no(Reason::RequestRefused, error.words());
+                facts.summary.get_or_insert(said);
+            }
             Err(error)
         }
     };
     let status = report::status(&pass.current(), &facts, pass.clock().now());
-    story::tell(pass, &status).await?;
-    result
+    let told = story::tell(pass, &status).await;
+    let progress = result?;
+    told?;
+    Ok(progress)
 }

@@ -57,6 +57,18 @@ const LOCKED: [&str; 20] = [
     "user",
 ];
 
+/// Options whose folders hold nothing that a server needs again; elsewhere than on the data volume they may be.
+const PASSING: [&str; 8] = [
+    "character_sets_dir",
+    "innodb_tmpdir",
+    "lc_messages_dir",
+    "log_error",
+    "replica_load_tmpdir",
+    "secure_file_priv",
+    "slave_load_tmpdir",
+    "tmpdir",
+];
+
 /// A spec that cannot be carried out as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -251,6 +263,12 @@ fn options(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>,
         if is_locked(&plain) {
             return Err(refused("is set by the operator; remove it"));
         }
+        if leaves_the_folder(&plain, value) {
+            return Err(refused(
+                "names a path of its own: files of the server stay in its data folder, for a backup to be restored in one \
+                 step; give a name without / at its beginning and without ..",
+            ));
+        }
         if canonical.insert(plain, value.clone()).is_some() {
             return Err(refused("is given twice, in two spellings"));
         }
@@ -269,6 +287,16 @@ fn is_locked(plain: &str) -> bool {
             .any(|locked| name == *locked || (name.len() > 4 && locked.starts_with(name)))
     };
     locked(plain) || locked(bare)
+}
+
+/// Whether a server would have files elsewhere than in its data folder, which moves once while it is restored.
+fn leaves_the_folder(plain: &str, value: &str) -> bool {
+    let mut parts = value.split([';', ':']).map(str::trim);
+    let leaves = parts.any(|part| part.starts_with('/') || part.split('/').any(|step| step == ".."));
+    let bare = plain.strip_prefix("loose_").unwrap_or(plain);
+    let passing = PASSING.contains(&bare) || bare.starts_with("ssl_") || bare.starts_with("admin_ssl_");
+    let inside = value.contains("..") || value.split('/').any(|step| step == "mysql");
+    leaves && !(passing && !inside)
 }
 
 #[cfg(test)]

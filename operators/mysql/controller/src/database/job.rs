@@ -34,6 +34,8 @@ const ID: &str = "otus.homework/backup-id";
 const CLAIM: &str = "otus.homework/claim";
 /// Annotation with a digest of what a restore was begun with.
 const INPUTS: &str = "otus.homework/inputs";
+/// Annotation with which server was there when a backup was begun: [`super::server::running`].
+const SERVER: &str = "otus.homework/server";
 /// How often a Pod is tried again.
 const RETRIES: i32 = 3;
 /// When a Job gives up, in seconds: a dump of hundreds of gigabytes takes hours.
@@ -83,8 +85,8 @@ impl Request {
     }
 }
 
-/// The Job that takes a backup.
-pub fn backup(desired: &Desired, request: &Request) -> Job {
+/// The Job that takes a backup of the server that `running` tells.
+pub fn backup(desired: &Desired, request: &Request, running: Option<&str>) -> Job {
     let id = request.id(&desired.uid);
     let owner = owner(desired);
     let asked = program::Backup {
@@ -100,6 +102,7 @@ pub fn backup(desired: &Desired, request: &Request) -> Job {
         (MADE_FOR, desired.uid.clone()),
         (REQUEST, request.annotation()),
         (ID, id.clone()),
+        (SERVER, running.unwrap_or_default().to_owned()),
     ];
     let mounts = vec![mount("backups", program::BACKUP_FOLDER, false)];
     let container = Task {
@@ -257,8 +260,10 @@ fn hopeless(container: &str) -> PodFailurePolicy {
 pub enum Whose {
     /// This object's.
     Ours,
-    /// An earlier object's of this name; of no use any more once it has ended.
+    /// An earlier object's of this name, by this operator; of no use any more.
     Left,
+    /// The kind's first operator's; of no use any more once it has ended.
+    Former,
     /// Somebody else's.
     Foreign,
 }
@@ -296,8 +301,12 @@ pub struct Seen {
     pub claim: Option<String>,
     /// What a restore was begun with.
     pub inputs: Option<String>,
-    /// Whether it is being deleted.
-    pub going: bool,
+    /// Which server was there when a backup was begun.
+    pub server: Option<String>,
+    /// When it was made.
+    pub made: Option<Timestamp>,
+    /// Since when it is being deleted, if it is.
+    pub going: Option<Timestamp>,
 }
 
 /// Reads a Job, for the object of these names and this UID.
@@ -311,7 +320,9 @@ pub fn seen(job: &Job, names: &Names, uid: &str) -> Seen {
         id: annotation(ID),
         claim: annotation(CLAIM),
         inputs: annotation(INPUTS),
-        going: job.metadata.deletion_timestamp.is_some(),
+        server: annotation(SERVER).filter(|server| !server.is_empty()),
+        made: job.metadata.creation_timestamp.as_ref().map(|Time(at)| *at),
+        going: job.metadata.deletion_timestamp.as_ref().map(|Time(at)| *at),
     }
 }
 
@@ -326,6 +337,7 @@ fn whose(job: &Job, names: &Names, uid: &str) -> Whose {
         }
         Owned::Nobody if !names.marked(job) && !mounts_backups(job, names) => Whose::Foreign,
         // The first operator's bear no mark, and mount the volume of this name.
+        _ if !names.marked(job) => Whose::Former,
         Owned::Ours | Owned::Nobody | Owned::Predecessor => Whose::Left,
     }
 }

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - [`start`] never lets a server have a volume whose folder is still to be filled.
 //! - [`backup`] removes the Job of a backup only when what became of it is written down, and never begins two at a time.
-//! - [`farewell`] lets a deletion go on only with the final backup, with leave to go without, or where there is nothing
+//! - [`farewell`] lets a deletion go on only with the final backup, after which no server has started, with leave to go without, or where there is nothing
 //!   to back up.
 
 use std::time::Duration;
@@ -76,10 +76,10 @@ pub fn start(seen: Beginning<'_>) -> Start {
     }
     let Some(job) = seen.job else { return Start::Create };
     match (&job.phase, job.whose) {
-        _ if job.going => Start::Wait,
+        _ if job.going.is_some() => Start::Wait,
         (_, Whose::Foreign) => Start::Conflict,
-        (Phase::Running, Whose::Left) => Start::Wait,
-        (_, Whose::Left) => Start::Remove,
+        (Phase::Running, Whose::Former) => Start::Wait,
+        (_, Whose::Left | Whose::Former) => Start::Remove,
         // It filled a volume that is gone.
         (_, Whose::Ours) if job.claim.as_deref() != Some(seen.claim) => Start::Remove,
         (Phase::Succeeded, Whose::Ours) => Start::Record(match seen.outcome {
@@ -148,7 +148,7 @@ pub fn backup(asked: Asked<'_>) -> Backup {
     let Some(job) = asked.job else {
         return due.filter(|_| asked.serving).map_or(Backup::Rest, Backup::Create);
     };
-    if job.going {
+    if job.going.is_some() {
         return Backup::Wait;
     }
     // What is under way for this very request is no reason to begin it again.
@@ -156,8 +156,10 @@ pub fn backup(asked: Asked<'_>) -> Backup {
     let recorded = asked.recorded == Some(job.uid.as_str()) || sabotage::active(sabotage::FORGET_RECORD);
     match (&job.phase, job.whose) {
         (_, Whose::Foreign) => due.map_or(Backup::Rest, |_| Backup::Conflict),
-        (Phase::Running, Whose::Left) => Backup::Wait,
-        (_, Whose::Left) => due.map_or(Backup::Rest, |_| Backup::Remove),
+        // It was begun for a server that is gone, and would close the one that is here to writes.
+        (Phase::Running, Whose::Left) => Backup::Remove,
+        (Phase::Running, Whose::Former) => Backup::Wait,
+        (_, Whose::Left | Whose::Former) => due.map_or(Backup::Rest, |_| Backup::Remove),
         (Phase::Running, Whose::Ours) => match due {
             Some(Request::Scheduled(_)) if asked.concurrency == ConcurrencyPolicy::Replace => Backup::Remove,
             _ => Backup::Wait,
@@ -230,16 +232,32 @@ pub struct Ending<'a> {
     pub job: Option<&'a Seen>,
     /// UID of the Job whose end is written down.
     pub recorded: Option<&'a str>,
+    /// Which server is there.
+    pub server: Option<&'a str>,
+    /// Whether the Job's Pod has not come up for so long that a person is to look.
+    pub stuck: bool,
     /// Now.
     pub now: Timestamp,
 }
 
+impl Ending<'_> {
+    /// Whether nothing was written after this backup: it closed the server, and one that starts again is open.
+    fn is_the_last(&self, job: &Seen) -> bool {
+        // The data volume may be gone already, by our own hand before a crash.
+        self.content.is_none()
+            || (job.server.is_some() && job.server.as_deref() == self.server)
+            || sabotage::active(sabotage::TRUST_EARLIER_BACKUP)
+    }
+}
+
 /// What is to be done about an object that is being deleted.
 pub fn farewell(ending: Ending<'_>) -> Farewell {
-    let ours = ending.job.filter(|job| job.whose == Whose::Ours && !job.going);
+    let ours = ending
+        .job
+        .filter(|job| job.whose == Whose::Ours && job.going.is_none());
     let last = ours.filter(|job| matches!(job.request, Some(Request::Final(_))));
-    // First what was achieved: the data volume may be gone already, by our own hand before a crash.
-    if last.is_some_and(|job| job.phase == Phase::Succeeded) {
+    // First what was achieved.
+    if last.is_some_and(|job| job.phase == Phase::Succeeded && ending.is_the_last(job)) {
         return Farewell::Go(Leave::BackedUp);
     }
     if ending.skip {
@@ -270,8 +288,12 @@ pub fn farewell(ending: Ending<'_>) -> Farewell {
         };
     }
     match (&job.phase, job.whose) {
-        _ if job.going => Farewell::Wait,
+        _ if job.going.is_some() => Farewell::Wait,
         (_, Whose::Foreign) => Farewell::Conflict,
+        (Phase::Running, Whose::Left) => Farewell::Remove,
+        (Phase::Running, _) if ending.stuck && ending.policy == BackupOnDelete::BestEffort => {
+            Farewell::Go(Leave::Tried)
+        }
         (Phase::Running, _) => Farewell::Wait,
         (_, Whose::Ours) if ending.recorded != Some(job.uid.as_str()) => Farewell::Wait,
         _ => Farewell::Remove,

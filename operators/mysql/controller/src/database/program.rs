@@ -129,8 +129,11 @@ fn client_options(password: &str) -> String {
 fn accounts(database: &str, password: &str, version: Version) -> String {
     let password = literal(password);
     let options = version.account_options();
+    // First of all the general log is kept from hearing it.
     let mut file =
-        "SET SESSION sql_log_bin = 0;\nSET SESSION sql_mode = '';\nSET NAMES utf8mb4;\n".to_owned();
+        "SET SESSION sql_log_off = 1;\nSET SESSION sql_log_bin = 0;\nSET SESSION sql_mode = '';\nSET NAMES \
+                    utf8mb4;\n"
+            .to_owned();
     let mut add = |statement: &str| {
         file.push_str("SET @statement = CONVERT(X'");
         for byte in statement.bytes() {
@@ -257,7 +260,8 @@ mod tests {
     fn accounts_are_nobody_elses_business() {
         for version in Version::ALL {
             let file = accounts("d", "p", version);
-            assert!(file.starts_with("SET SESSION sql_log_bin = 0;"), "{file}");
+            let begin = "SET SESSION sql_log_off = 1;\nSET SESSION sql_log_bin = 0;\n";
+            assert!(file.starts_with(begin), "{file}");
         }
     }
 

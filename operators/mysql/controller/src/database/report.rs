@@ -73,6 +73,10 @@ pub struct Facts {
     pub backup: Option<Said>,
     /// The change that is refused, if one is.
     pub refused: Option<Said>,
+    /// Whether what the spec asks for is what runs.
+    pub applied: bool,
+    /// The image whose server answers.
+    pub image: Option<String>,
     /// What keeps a deletion from going on.
     pub blocked: Option<Said>,
     /// What stands above all parts.
@@ -92,7 +96,20 @@ pub fn status(object: &MySQL, facts: &Facts, now: Timestamp) -> MySQLStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let generation = object.metadata.generation;
     status.observed_generation = generation;
-    status.server_version = version(&object.spec.image);
+    match &facts.image {
+        Some(image) => status.server_version = version(image),
+        None if status.server_version.is_none() => status.server_version = version(&object.spec.image),
+        None => {}
+    }
+    let schedule = object
+        .spec
+        .backup
+        .as_ref()
+        .and_then(|backup| backup.schedule.clone());
+    if status.schedule != schedule {
+        status.schedule_since = schedule.is_some().then_some(Time(now));
+        status.schedule = schedule;
+    }
     if facts.capacity.is_some() {
         status.storage.clone_from(&facts.capacity);
     }
@@ -138,10 +155,11 @@ pub fn status(object: &MySQL, facts: &Facts, now: Timestamp) -> MySQLStatus {
         },
         |said| said.condition(ConditionType::Ready),
     );
-    let up_to_date = facts
-        .refused
-        .clone()
-        .unwrap_or_else(|| Said::yes(Reason::Applied, "what the spec asks for is what runs"));
+    let up_to_date = match &facts.refused {
+        Some(refused) => refused.clone(),
+        None if facts.applied => Said::yes(Reason::Applied, "what the spec asks for is what runs"),
+        None => undecided(&status, generation),
+    };
     let mut all = vec![summary];
     all.extend(parts);
     all.extend(backup.map(|said| said.condition(ConditionType::BackupTaken)));
@@ -167,6 +185,15 @@ pub fn status(object: &MySQL, facts: &Facts, now: Timestamp) -> MySQLStatus {
         }
     }
     status
+}
+
+/// Whether what this generation of the spec asks for runs, when a pass did not get so far as to see to it.
+fn undecided(status: &MySQLStatus, generation: Option<i64>) -> Said {
+    let type_ = ConditionType::UpToDate;
+    match conditions::find(&status.conditions, type_.as_str()) {
+        Some(condition) if condition.observed_generation == generation => known(status, type_),
+        _ => Said::pending(Reason::Starting, "other steps come first"),
+    }
 }
 
 /// What was said of a part before.

@@ -18,6 +18,8 @@ struct Folder {
     served: bool,
     /// No more rows.
     closed: bool,
+    /// How often its server has started again.
+    restarts: i32,
 }
 
 #[derive(Debug, Default)]
@@ -132,9 +134,28 @@ impl Disks {
         let folder = Folder {
             rows: Some(rows),
             served: true,
-            closed: false,
+            ..Folder::default()
         };
         self.0.lock().folders.insert(data.to_owned(), folder);
+    }
+
+    /// The server of this volume starts again: whatever has closed it is forgotten.
+    pub(crate) fn restart(&self, data: &str) {
+        let mut contents = self.0.lock();
+        let folder = contents.folders.get_mut(data).unwrap();
+        folder.closed = false;
+        folder.restarts += 1;
+    }
+
+    pub(crate) fn restarts(&self, data: &str) -> i32 {
+        let contents = self.0.lock();
+        contents.folders.get(data).map_or(0, |folder| folder.restarts)
+    }
+
+    /// Whether the server of this volume is closed to writes.
+    pub(crate) fn is_closed(&self, data: &str) -> bool {
+        let contents = self.0.lock();
+        contents.folders.get(data).is_some_and(|folder| folder.closed)
     }
 
     /// A client writes a row; false if the server is closed.

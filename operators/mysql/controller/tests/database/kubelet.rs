@@ -25,6 +25,7 @@ const TICK: Duration = Duration::from_millis(50);
 pub(crate) struct Kubelet {
     pub(crate) disks: Disks,
     failures: Arc<Mutex<HashMap<String, End>>>,
+    waiting: Arc<Mutex<HashMap<String, String>>>,
     running: JoinHandle<()>,
 }
 
@@ -37,12 +38,14 @@ impl Drop for Kubelet {
 impl Kubelet {
     pub(crate) fn start(client: Client, namespace: &str, disks: Disks) -> Self {
         let failures = Arc::<Mutex<HashMap<String, End>>>::default();
+        let waiting = Arc::<Mutex<HashMap<String, String>>>::default();
         let mut node = Node {
             claims: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
             volumes: Api::all(client),
             disks: disks.clone(),
             failures: failures.clone(),
+            waiting: waiting.clone(),
             done: HashSet::new(),
             known: HashSet::new(),
         };
@@ -56,6 +59,7 @@ impl Kubelet {
         Self {
             disks,
             failures,
+            waiting,
             running,
         }
     }
@@ -63,6 +67,15 @@ impl Kubelet {
     /// Lets a program (`backup`, `restore`, `mysql`) end like this until it is repaired.
     pub(crate) fn break_(&self, program: &str, status: i32, words: Value) {
         self.failures.lock().insert(program.to_owned(), (status, words));
+    }
+
+    /// Keeps the Pods of a program from beginning, for this reason, until it is let go; an empty one says nothing.
+    pub(crate) fn hold(&self, program: &str, reason: &str) {
+        self.waiting.lock().insert(program.to_owned(), reason.to_owned());
+    }
+
+    pub(crate) fn let_go(&self, program: &str) {
+        self.waiting.lock().remove(program);
     }
 
     pub(crate) fn repair(&self, program: &str) {
@@ -76,6 +89,7 @@ struct Node {
     volumes: Api<PersistentVolume>,
     disks: Disks,
     failures: Arc<Mutex<HashMap<String, End>>>,
+    waiting: Arc<Mutex<HashMap<String, String>>>,
     done: HashSet<String>,
     /// UIDs of the claims that were there when last looked.
     known: HashSet<String>,
@@ -131,6 +145,21 @@ impl Node {
         }
     }
 
+    /// A Pod that is on a node, and whose container does not begin.
+    async fn wait(&self, pod: &Pod, program: &str, reason: &str) -> kube::Result<()> {
+        if reason.is_empty() {
+            return Ok(());
+        }
+        let state = json!({"waiting": {"reason": reason}});
+        let status = json!({"phase": "Pending", "containerStatuses": container(program, false, &state)});
+        let patch = Patch::Merge(json!({ "status": status }));
+        let (name, params) = (pod.name_any(), PatchParams::default());
+        match self.pods.patch_status(&name, &params, &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     async fn run(&mut self, pod: &Pod, claims: &Claims) -> kube::Result<()> {
         let uid = pod.uid().unwrap_or_default();
         if pod.metadata.deletion_timestamp.is_some() || self.done.contains(&uid) {
@@ -154,6 +183,10 @@ impl Node {
             .map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()))
             .collect();
         let broken = self.failures.lock().get(&program).cloned();
+        let held = self.waiting.lock().get(&program).cloned();
+        if let Some(reason) = held {
+            return self.wait(pod, &program, &reason).await;
+        }
         let status = match (program.as_str(), broken) {
             ("restore" | "backup", Some(end)) => ended(&program, &end),
             ("restore", None) => {
@@ -177,11 +210,12 @@ impl Node {
                 let Some(data) = mounted("data") else {
                     return Ok(());
                 };
-                // Said once; a server that was broken says it again.
-                if is_ready(pod) || !self.disks.serve(&data) {
+                // Said once; a server that was broken, or has started again, says it again.
+                let restarts = self.disks.restarts(&data);
+                if is_ready(pod) && restarts_of(pod) == restarts || !self.disks.serve(&data) {
                     return Ok(());
                 }
-                serving(&program)
+                serving(&program, restarts)
             }
         };
         let patch = Patch::Merge(json!({ "status": status }));
@@ -201,6 +235,16 @@ impl Node {
             Err(error) => Err(error),
         }
     }
+}
+
+fn restarts_of(pod: &Pod) -> i32 {
+    let containers = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    containers
+        .and_then(|all| all.first())
+        .map_or(0, |container| container.restart_count)
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -225,10 +269,11 @@ fn conditions(ready: &str) -> Value {
     json!([{"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}])
 }
 
-fn serving(program: &str) -> Value {
+fn serving(program: &str, restarts: i32) -> Value {
     let state = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
-    json!({"phase": "Running", "conditions": conditions("True"),
-           "containerStatuses": container(program, true, &state)})
+    let mut all = container(program, true, &state);
+    all[0]["restartCount"] = json!(restarts);
+    json!({"phase": "Running", "conditions": conditions("True"), "containerStatuses": all})
 }
 
 fn crashing(program: &str, code: i32) -> Value {

@@ -2,10 +2,12 @@
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    batch::v1::Job,
     core::v1::{PersistentVolumeClaim, Secret, Service},
 };
 use kube::{ResourceExt as _, api::PostParams};
 use mysql_api::MySQL;
+use mysql_controller::{database::program, version::Version};
 use reconcile::reconciler::Kind;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -71,12 +73,28 @@ async fn a_size_that_is_nonsense_is_refused_at_the_door(#[case] size: &str) {
 async fn names_with_quotes_and_backticks_and_passwords_with_every_hazard_work() {
     let bed = Bed::new().await;
     let password = r#"a"b'c\d#e$f`g;h i%j&k<l>m|n=o[p]$(x)"#;
-    bed.create(
-        "odd",
-        spec(&json!({"database": "it's `quoted` \"twice\"", "password": password})),
-    )
-    .await;
+    let database = "it's `quoted` \"twice\" $(HOST)";
+    bed.create("odd", spec(&json!({"database": database, "password": password})))
+        .await;
     bed.ready("odd").await;
+    // What Pods read is what the programs of the same image would be given.
+    let secret = bed.api::<Secret>().get("odd-credentials").await.unwrap();
+    let held = secret.data.unwrap();
+    for (key, text) in program::secret_files(database, password, Version::V9) {
+        assert_eq!(held[key].0, text.into_bytes(), "{key}");
+    }
+    let job = bed.api::<Job>().get("restore-odd-job").await.unwrap();
+    let pod = job.spec.unwrap().template.spec.unwrap();
+    let variables = pod.containers[0].env.clone().unwrap();
+    let name = variables
+        .iter()
+        .find(|variable| variable.name == "DATABASE")
+        .unwrap();
+    assert_eq!(
+        name.value.as_deref(),
+        Some("it's `quoted` \"twice\" $$(HOST)"),
+        "Kubernetes makes one $ of two, and fills nothing in"
+    );
     bed.delete("odd").await;
     bed.gone("odd").await;
     bed.stop().await;

@@ -119,6 +119,94 @@ async fn smoke_the_newest_backups_stay_and_half_ones_go() {
     assert_eq!(site.shell("ls /backup").await, "a0\nb4");
 }
 
+/// Nodes' clocks go wrong, and one that goes ahead would have its backup be the newest for years.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_a_backup_is_newer_than_those_before_it_whatever_the_clocks_say() {
+    let site = Site::new().await;
+    let server = filled(&site).await;
+    site.backup(&order("ahead"), &server, &[]).await.backup();
+    site.shell(
+        "sed -i 's/\"time\": .*/\"time\": \"2099-12-31T23:59:59.999Z\",/' /backup/ahead/manifest.json",
+    )
+    .await;
+    server.sql("INSERT INTO t VALUES (2, '')").await;
+    let one = Backup {
+        keep: 1,
+        ..order("last")
+    };
+    let last = site.backup(&one, &server, &[]).await.backup();
+    assert_eq!(last.time.to_string(), "2100-01-01T00:00:00Z");
+    assert_eq!(site.shell("ls /backup").await, "last", "the older one goes");
+    server.stop().await;
+    site.lose_volume("data").await;
+    site.restore(Policy::Required, None).await.origin();
+    let server = site.server(&[]).await;
+    assert_eq!(server.sql("SELECT COUNT(*) FROM t").await, "2");
+}
+
+/// What runs under `FINAL` may be killed at any moment, and be run again under the same name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_a_last_backup_that_fails_leaves_the_server_as_open_as_it_was() {
+    let site = Site::new().await;
+    let server = filled(&site).await;
+    let last = Backup {
+        is_final: true,
+        ..order("last")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let cut = stand_in(folder.path(), "cut", Some("#!/bin/sh\necho '-- half a dump'\n"));
+    let state = "SELECT @@GLOBAL.read_only, @@GLOBAL.super_read_only";
+    // Killed while the server was closed: the next run finds it so.
+    let stays = stand_in(folder.path(), "stays", Some("#!/bin/sh\nexec sleep 1000\n"));
+    let network = format!("--network=container:{}", server.container);
+    let run = [network.as_str(), "--volume", &stays];
+    let container = site
+        .begin(
+            mysql_controller::database::program::BACKUP,
+            &last.environment(),
+            &run,
+        )
+        .await;
+    let deadline = Instant::now() + LIMIT;
+    while server.sql(state).await != "1\t1" {
+        assert!(Instant::now() < deadline, "it is not closed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.remove(&container).await;
+    assert_eq!(server.sql(state).await, "1\t1", "nobody opened it");
+    let ended = site.backup(&last, &server, &["--volume", &cut]).await;
+    assert_eq!(ended.reason(), Reason::DumpTruncated, "{ended:?}");
+    assert_eq!(server.sql(state).await, "0\t0");
+    // A server that its owner keeps closed to all but root stays that.
+    server.sql("SET GLOBAL read_only = ON").await;
+    site.backup(&last, &server, &["--volume", &cut]).await.reason();
+    assert_eq!(server.sql(state).await, "1\t0");
+    assert_eq!(site.shell("ls -A /backup").await, "", "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_a_last_backup_is_taken_again_if_the_server_was_open_since() {
+    let site = Site::new().await;
+    let server = filled(&site).await;
+    let last = Backup {
+        is_final: true,
+        ..order("last")
+    };
+    let first = site.backup(&last, &server, &[]).await.backup();
+    let told = site.backup(&last, &server, &[]).await.backup();
+    assert_eq!(told, first, "it was closed all the time");
+    server.restart().await;
+    server.sql("INSERT INTO t VALUES (2, '')").await;
+    let again = site.backup(&last, &server, &[]).await.backup();
+    assert!(again.time > first.time);
+    assert_eq!(site.shell("ls -A /backup").await, "last");
+    server.stop().await;
+    site.lose_volume("data").await;
+    site.restore(Policy::Required, None).await.origin();
+    let server = site.server(&[]).await;
+    assert_eq!(server.sql("SELECT COUNT(*) FROM t").await, "2");
+}
+
 /// Deletion ends a server while clients write: what they were told is stored is in its last backup.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn smoke_the_last_backup_has_every_row_that_a_client_was_told_is_stored() {

@@ -1,8 +1,8 @@
 //! What becomes of data folders.
 
-use mysql_controller::database::program::{Origin, Policy, RESTORE, Reason};
+use mysql_controller::database::program::{Backup, Origin, Policy, RESTORE, Reason, Restore};
 
-use crate::site::{PASSWORD, Site, order, restore};
+use crate::site::{PASSWORD, Site, VERSION, order, restore};
 
 /// Two tables with every sort of thing that a dump has to carry.
 const CONTENT: &str = r#"
@@ -158,6 +158,94 @@ async fn smoke_a_damaged_backup_is_never_restored_and_nothing_in_its_place_unask
     assert_eq!(backup.id, "old");
     let server = site.server(&[]).await;
     assert_eq!(server.sql("SELECT * FROM t").await, "1");
+}
+
+/// A server of another database would not serve the rows, and its backups would take their place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_a_backup_of_another_database_is_neither_restored_nor_rotated_away() {
+    let site = Site::new().await;
+    site.restore(Policy::Never, None).await.origin();
+    let server = site.server(&[]).await;
+    server.sql("CREATE TABLE t (a INT)").await;
+    site.backup(&order("theirs"), &server, &[]).await.backup();
+    server.stop().await;
+    site.lose_volume("data").await;
+    // Of a name beyond ASCII the letters in a manifest say nothing.
+    for other in ["base", "база", "бара"] {
+        let asked = |policy, from| {
+            Restore {
+                database: other,
+                owner: "shop/orders",
+                policy,
+                from,
+                version: VERSION,
+            }
+            .environment()
+        };
+        for from in [None, Some("theirs")] {
+            let environment = asked(Policy::IfBackupExists, from);
+            let refused = site
+                .run(RESTORE, &environment, &["--network=none"])
+                .await
+                .failure();
+            assert_eq!(refused.reason, Reason::DatabaseDiffers, "{refused:?}");
+            for word in ["backup theirs", "otus'da`ta", "spec.database", "restore.policy"] {
+                assert!(refused.error.contains(word), "{refused:?}");
+            }
+        }
+        assert_eq!(site.shell("ls /var/lib/mysql").await, "");
+        site.set_secret(other, PASSWORD);
+        let never = site
+            .run(RESTORE, &asked(Policy::Never, None), &["--network=none"])
+            .await;
+        assert_eq!(never.origin(), Origin::Empty);
+        let server = site.server(&[]).await;
+        for id in ["one", "two", "three"] {
+            let mine = Backup {
+                database: other,
+                ..order(id)
+            };
+            site.backup(&mine, &server, &[]).await.backup();
+        }
+        assert_eq!(site.shell("ls /backup").await, "theirs\nthree\ntwo");
+        server.stop().await;
+        site.lose_volume("data").await;
+        let back = site
+            .run(RESTORE, &asked(Policy::Required, None), &["--network=none"])
+            .await;
+        let Origin::Backup(backup) = back.origin() else {
+            panic!("not restored")
+        };
+        assert_eq!(backup.id, "three");
+        site.lose_volume("data").await;
+        site.shell("cd /backup && rm -r two three").await;
+    }
+    // A manifest as they were before the name stood in it in digits.
+    site.set_password(PASSWORD);
+    site.shell("sed -i '/databaseHex/d' /backup/theirs/manifest.json")
+        .await;
+    assert!(matches!(
+        site.restore(Policy::Required, None).await.origin(),
+        Origin::Backup(_)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_the_general_log_hears_no_password() {
+    let site = Site::new().await;
+    site.restore(Policy::Never, None).await.origin();
+    let options = [
+        "--general-log=ON",
+        "--log-output=FILE",
+        "--general-log-file=general.log",
+    ];
+    let server = site.server(&options).await;
+    assert_eq!(server.sql("SELECT 'heard'").await, "heard");
+    let said = site.shell("cat /var/lib/mysql/general.log").await;
+    assert!(said.contains("SELECT 'heard'"), "the log is on");
+    let digits = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let piece = PASSWORD.split('\'').nth(1).unwrap();
+    assert!(!said.contains(&digits(piece)) && !said.contains(piece), "{said}");
 }
 
 /// The first operator of the kind wrote `mysqldump DATABASE > <name>-dump.sql`, and nothing else.

@@ -104,7 +104,11 @@ impl Site {
     }
 
     pub(crate) fn set_password(&self, password: &str) {
-        for (key, text) in program::secret_files(DATABASE, password, VERSION) {
+        self.set_secret(DATABASE, password);
+    }
+
+    pub(crate) fn set_secret(&self, database: &str, password: &str) {
+        for (key, text) in program::secret_files(database, password, VERSION) {
             fs::write(self.secret.path().join(key), text).unwrap();
         }
     }

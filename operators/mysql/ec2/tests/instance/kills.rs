@@ -20,23 +20,59 @@ enum Victim {
     Restore,
 }
 
-/// Kills what is there of `victim`.
-async fn kill(bed: &mut Bed, victim: Victim) {
-    let job = match victim {
-        Victim::Operator => return bed.kill_operator(),
-        Victim::Backup => format!("--selector=batch.kubernetes.io/job-name=backup-{NAME}-job"),
-        Victim::Restore => format!("--selector=batch.kubernetes.io/job-name=restore-{NAME}-job"),
+/// The Job of a victim.
+fn job(victim: Victim) -> Option<String> {
+    match victim {
+        Victim::Operator => None,
+        Victim::Backup => Some(format!("backup-{NAME}-job")),
+        Victim::Restore => Some(format!("restore-{NAME}-job")),
+    }
+}
+
+/// Waits until a Pod of the Job runs, or until what it is there for has come to its end without having been seen.
+async fn runs(bed: &Bed, victim: Victim, job: &str) {
+    let selector = format!("--selector=batch.kubernetes.io/job-name={job}");
+    let running = [
+        "get",
+        "pods",
+        &selector,
+        "--field-selector=status.phase=Running",
+        "--output=name",
+    ];
+    bed.eventually("a Pod to kill runs", async || {
+        let seen = bed
+            .try_kubectl(&running, "")
+            .await
+            .is_ok_and(|found| !found.is_empty());
+        seen || match victim {
+            Victim::Restore => bed.is_ready().await,
+            _ => bed.is_gone().await,
+        }
+    })
+    .await;
+}
+
+/// Kills what runs of `victim`, up to `later` after it was seen to run; says whether that hit.
+async fn kill(bed: &mut Bed, victim: Victim, later: Duration) -> bool {
+    let Some(job) = job(victim) else {
+        tokio::time::sleep(later).await;
+        bed.kill_operator();
+        return true;
     };
+    runs(bed, victim, &job).await;
+    tokio::time::sleep(later).await;
+    let selector = format!("--selector=batch.kubernetes.io/job-name={job}");
     let delete = [
         "delete",
         "pods",
-        &job,
+        &selector,
         "--field-selector=status.phase=Running",
         "--grace-period=0",
         "--force",
     ];
-    // One that ends by itself meanwhile is no concern.
-    bed.try_kubectl(&delete, "").await.ok();
+    // One that has ended by itself meanwhile is no hit.
+    let deleted = bed.try_kubectl(&delete, "").await;
+    deleted.is_ok_and(|printed| printed.contains("deleted"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,19 +88,42 @@ async fn smoke_no_row_is_lost_whatever_is_killed_while_a_database_goes_and_comes
     bed.ready().await;
     bed.sql(&format!("{ROWS}{}", DOUBLE.repeat(14))).await;
     let sum = bed.sql(SUM).await;
-    for _ in 0..if full { 8 } else { 1 } {
+    let (mut backups, mut restores) = (0, 0);
+    let wanted = if full { 8 } else { 1 };
+    for round in 0..wanted + 5 {
+        // A Pod that is quick may end before it is hit: then once more.
+        if round >= wanted && backups > 0 && restores > 0 {
+            break;
+        }
         bed.kubectl(&["delete", "ms", NAME, "--wait=false"]).await;
         for victim in [Victim::Operator, Victim::Backup, Victim::Operator] {
-            tokio::time::sleep(moment(3_000)).await;
-            kill(&mut bed, victim).await;
+            let longest = if matches!(victim, Victim::Operator) {
+                2_000
+            } else {
+                300
+            };
+            let hit = kill(&mut bed, victim, moment(longest)).await;
+            backups += usize::from(hit && matches!(victim, Victim::Backup));
         }
         bed.eventually("it is gone", async || bed.is_gone().await).await;
         bed.apply().await;
         for victim in [Victim::Operator, Victim::Restore, Victim::Operator] {
-            tokio::time::sleep(moment(4_000)).await;
-            kill(&mut bed, victim).await;
+            let longest = if matches!(victim, Victim::Operator) {
+                3_000
+            } else {
+                2_000
+            };
+            let hit = kill(&mut bed, victim, moment(longest)).await;
+            restores += usize::from(hit && matches!(victim, Victim::Restore));
         }
         bed.eventually("it is ready", async || bed.is_ready().await).await;
         assert_eq!(bed.sql(SUM).await, sum);
     }
+    progress::line(&format!(
+        "killed {backups} backups and {restores} restores while they ran"
+    ));
+    assert!(
+        backups > 0 && restores > 0,
+        "nothing was hit: {backups} backups, {restores} restores"
+    );
 }

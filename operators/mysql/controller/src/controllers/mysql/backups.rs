@@ -7,12 +7,13 @@ use reconcile::Progress;
 
 use super::{
     hand::{Hand, Stop},
-    life::{at_once, last_words, trouble},
+    life::{at_once, last_words, pods_of, server_pods},
 };
 use crate::database::{
     desired::Desired,
     job::{self, Phase, Request, Seen, Whose},
     plan::{self, Asked, Backup},
+    pods::{self, Stuck},
     report::{Facts, Said},
 };
 
@@ -25,7 +26,7 @@ pub(super) async fn tend(
 ) -> Result<Progress, Stop> {
     let object = hand.pass.current();
     let status = object.status.clone().unwrap_or_default();
-    let (live, seen) = look(hand, desired, facts).await?;
+    let Sight { live, seen, .. } = look(hand, desired, facts).await?;
     let schedule = match &desired.schedule {
         Some(Ok(schedule)) => Some(schedule),
         Some(Err(error)) => {
@@ -35,10 +36,17 @@ pub(super) async fn tend(
         None => None,
     };
     let now = hand.pass.clock().now();
-    let created = object
-        .metadata
-        .creation_timestamp
+    // A schedule that is new is due from now on, however old the object is.
+    let known = object
+        .spec
+        .backup
         .as_ref()
+        .and_then(|backup| backup.schedule.clone())
+        == status.schedule;
+    let kept = status
+        .schedule_since
+        .as_ref()
+        .filter(|_| known)
         .map_or(now, |time| time.0);
     let step = plan::backup(Asked {
         job: seen.as_ref(),
@@ -46,7 +54,10 @@ pub(super) async fn tend(
         wanted: object.annotations().get(BACKUP_NOW).map(String::as_str),
         acted: status.last_request.as_deref(),
         schedule,
-        since: status.last_schedule_time.as_ref().map_or(created, |time| time.0),
+        since: status
+            .last_schedule_time
+            .as_ref()
+            .map_or(kept, |time| time.0.max(kept)),
         concurrency: desired.concurrency,
         serving,
         now,
@@ -54,10 +65,17 @@ pub(super) async fn tend(
     let name = desired.names.backup_job();
     match (step, live) {
         (Backup::Rest, _) => Ok(plan::next_look(schedule, now).map_or(Progress::Settled, Progress::waiting)),
-        (Backup::Create(request), _) => {
-            begin(hand, desired, &request, facts).await?;
-            Ok(at_once())
-        }
+        (Backup::Create(request), _) => match begin(hand, desired, &request, facts).await {
+            // The server serves on; only the backup is in want.
+            Err(Stop::Failed(error)) if error.is_refusal() => {
+                facts.backup = Some(Said::no(
+                    Reason::BackupFailed,
+                    format!("it cannot be begun: {}", error.words()),
+                ));
+                Ok(Progress::waiting(super::IDLE / 10))
+            }
+            begun => begun.map(|()| at_once()),
+        },
         (Backup::Remove, Some(job)) => {
             hand.remove(&job).await?;
             Ok(at_once())
@@ -76,36 +94,55 @@ pub(super) fn taken(name: &str) -> Said {
     Said::no(Reason::NameConflict, message)
 }
 
+/// What is seen of the Job for backups.
+pub(super) struct Sight {
+    pub(super) live: Option<Job>,
+    pub(super) seen: Option<Seen>,
+    /// What keeps it from doing its work.
+    pub(super) stuck: Option<Stuck>,
+}
+
 /// Looks at the Job for backups, and takes down what became of it.
-pub(super) async fn look(
-    hand: &Hand<'_>,
-    desired: &Desired,
-    facts: &mut Facts,
-) -> Result<(Option<Job>, Option<Seen>), Stop> {
+pub(super) async fn look(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) -> Result<Sight, Stop> {
     let name = desired.names.backup_job();
     let live = hand.get::<Job>(&name).await?;
-    let seen = live
+    let Some(seen) = live
         .as_ref()
-        .map(|live| job::seen(live, &desired.names, &desired.uid));
-    if let Some(seen) = seen.as_ref().filter(|seen| seen.whose == Whose::Ours) {
-        let recorded = hand
-            .pass
-            .current()
-            .status
-            .as_ref()
-            .and_then(|status| status.recorded_job.clone());
-        match seen.phase {
-            Phase::Running => {
-                let id = seen.id.clone().unwrap_or_default();
-                let said = trouble(hand, &format!("batch.kubernetes.io/job-name={name}")).await?;
-                let message = said.unwrap_or_else(|| format!("{name} takes backup {id}"));
-                facts.backup = Some(Said::pending(Reason::BackupRunning, message));
-            }
-            _ if recorded.as_deref() == Some(&seen.uid) => {}
-            _ => facts.ended = Some((seen.clone(), last_words(hand, &seen.uid).await?)),
+        .map(|live| job::seen(live, &desired.names, &desired.uid))
+    else {
+        return Ok(Sight {
+            live,
+            seen: None,
+            stuck: None,
+        });
+    };
+    let mut stuck = None;
+    let object = hand.pass.current();
+    let recorded = object
+        .status
+        .as_ref()
+        .and_then(|status| status.recorded_job.as_deref());
+    match (seen.whose, &seen.phase) {
+        (Whose::Ours, Phase::Running) => {
+            let all = pods_of(hand, &seen.uid).await?;
+            stuck = pods::stuck(&seen, &name, &all, hand.pass.clock().now());
+            let trouble = all.iter().find_map(crate::database::server::trouble);
+            let why = stuck.as_ref().map(|stuck| stuck.why.clone()).or(trouble);
+            let id = seen.id.clone().unwrap_or_default();
+            let message = why.unwrap_or_else(|| format!("{name} takes backup {id}"));
+            facts.backup = Some(Said::pending(Reason::BackupRunning, message));
         }
+        (Whose::Left | Whose::Former, Phase::Running) => {
+            let message = format!("{name} of an earlier MySQL of this name has to end before another begins");
+            facts.backup = Some(Said::pending(Reason::LeftoversGoing, message));
+        }
+        (Whose::Ours, _) if recorded != Some(&seen.uid) => {
+            facts.ended = Some((seen.clone(), last_words(hand, &seen.uid).await?));
+        }
+        _ => {}
     }
-    Ok((live, seen))
+    let seen = Some(seen);
+    Ok(Sight { live, seen, stuck })
 }
 
 /// Begins a backup.
@@ -115,8 +152,10 @@ pub(super) async fn begin(
     request: &Request,
     facts: &mut Facts,
 ) -> Result<(), Stop> {
+    let server = pods::running(&server_pods(hand, desired).await?);
     hand.may()?;
-    hand.create(&job::backup(desired, request)).await?;
+    hand.create(&job::backup(desired, request, server.as_deref()))
+        .await?;
     let (name, id) = (desired.names.backup_job(), request.id(&desired.uid));
     facts.backup = Some(Said::pending(
         Reason::BackupRunning,

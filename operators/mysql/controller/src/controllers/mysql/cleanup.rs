@@ -3,24 +3,30 @@
 //! Nothing is removed before the final backup is there. A deletion in the foreground would have the garbage collector
 //! remove the server first: it is turned into one in the background.
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::{Api, ResourceExt as _};
 use mysql_api::{
     MySQL, MySQLSpec, MySQLStatus,
-    database::{ConditionType, DeletionPolicy, FORMER_FINALIZER, Reason, SKIP_BACKUP},
+    database::{BackupOnDelete, ConditionType, DeletionPolicy, FORMER_FINALIZER, Reason, SKIP_BACKUP},
 };
 use reconcile::{Progress, conditions, error::ApiError, finalizer};
 
 use super::{
-    DatabaseError, backups, desired,
+    DatabaseError,
+    backups::{self, Sight},
+    desired,
     hand::{Hand, Stop},
     life, secrets, volumes,
 };
 use crate::database::{
     desired::Desired,
-    job::Request,
+    job::{Phase, Request, Seen, Whose},
     names::{Owned, owned},
     plan::{self, Ending, Farewell, Leave},
+    pods::{self, Stuck},
     report::{self, Facts, Said},
     volumes::{Content, Role, Standing, fixed_of, standing},
 };
@@ -53,35 +59,57 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
     });
     confine(hand, &mut wanted, claim.as_ref()).await?;
     let content = claim.as_ref().map(Content::of);
-    let (live, seen) = backups::look(hand, &wanted, facts).await?;
+    let Sight { live, seen, stuck } = backups::look(hand, &wanted, facts).await?;
+    let server = pods::running(&life::server_pods(hand, &wanted).await?);
     let status = object.status.clone().unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
+    let overdue = is_overdue(&status, stuck.as_ref(), hand.pass.clock().now());
     let step = plan::farewell(Ending {
-        policy: object.spec.backup.clone().unwrap_or_default().on_delete,
+        policy: policy(object),
         skip: object.annotations().get(SKIP_BACKUP) == Some(&uid),
         content: content.as_ref(),
         job: seen.as_ref(),
         recorded: status.recorded_job.as_deref(),
+        server: server.as_deref(),
+        stuck: overdue,
         now: hand.pass.clock().now(),
     });
+    if let Farewell::Go(leave) = step {
+        if let (Some(job), Some(seen)) = (&live, &seen)
+            && still_ending(hand, job, seen, facts).await?
+            // One that never began has closed nothing, and once it is gone nobody knows that it was tried.
+            && leave != Leave::Tried
+        {
+            return Ok(life::at_once());
+        }
+        return go(hand, object, claim.as_ref(), leave).await;
+    }
+    still_blocked(&status, facts);
+    if whole {
+        room(hand, &wanted, facts).await?;
+    }
     match (step, live) {
-        (Farewell::Go(leave), _) => go(hand, object, claim.as_ref(), leave).await,
         (Farewell::Create, _) => {
-            still_blocked(&status, facts);
             if whole {
                 heal(hand, &mut wanted, facts).await?;
             }
             create(hand, object, &wanted, claim.as_ref(), facts).await
         }
         (Farewell::Wait, _) => {
-            still_blocked(&status, facts);
             if whole {
                 heal(hand, &mut wanted, facts).await?;
+            }
+            match stuck {
+                Some(_) if overdue => blocked(object, facts),
+                // From when on it is stuck stands in the condition.
+                Some(stuck) if facts.blocked.is_none() => {
+                    facts.blocked = Some(Said::no(Reason::BackupRunning, stuck.why));
+                }
+                _ => {}
             }
             Ok(life::at_once())
         }
         (Farewell::Remove, job) => {
-            still_blocked(&status, facts);
             if let Some(job) = job {
                 hand.remove(&job).await?;
             }
@@ -96,11 +124,12 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
             blocked(object, facts);
             Ok(Progress::waiting(super::IDLE / 10))
         }
+        (Farewell::Go(_), _) => Ok(life::at_once()),
     }
 }
 
 /// Lets Pods run as the volumes allow.
-async fn confine(
+pub(super) async fn confine(
     hand: &Hand<'_>,
     wanted: &mut Desired,
     data: Option<&PersistentVolumeClaim>,
@@ -114,9 +143,42 @@ async fn confine(
     Ok(())
 }
 
+fn policy(object: &MySQL) -> BackupOnDelete {
+    object.spec.backup.clone().unwrap_or_default().on_delete
+}
+
+/// Whether the final backup has been stuck for so long that a person is told.
+fn is_overdue(status: &MySQLStatus, stuck: Option<&Stuck>, now: Timestamp) -> bool {
+    let said = conditions::find(&status.conditions, ConditionType::DeletionBlocked.as_str());
+    let (Some(stuck), Some(said)) = (stuck, said) else {
+        return false;
+    };
+    let since = now.duration_since(said.last_transition_time.0);
+    said.status == "True" || Duration::try_from(since).is_ok_and(|since| since >= stuck.patience)
+}
+
+/// Ends a backup that is under way when the object goes without it: it would close the next server of the name to
+/// writes. Says whether that takes time yet; a Pod on a node that is lost is not waited for.
+async fn still_ending(hand: &Hand<'_>, job: &Job, seen: &Seen, facts: &mut Facts) -> Result<bool, Stop> {
+    if seen.phase != Phase::Running || !matches!(seen.whose, Whose::Ours | Whose::Left) {
+        return Ok(false);
+    }
+    if let Some(since) = seen.going {
+        let waited = Duration::try_from(hand.pass.clock().now().duration_since(since));
+        if waited.is_ok_and(|waited| waited >= pods::ENDING) {
+            return Ok(false);
+        }
+    } else {
+        hand.remove(job).await?;
+    }
+    let message = format!("Job {} is ended before this object goes", job.name_any());
+    facts.summary = Some(Said::no(Reason::Deleting, message));
+    Ok(true)
+}
+
 /// What is asked for, and whether all of it can be carried out. Where only parts that a backup does not need are wrong
 /// (options, sizes), they are left out.
-fn reachable(object: &MySQL) -> Option<(Desired, bool)> {
+pub(super) fn reachable(object: &MySQL) -> Option<(Desired, bool)> {
     if let Ok(desired) = desired(object) {
         return Some((desired, true));
     }
@@ -136,12 +198,28 @@ fn reachable(object: &MySQL) -> Option<(Desired, bool)> {
     desired(&bare).ok().map(|desired| (desired, false))
 }
 
+/// Keeps up the volume that the backup goes to, as large as it is asked for.
+async fn room(hand: &Hand<'_>, wanted: &Desired, facts: &mut Facts) -> Result<(), Stop> {
+    let said = match volumes::ensure(hand, wanted, Role::Backups, facts).await {
+        Ok(_) => return Ok(()),
+        Err(Stop::Held { said, .. }) => said,
+        Err(Stop::Failed(error)) if is_namespace_going(&error) => return Ok(()),
+        Err(Stop::Failed(error)) if error.is_refusal() || error.is_conflict_of_names() => {
+            Said::no(Reason::BackupFailed, error.words())
+        }
+        Err(other) => return Err(other),
+    };
+    facts.backup.get_or_insert(said);
+    Ok(())
+}
+
 /// Keeps up the server that is to be backed up. What stands in its way is said, and is no reason not to try.
 async fn heal(hand: &Hand<'_>, wanted: &mut Desired, facts: &mut Facts) -> Result<(), Stop> {
     let attempt = async {
         let live = hand.get::<Deployment>(wanted.names.name()).await?;
         life::hold_version(wanted, live.as_ref(), facts);
         let credentials = secrets::ensure(hand, wanted).await?;
+        life::configure(hand, wanted).await?;
         life::publish(hand, wanted, &credentials, facts).await?;
         life::serve(hand, wanted, live.is_some(), &credentials, facts).await
     };
@@ -157,7 +235,11 @@ async fn heal(hand: &Hand<'_>, wanted: &mut Desired, facts: &mut Facts) -> Resul
         }
         // Nothing can be made in a namespace that is going; what is there goes with it.
         Err(Stop::Failed(error)) if is_namespace_going(&error) => Ok(()),
-        Err(other) => Err(other),
+        Err(Stop::Failed(error @ DatabaseError::Lease(_))) => Err(error.into()),
+        Err(Stop::Failed(error)) => {
+            facts.server = Some(Said::no(Reason::ServerFailing, error.words()));
+            Ok(())
+        }
     }
 }
 
@@ -178,6 +260,17 @@ async fn create(
         Err(Stop::Failed(error)) if is_namespace_going(&error) => {
             // The volume with the backups goes with the namespace, too: there is nowhere to keep one.
             go(hand, object, claim, Leave::NamespaceGone).await
+        }
+        Err(Stop::Failed(error)) if error.is_refusal() => {
+            facts.backup = Some(Said::no(
+                Reason::BackupFailed,
+                format!("it cannot be begun: {}", error.words()),
+            ));
+            if policy(object) == BackupOnDelete::BestEffort {
+                return go(hand, object, claim, Leave::Tried).await;
+            }
+            blocked(object, facts);
+            Ok(Progress::waiting(super::IDLE / 10))
         }
         Err(other) => Err(other),
     }
@@ -216,6 +309,9 @@ fn still_blocked(status: &MySQLStatus, facts: &mut Facts) {
     let Some(before) = conditions::find(&status.conditions, ConditionType::DeletionBlocked.as_str()) else {
         return;
     };
+    if before.status != "True" {
+        return;
+    }
     facts.blocked = Some(Said::yes(Reason::FinalBackupFailed, before.message.clone()));
     facts.summary = Some(Said::no(Reason::FinalBackupFailed, before.message.clone()));
 }

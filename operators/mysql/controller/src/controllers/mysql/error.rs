@@ -29,6 +29,31 @@ impl DatabaseError {
             Self::NameConflict(_) | Self::Apply(ApplyError::NameConflict { .. })
         )
     }
+
+    /// Whether the API server understood and will not have it (a quota, a webhook, what is invalid), as opposed to not
+    /// being able to.
+    pub fn is_refusal(&self) -> bool {
+        self.answer()
+            .is_some_and(|status| matches!(status.code, 400 | 403 | 422))
+    }
+
+    /// What happened, with what the API server said.
+    pub fn words(&self) -> String {
+        match self.answer() {
+            Some(status) => format!("{self}: {}", status.message),
+            None => self.to_string(),
+        }
+    }
+
+    fn answer(&self) -> Option<&kube::core::Status> {
+        let (Self::Api(error) | Self::Apply(ApplyError::Api(error))) = self else {
+            return None;
+        };
+        match error.source.as_ref() {
+            kube::Error::Api(status) => Some(status.as_ref()),
+            _ => None,
+        }
+    }
 }
 
 impl ReconcileError for DatabaseError {

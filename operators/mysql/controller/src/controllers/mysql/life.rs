@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolumeClaim, Pod},
 };
 use kube::{Resource as _, ResourceExt as _};
-use mysql_api::database::Reason;
+use mysql_api::{MySQL, database::Reason};
 use reconcile::{
     Progress,
     apply::{APPLIED, Applied, ApplyError},
@@ -14,17 +14,18 @@ use reconcile::{
 use serde_json::json;
 
 use super::{
-    DatabaseError, IDLE, SOON, backups,
+    DatabaseError, IDLE, SOON, backups, cleanup,
     hand::{Hand, Stop, held, soon, sooner},
     secrets, volumes,
 };
 use crate::{
     database::{
         credentials::Credentials,
-        desired::Desired,
+        desired::{Desired, SpecError},
         job,
-        names::APP,
+        names::{APP, Owned, owned},
         plan::{self, Beginning, Start},
+        pods,
         program::Outcome,
         report::{Facts, Said},
         server,
@@ -50,6 +51,7 @@ pub(super) async fn settle(
     desired.identity = desired.identity.on(&backups).on(&data);
     facts.storage = Some(volumes::said(&data, desired));
     facts.capacity = capacity(&data).map(|quantity| quantity.0.clone());
+    configure(hand, desired).await?;
     publish(hand, desired, &credentials, facts).await?;
     fill(hand, desired, &data, live.is_some(), facts).await?;
     let serving = serve(hand, desired, live.is_some(), &credentials, facts).await?;
@@ -79,14 +81,61 @@ pub(super) fn hold_version(desired: &mut Desired, live: Option<&Deployment>, fac
     desired.identity = desired.identity.with_image(image);
 }
 
-/// The options, the Service, and the Secret for clients.
+/// What goes on for a server whose spec cannot be carried out as it is now: it is looked after, backed up, and stays what
+/// it is. Nothing if there is none.
+pub(super) async fn keep(
+    hand: &Hand<'_>,
+    object: &MySQL,
+    error: &SpecError,
+    facts: &mut Facts,
+) -> Option<Result<Progress, Stop>> {
+    let (mut desired, _) = cleanup::reachable(object)?;
+    let live = match hand.get::<Deployment>(desired.names.name()).await {
+        Ok(live) => live?,
+        Err(error) => return Some(Err(error.into())),
+    };
+    let owner = owned(&live, &desired.names, &desired.uid);
+    let image = server::image_of(&live)?;
+    if owner != Owned::Ours || !live.annotations().contains_key(APPLIED) {
+        return None;
+    }
+    image.clone_into(&mut desired.image);
+    desired.version = Version::of_image(image);
+    desired.identity = desired.identity.with_image(image);
+    facts.refused = Some(Said::no(error.reason, error.message.clone()));
+    Some(tend_kept(hand, &mut desired, &live, facts).await)
+}
+
+async fn tend_kept(
+    hand: &Hand<'_>,
+    desired: &mut Desired,
+    live: &Deployment,
+    facts: &mut Facts,
+) -> Result<Progress, Stop> {
+    let data = hand
+        .get::<PersistentVolumeClaim>(&desired.names.data_claim())
+        .await?;
+    cleanup::confine(hand, desired, data.as_ref()).await?;
+    let credentials = secrets::ensure(hand, desired).await?;
+    publish(hand, desired, &credentials, facts).await?;
+    let serving = watch(hand, desired, live, facts).await?;
+    let progress = backups::tend(hand, desired, serving, facts).await?;
+    Ok(sooner(progress, if serving { IDLE } else { STARTING }))
+}
+
+/// The options.
+pub(super) async fn configure(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
+    hand.apply(server::config(desired)).await?;
+    Ok(())
+}
+
+/// The Service, and the Secret for clients.
 pub(super) async fn publish(
     hand: &Hand<'_>,
     desired: &Desired,
     credentials: &Credentials,
     facts: &mut Facts,
 ) -> Result<(), Stop> {
-    hand.apply(server::config(desired)).await?;
     let name = desired.names.name();
     let service = match hand.apply(server::service(desired)).await {
         Ok((service, _)) => Some(service),
@@ -185,8 +234,13 @@ async fn fill(
         }
         (Start::Conflict, _) => Err(DatabaseError::NameConflict(hand.what::<Job>(&name)).into()),
         (Start::Wait | Start::Remove, _) => {
-            let said = trouble(hand, &format!("batch.kubernetes.io/job-name={name}")).await?;
-            let message = said.unwrap_or_else(|| format!("{name} fills the data folder"));
+            let mut message = format!("{name} fills the data folder");
+            if let Some(seen) = &seen {
+                let pods = pods_of(hand, &seen.uid).await?;
+                let trouble = pods.iter().find_map(server::trouble);
+                let stuck = pods::stuck(seen, &name, &pods, hand.pass.clock().now());
+                message = trouble.or(stuck.map(|stuck| stuck.why)).unwrap_or(message);
+            }
             soon(Reason::Restoring, message)
         }
     }
@@ -246,16 +300,23 @@ fn failed(name: &str, seen: Option<&job::Seen>, outcome: Option<&Outcome>) -> Sa
 
 /// The last words of a Job's Pods.
 pub(super) async fn last_words(hand: &Hand<'_>, uid: &str) -> Result<Option<Outcome>, Stop> {
-    let pods = hand
-        .list::<Pod>(&format!("batch.kubernetes.io/controller-uid={uid}"))
-        .await?;
-    Ok(job::last_words(&pods))
+    Ok(job::last_words(&pods_of(hand, uid).await?))
 }
 
-/// Why one of these Pods does not come up.
-pub(super) async fn trouble(hand: &Hand<'_>, selector: &str) -> Result<Option<String>, Stop> {
-    let pods = hand.list::<Pod>(selector).await?;
-    Ok(pods.iter().find_map(server::trouble))
+/// The Pods of the Job with this UID.
+pub(super) async fn pods_of(hand: &Hand<'_>, uid: &str) -> Result<Vec<Pod>, Stop> {
+    let selector = format!("batch.kubernetes.io/controller-uid={uid}");
+    Ok(hand.list::<Pod>(&selector).await?)
+}
+
+/// The Pods that have the data volume. A label anybody can give.
+pub(super) async fn server_pods(hand: &Hand<'_>, desired: &Desired) -> Result<Vec<Pod>, Stop> {
+    let mut all = hand
+        .list::<Pod>(&format!("{APP}={}", desired.names.name()))
+        .await?;
+    let claim = desired.names.data_claim();
+    all.retain(|pod| pods::mounts(pod, &claim));
+    Ok(all)
 }
 
 /// Keeps the server running; says whether it answers.
@@ -266,10 +327,9 @@ pub(super) async fn serve(
     credentials: &Credentials,
     facts: &mut Facts,
 ) -> Result<bool, Stop> {
-    let selector = format!("{APP}={}", desired.names.name());
     if !is_there {
         // Two servers on one data folder destroy it.
-        let left = hand.list::<Pod>(&selector).await?;
+        let left = server_pods(hand, desired).await?;
         if let Some(pod) = left.first() {
             let message = format!(
                 "Pod {} of an earlier server has to end before another starts",
@@ -297,11 +357,25 @@ pub(super) async fn serve(
         }
         Applied::Unchanged => {}
     }
-    if server::is_serving(&live) {
+    facts.applied = true;
+    watch(hand, desired, &live, facts).await
+}
+
+/// Says whether the server answers, and why not.
+async fn watch(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    live: &Deployment,
+    facts: &mut Facts,
+) -> Result<bool, Stop> {
+    if server::is_serving(live) {
         facts.server = Some(Said::yes(Reason::Serving, "the server's Pod is ready"));
+        facts.image = server::image_of(live).map(str::to_owned);
         return Ok(true);
     }
-    facts.server = Some(match trouble(hand, &selector).await? {
+    let pods = server_pods(hand, desired).await?;
+    let trouble = pods.iter().find_map(server::trouble);
+    facts.server = Some(match trouble.or_else(|| pods::replica_failure(live)) {
         Some(why) => Said::no(Reason::ServerFailing, why),
         None => Said::pending(Reason::Starting, "the server's Pod is starting"),
     });

@@ -84,6 +84,40 @@ fn options_that_the_pods_depend_on_are_refused_in_every_spelling(#[case] name: &
     assert_eq!(error.reason, Reason::OptionsInvalid, "{error}");
 }
 
+#[rstest]
+#[case("slow_query_log_file", "/var/lib/mysql/slow.log")]
+#[case("general-log-file", "/tmp/general.log")]
+#[case("log_bin", "/var/lib/mysql/bin")]
+#[case("innodb_data_home_dir", "/var/lib/mysql")]
+#[case("innodb_undo_directory", "../undo")]
+#[case("innodb_data_file_path", "ibdata1:12M;/var/lib/mysql/ibdata2:12M:autoextend")]
+#[case("loose_log_bin", "/x")]
+#[case("tmpdir", "/var/lib/mysql/tmp")]
+#[case("tmpdir", "/tmp/../var/lib/mysql")]
+fn a_file_elsewhere_than_in_the_data_folder_is_refused(#[case] name: &str, #[case] value: &str) {
+    let error = refused(&json!({"config": {name: value}}));
+    assert_eq!(error.reason, Reason::OptionsInvalid, "{error}");
+    assert!(
+        error.message.contains(name) && error.message.contains("data folder"),
+        "{error}"
+    );
+}
+
+#[rstest]
+#[case("slow_query_log_file", "slow.log")]
+#[case("innodb_data_file_path", "ibdata1:12M:autoextend")]
+#[case("log_bin", "binlog")]
+#[case("tmpdir", "/tmp")]
+#[case("log_error", "/dev/stderr")]
+#[case("init_connect", "SET NAMES utf8mb4 /* x */")]
+#[case("default_time_zone", "+00:00")]
+fn names_of_files_and_what_passes_are_taken(#[case] name: &str, #[case] value: &str) {
+    assert_eq!(
+        with(&json!({"config": {name: value}})).unwrap().options[name],
+        value
+    );
+}
+
 #[test]
 fn other_options_are_taken_once() {
     let desired =

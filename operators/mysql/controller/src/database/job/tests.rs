@@ -35,7 +35,7 @@ fn requests() -> [Request; 3] {
 fn a_job_says_what_it_was_begun_for() {
     let names = Names::new("m").unwrap();
     for request in requests() {
-        let seen = seen(&backup(&desired(), &request), &names, "u");
+        let seen = seen(&backup(&desired(), &request, Some("pod/1")), &names, "u");
         assert_eq!(seen.request.as_ref(), Some(&request));
         assert_eq!(seen.id, Some(request.id("u")));
         assert_eq!((seen.whose, seen.phase), (Whose::Ours, Phase::Running));
@@ -59,7 +59,7 @@ fn one_request_has_one_id_and_no_two_have_the_same() {
 fn every_job_ends_and_two_pods_never_share_a_volume() {
     for job in [
         restore(&desired(), "claim"),
-        backup(&desired(), &Request::Now("1".into())),
+        backup(&desired(), &Request::Now("1".into()), Some("pod/1")),
     ] {
         let spec = job.spec.unwrap();
         assert!(spec.active_deadline_seconds.is_some() && spec.backoff_limit.is_some());
@@ -84,7 +84,7 @@ fn a_backup_does_not_see_the_data_and_a_restore_cannot_write_to_backups() {
             .volume_mounts
             .unwrap()
     };
-    let of_backup = mounts(backup(&desired(), &Request::Now("1".into())));
+    let of_backup = mounts(backup(&desired(), &Request::Now("1".into()), Some("pod/1")));
     assert!(
         of_backup
             .iter()
@@ -101,7 +101,7 @@ fn a_backup_does_not_see_the_data_and_a_restore_cannot_write_to_backups() {
 #[test]
 fn the_last_backup_closes_the_server_and_no_other_does() {
     for request in requests() {
-        let job = backup(&desired(), &request);
+        let job = backup(&desired(), &request, Some("pod/1"));
         let environment = job
             .spec
             .unwrap()
@@ -126,7 +126,7 @@ fn the_last_backup_closes_the_server_and_no_other_does() {
 }
 
 fn ended(conditions: &Value) -> Job {
-    let mut job = backup(&desired(), &Request::Now("1".into()));
+    let mut job = backup(&desired(), &Request::Now("1".into()), Some("pod/1"));
     job.status = serde_json::from_value(json!({ "conditions": conditions })).unwrap();
     job
 }
@@ -159,11 +159,11 @@ fn a_job_has_ended_when_it_says_so_and_not_before() {
 #[rstest]
 #[case::ours(json!({}), Whose::Ours)]
 #[case::of_an_earlier_one(json!({"annotations": {MADE_FOR: "older"}}), Whose::Left)]
-#[case::originals(json!({"labels": null, "annotations": null}), Whose::Left)]
+#[case::originals(json!({"labels": null, "annotations": null}), Whose::Former)]
 #[case::of_a_cron_job(json!({"ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": "c", "uid": "c",
     "controller": true}]}), Whose::Foreign)]
 fn a_job_is_ours_only_if_it_was_made_for_this_object(#[case] changes: Value, #[case] expected: Whose) {
-    let mut job = serde_json::to_value(backup(&desired(), &Request::Now("1".into()))).unwrap();
+    let mut job = serde_json::to_value(backup(&desired(), &Request::Now("1".into()), Some("pod/1"))).unwrap();
     for (key, value) in changes.as_object().unwrap() {
         job["metadata"][key] = value.clone();
     }

@@ -13,6 +13,8 @@ fn now() -> Timestamp {
     at("2026-11-21T12:00:00Z")
 }
 
+const SERVER: &str = "pod/1";
+
 fn job(phase: Phase, request: Option<Request>) -> Seen {
     Seen {
         uid: UID.into(),
@@ -22,7 +24,9 @@ fn job(phase: Phase, request: Option<Request>) -> Seen {
         request,
         claim: Some("claim".into()),
         inputs: Some("inputs".into()),
-        going: false,
+        server: Some(SERVER.into()),
+        made: None,
+        going: None,
     }
 }
 
@@ -215,7 +219,9 @@ fn a_scheduled_backup_finds_one_under_way(#[case] policy: ConcurrencyPolicy, #[c
 
 #[rstest]
 #[case(Whose::Foreign, Phase::Succeeded, Backup::Conflict)]
-#[case(Whose::Left, Phase::Running, Backup::Wait)]
+#[case(Whose::Left, Phase::Running, Backup::Remove)]
+#[case(Whose::Former, Phase::Running, Backup::Wait)]
+#[case(Whose::Former, Phase::Succeeded, Backup::Remove)]
 #[case(Whose::Left, Phase::Succeeded, Backup::Remove)]
 fn a_job_that_is_not_ours(#[case] whose: Whose, #[case] phase: Phase, #[case] step: Backup) {
     let nightly = nightly();
@@ -234,6 +240,8 @@ fn ending<'a>(content: Option<&'a Content>, job: Option<&'a Seen>) -> Ending<'a>
         content,
         job,
         recorded: Some(UID),
+        server: Some(SERVER),
+        stuck: false,
         now: now(),
     }
 }
@@ -255,6 +263,54 @@ fn nothing_goes_before_its_final_backup() {
     );
     // The volume was removed, and then the operator died.
     assert_eq!(farewell(ending(None, Some(&done))), Farewell::Go(Leave::BackedUp));
+}
+
+#[test]
+fn a_server_that_has_started_since_its_final_backup_is_backed_up_again() {
+    let content = Some(&Content::Empty);
+    let done = job(Phase::Succeeded, Some(last()));
+    for server in [Some("pod/2"), None] {
+        let mut later = ending(content, Some(&done));
+        later.server = server;
+        assert_eq!(farewell(later), Farewell::Remove, "{server:?}");
+        later.recorded = None;
+        assert_eq!(farewell(later), Farewell::Wait, "first it is written down");
+        // The volume was removed, and then the operator died.
+        later.content = None;
+        assert_eq!(farewell(later), Farewell::Go(Leave::BackedUp));
+    }
+    let mut unknown = done.clone();
+    unknown.server = None;
+    let mut nobody = ending(content, Some(&unknown));
+    nobody.server = None;
+    assert_eq!(farewell(nobody), Farewell::Remove, "nobody knows");
+}
+
+#[test]
+fn a_backup_under_way_of_an_earlier_server_goes_before_it_closes_this_one() {
+    let mut left = job(Phase::Running, Some(last()));
+    left.whose = Whose::Left;
+    let content = Some(&Content::Empty);
+    assert_eq!(farewell(ending(content, Some(&left))), Farewell::Remove);
+    assert_eq!(
+        backup(asked(Some(&left), None)),
+        Backup::Remove,
+        "although nothing is due"
+    );
+    left.whose = Whose::Former;
+    assert_eq!(farewell(ending(content, Some(&left))), Farewell::Wait);
+}
+
+#[test]
+fn a_backup_that_cannot_begin_is_waited_for_unless_the_policy_asks_for_no_more() {
+    let running = job(Phase::Running, Some(last()));
+    let mut stuck = ending(Some(&Content::Empty), Some(&running));
+    stuck.stuck = true;
+    assert_eq!(farewell(stuck), Farewell::Wait);
+    stuck.policy = BackupOnDelete::BestEffort;
+    assert_eq!(farewell(stuck), Farewell::Go(Leave::Tried));
+    stuck.stuck = false;
+    assert_eq!(farewell(stuck), Farewell::Wait);
 }
 
 #[test]

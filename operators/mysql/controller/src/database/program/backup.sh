@@ -1,15 +1,18 @@
 # Takes one backup of DATABASE from the server at HOST into /backup/BACKUP_ID and removes all but the newest KEEP.
 # A backup is a folder with dump.sql.gz and manifest.json that comes to be whole or not at all: it is made under another
-# name, checked, written through and renamed. Run again with the same BACKUP_ID it tells of what is there.
+# name, checked, written through and renamed. Run again with the same BACKUP_ID it tells of what is there; a last one is
+# taken again, unless the server was closed all the time.
 # Environment: BACKUP_ID, DATABASE, HOST, KEEP, OWNER (namespace/name), DUMP_OPTIONS, FINAL (`yes` closes the server to
 # writes first and leaves it closed once the backup is there).
 cd /backup || fail VolumeUnusable "there is no backup volume at /backup"
 case $BACKUP_ID in '' | .* | *.partial | *[!A-Za-z0-9._-]*) fail Misused "BACKUP_ID is no name of a folder" ;; esac
 case $KEEP in '' | 0* | *[!0-9]*) fail Misused "KEEP is no number of at least 1" ;; esac
-need mysqldump mysql gzip sha256sum sync
+need mysqldump mysql gzip sha256sum sync od
 make_scratch
 partial=$BACKUP_ID.${HOSTNAME:-$(cat /etc/hostname)}.partial
 closed=
+# How the server was before the last backup closed it, for as long as it is to be put back: a kill forgets nothing.
+before=.closed-$BACKUP_ID
 
 say() { mysql --defaults-file="$client" --host="$HOST" --connect-timeout=5 --batch --skip-column-names \
   --execute="$1" 2> "$scratch/said"; }
@@ -28,9 +31,21 @@ refuse() {
 }
 
 undo() {
-  [ -z "$closed" ] || say 'SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF' > /dev/null
+  [ -z "$closed" ] || reopen
   rm -rf "$partial"
 }
+
+# Opens the server again, as far as it was open.
+reopen() {
+  read -r was_closed was_super < "$before" || return
+  statements=
+  [ "$was_super" = 1 ] || statements='SET GLOBAL super_read_only = OFF;'
+  [ "$was_closed" = 1 ] || statements="$statements SET GLOBAL read_only = OFF"
+  [ -z "$statements" ] || say "$statements" > /dev/null || return
+  rm -f "$before"
+}
+
+is_closed() { [ "$(say 'SELECT @@GLOBAL.super_read_only')" = 1 ]; }
 
 # Waits for the server, for a while. Everything that it has executed by then is in the dump.
 connect() {
@@ -46,7 +61,12 @@ connect() {
 
 # What is committed after a dump has begun is not in it. So no commit may follow the last one.
 close() {
-  [ "$(say 'SELECT @@GLOBAL.super_read_only')" = 1 ] && return
+  was=$(say 'SELECT @@GLOBAL.read_only, @@GLOBAL.super_read_only') || refuse "$scratch/said"
+  # Closed, and the note is there: an earlier run was killed, and the note says how it was before that.
+  if [ "${was#*[!0-9]}" != 1 ] || [ ! -s "$before" ]; then
+    printf '%s\n' "$was" > "$before" && sync "$before" \
+      || { rm -f "$before"; fail VolumeFull "no space is left on the backup volume for a note"; }
+  fi
   closed=yes
   waits say 'SET SESSION lock_wait_timeout = 30; SET GLOBAL super_read_only = ON' \
     || fail ServerBusy "somebody holds a lock that keeps the server from being closed to writes: $(cat "$scratch/said")"
@@ -70,6 +90,7 @@ describe() {
   "id": "$BACKUP_ID",
   "owner": "$(json "$OWNER")",
   "database": "$(json "$DATABASE")",
+  "databaseHex": "$(database_digits)",
   "time": "$time",
   "bytes": $(wc -c < "$dump" | tr -d ' '),
   "sha256": "$(checksum "$dump")",
@@ -79,42 +100,75 @@ describe() {
 MANIFEST
 }
 
+# What is newest is told by the time. Clocks of nodes differ and go wrong: so a backup is always later than those before
+# it, by a thousandth of a second if its clock does not say more.
+later_than_all() {
+  time=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
+  newest=$(backups | sed -n 's/^\([0-9][^ ]*\) .*/\1/p' | head -n 1)
+  [ -n "$newest" ] && newest=$(date -u -d "$newest" +%s%3N 2> /dev/null) || return 0
+  next=$((newest + 1))
+  seconds=${next%???}
+  next=$(date -u -d "@$seconds.${next#"$seconds"}" +%Y-%m-%dT%H:%M:%S.%3NZ)
+  time=$(printf '%s\n' "$time" "$next" | sort | tail -n 1)
+}
+
 # A name is taken away before what it names is, so that nothing half removed has it.
 drop() {
   rm -rf dropped.partial
   mv -T "$1" dropped.partial && rm -rf dropped.partial
 }
 
+# Those of another database are no older ones of this: they stay for somebody to look at.
 keep_newest() {
-  backups | tail -n +$((KEEP + 1)) | while read -r _ old; do
+  backups | while read -r _ old; do
+    ! of_database "$old" || echo "$old"
+  done | tail -n +$((KEEP + 1)) | while read -r old; do
     [ "$old" = "$BACKUP_ID" ] || drop "$old" || echo "cannot remove the old backup $old" >&2
   done
+}
+
+# Tells of the backup, once its name is written through, too.
+done_with() {
+  sync . || fail VolumeUnusable "cannot write the name of the backup $BACKUP_ID through to its volume"
+  [ "${FINAL:-}" != yes ] || rm -f .closed-*
+  keep_newest
+  report "{$(summary "$BACKUP_ID")}"
+  exit 0
 }
 
 # What others left half done; should one of them be alive yet, it finds its work gone, all of it.
 for left in *.partial; do
   [ ! -e "$left" ] || drop "$left"
 done
+whole=
 if [ -f "$BACKUP_ID/manifest.json" ]; then
   if [ -z "$(damage "$BACKUP_ID")" ]; then
-    report "{$(summary "$BACKUP_ID")}"
-    exit 0
+    whole=yes
+    [ "${FINAL:-}" = yes ] || done_with
+  else
+    drop "$BACKUP_ID" || fail VolumeUnusable "cannot remove the damaged backup $BACKUP_ID"
   fi
-  drop "$BACKUP_ID" || fail VolumeUnusable "cannot remove the damaged backup $BACKUP_ID"
 fi
 mkdir "$partial" || fail VolumeUnusable "cannot write to the backup volume"
 connect
-[ "${FINAL:-}" != yes ] || close
-time=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)
+if [ "${FINAL:-}" = yes ]; then
+  # What was written since is in no backup: it is the last one only while the server is closed and nobody is to open it.
+  if [ "$whole" = yes ] && [ ! -e "$before" ] && is_closed; then
+    rm -rf "$partial"
+    done_with
+  fi
+  close
+fi
+later_than_all
 dump
-[ "${FINAL:-}" != yes ] || [ "$(say 'SELECT @@GLOBAL.super_read_only')" = 1 ] \
+[ "${FINAL:-}" != yes ] || is_closed \
   || fail ServerRestarted "the server was opened to writes, or started again, while it was dumped"
 describe
 waits sync "$partial/dump.sql.gz" "$partial/manifest.json" "$partial" \
   || fail VolumeUnusable "cannot write the backup through to its volume"
 text=$(mismatch "$partial")
 [ -z "$text" ] || fail VolumeUnusable "what was written is not what is read: $text"
+# The server, closed, has all that is in the one that goes.
+[ "$whole" != yes ] || drop "$BACKUP_ID" || fail VolumeUnusable "cannot take the place of the backup $BACKUP_ID"
 mv -T "$partial" "$BACKUP_ID" || fail VolumeUnusable "cannot name the backup $BACKUP_ID"
-sync . || true
-keep_newest
-report "{$(summary "$BACKUP_ID")}"
+done_with

@@ -25,8 +25,8 @@ fail() {
   undo
   report "{\"reason\":\"$1\",\"error\":\"$(json "$2")\"}"
   case $1 in
-    AccessDenied | BackupDamaged | BackupMissing | DataFolderForeign | DataFolderNotPrepared | DatabaseMissing \
-      | ImageLacksProgram | Misused) exit 64 ;;
+    AccessDenied | BackupDamaged | BackupMissing | DataFolderForeign | DataFolderNotPrepared | DatabaseDiffers \
+      | DatabaseMissing | ImageLacksProgram | Misused) exit 64 ;;
     *) exit 75 ;;
   esac
 }
@@ -61,6 +61,19 @@ summary() {
   printf '"id":"%s","time":"%s","bytes":%s,"sha256":"%s","version":"%s"' "$(field "$1/manifest.json" id)" \
     "$(field "$1/manifest.json" time)" "$(field "$1/manifest.json" bytes)" "$(field "$1/manifest.json" sha256)" \
     "$(field "$1/manifest.json" version)"
+}
+
+# The bytes of DATABASE in digits: a name may have every character, and a line of a manifest may not.
+database_digits() { printf '%s' "$DATABASE" | od -An -v -tx1 | tr -d ' \n'; }
+
+# of_database FOLDER: whether the backup in it is one of DATABASE. Older manifests have the name's letters alone.
+of_database() {
+  digits=$(field "$1/manifest.json" databaseHex)
+  if [ -n "$digits" ]; then
+    [ "$digits" = "$(database_digits)" ]
+  else
+    grep -Fxq "  \"database\": \"$(json "$DATABASE")\"," "$1/manifest.json"
+  fi
 }
 
 # Newest first: the time and the id of every backup that was ever completed. One whose manifest does not say when comes

@@ -93,6 +93,8 @@ reasons! {
     DataFolderForeign,
     /// The server's data folder was never filled.
     DataFolderNotPrepared,
+    /// The backup is one of another database.
+    DatabaseDiffers,
     /// The server has no database of that name.
     DatabaseMissing,
     /// mysqldump failed.
@@ -133,6 +135,7 @@ impl Reason {
                 | Self::BackupMissing
                 | Self::DataFolderForeign
                 | Self::DataFolderNotPrepared
+                | Self::DatabaseDiffers
                 | Self::DatabaseMissing
                 | Self::ImageLacksProgram
                 | Self::Misused

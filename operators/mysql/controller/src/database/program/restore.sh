@@ -71,6 +71,7 @@ check() {
   if [ -n "$backup" ]; then
     text=$(damage "$backup")
     [ -z "$text" ] || fail BackupDamaged "$text; $remedy"
+    of_database "$backup" || fail DatabaseDiffers "$(other_database "$backup")"
     note="{\"origin\":\"backup\",$(summary "$backup")}"
   elif [ -n "$legacy" ]; then
     ends_well cat "$legacy" || fail BackupDamaged "$legacy does not end as a dump does; $remedy"
@@ -79,6 +80,15 @@ check() {
   else
     note='{"origin":"empty"}'
   fi
+}
+
+# A server that serves another database than it holds, and backs up that one, has lost the rows.
+other_database() {
+  theirs=$(sed -n 's/^  "database": "\(.*\)",$/\1/p' "$1/manifest.json" | sed 's/\\\(.\)/\1/g')
+  digits=$(field "$1/manifest.json" databaseHex)
+  printf '%s' "backup $1 holds the database \"$theirs\"${digits:+ (0x$digits)}, and spec.database is \"$DATABASE\"" \
+    " (0x$(database_digits)): create this MySQL with the former, name a backup of the latter in restore.from, or start" \
+    " empty with restore.policy Never"
 }
 
 sql() { mysql --no-defaults --socket="$scratch/socket" --user=root --binary-mode --batch --skip-column-names \
@@ -165,7 +175,7 @@ if ! is_empty; then
   report '{"origin":"existing"}'
   exit 0
 fi
-need mysqld mysql gzip sha256sum sync find
+need mysqld mysql gzip sha256sum sync find od
 make_scratch
 choose
 check

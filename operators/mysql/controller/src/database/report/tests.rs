@@ -28,6 +28,7 @@ fn serving() -> Facts {
         storage: Some(Said::yes(Reason::VolumeBound, "bound")),
         restore: Some(Said::yes(Reason::StartedEmpty, "empty")),
         server: Some(Said::yes(Reason::Serving, "ready")),
+        applied: true,
         ..Facts::default()
     }
 }
@@ -68,7 +69,9 @@ fn ended(phase: Phase, request: Request) -> Seen {
         request: Some(request),
         claim: None,
         inputs: None,
-        going: false,
+        server: None,
+        made: None,
+        going: None,
     }
 }
 
@@ -216,4 +219,69 @@ fn what_was_not_looked_at_stays_as_it_was_said() {
 #[case("mysql@sha256:00", None)]
 fn the_version_is_what_the_tag_says(#[case] image: &str, #[case] expected: Option<&str>) {
     assert_eq!(version(image).as_deref(), expected);
+}
+
+#[test]
+fn the_version_is_that_of_the_server_that_answers_not_of_the_one_that_is_asked_for() {
+    let mut object = object(&json!({"image": "mysql:9.7.0"}));
+    let mut facts = serving();
+    facts.image = Some("mysql:8.4.3".into());
+    object.status = Some(status(&object, &facts, now()));
+    assert_eq!(
+        object.status.as_ref().unwrap().server_version.as_deref(),
+        Some("8.4.3")
+    );
+    facts.image = None;
+    let kept = status(&object, &facts, now());
+    assert_eq!(
+        kept.server_version.as_deref(),
+        Some("8.4.3"),
+        "until another one answers"
+    );
+}
+
+#[test]
+fn a_spec_that_a_pass_did_not_get_to_is_not_said_to_run() {
+    let mut object = object(&json!({}));
+    let mut facts = serving();
+    object.status = Some(status(&object, &facts, now()));
+    facts.applied = false;
+    let same = status(&object, &facts, now());
+    assert_eq!(
+        says(&same, ConditionType::UpToDate),
+        ("True".into(), "Applied".into())
+    );
+    object.metadata.generation = Some(4);
+    let next = status(&object, &facts, now());
+    assert_eq!(says(&next, ConditionType::UpToDate).0, "Unknown");
+    object.status = Some(next);
+    assert_eq!(
+        says(&status(&object, &facts, now()), ConditionType::UpToDate).0,
+        "Unknown"
+    );
+    facts.applied = true;
+    assert_eq!(
+        says(&status(&object, &facts, now()), ConditionType::UpToDate).0,
+        "True"
+    );
+}
+
+#[test]
+fn a_schedule_is_kept_from_when_it_is_first_seen() {
+    let later: Timestamp = "2026-11-21T13:00:00Z".parse().unwrap();
+    let mut object = object(&json!({}));
+    object.status = Some(status(&object, &serving(), now()));
+    assert_eq!(object.status.as_ref().unwrap().schedule_since, None);
+    object.spec.backup = serde_json::from_value(json!({"schedule": "0 2 * * *"})).unwrap();
+    object.status = Some(status(&object, &serving(), now()));
+    let again = status(&object, &serving(), later);
+    assert_eq!(again.schedule_since, Some(Time(now())), "it stays");
+    object.spec.backup = serde_json::from_value(json!({"schedule": "0 3 * * *"})).unwrap();
+    let other = status(&object, &serving(), later);
+    assert_eq!(
+        (other.schedule.as_deref(), other.schedule_since),
+        (Some("0 3 * * *"), Some(Time(later)))
+    );
+    object.spec.backup = None;
+    assert_eq!(status(&object, &serving(), later).schedule_since, None);
 }

@@ -35,7 +35,10 @@ fn only_the_servers_pod_carries_the_label_that_users_look_for() {
         assert_eq!(labels[&key], value);
     }
     let request = job::Request::Now("1".into());
-    for job in [job::restore(&desired, "claim"), job::backup(&desired, &request)] {
+    for job in [
+        job::restore(&desired, "claim"),
+        job::backup(&desired, &request, None),
+    ] {
         let labels = job.spec.unwrap().template.metadata.unwrap().labels.unwrap();
         assert!(!labels.contains_key(APP), "{labels:?}");
     }
@@ -77,7 +80,7 @@ fn every_pod_is_restricted_and_its_volumes_belong_to_its_group() {
         [
             deployment(&desired, "r").spec.unwrap().template.spec.unwrap(),
             template(job::restore(&desired, "claim")),
-            template(job::backup(&desired, &job::Request::Now("1".into()))),
+            template(job::backup(&desired, &job::Request::Now("1".into()), None)),
         ]
     };
     for (asked, user) in [(json!({}), 999), (json!({"runAsUser": 1001}), 1001)] {
@@ -115,7 +118,7 @@ fn no_object_but_the_secrets_holds_the_password() {
         serde_json::to_string(&service(&desired)).unwrap(),
         serde_json::to_string(&config(&desired)).unwrap(),
         serde_json::to_string(&job::restore(&desired, "claim")).unwrap(),
-        serde_json::to_string(&job::backup(&desired, &job::Request::Now("1".into()))).unwrap(),
+        serde_json::to_string(&job::backup(&desired, &job::Request::Now("1".into()), None)).unwrap(),
     ];
     for text in texts {
         assert!(!text.contains("s3cret-in-clear"), "{text}");

@@ -1,0 +1,209 @@
+//! What Pods show: which server runs, and what keeps one from beginning.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::ResourceExt as _;
+
+use super::{
+    job::Seen,
+    server::{CONTAINER, trouble},
+};
+
+/// A Job that is younger is not worth a word.
+const YOUNG: Duration = Duration::from_secs(10);
+/// How long a trouble that has a name may last before a person is told.
+const NAMED: Duration = Duration::from_mins(1);
+/// How long a Pod may take to begin that shows no trouble: images and volumes take their time.
+const UNNAMED: Duration = Duration::from_mins(5);
+/// How long a Job that is being deleted may take to end its Pod.
+pub const ENDING: Duration = Duration::from_mins(2);
+
+/// Whether a Pod has the volume of this claim.
+pub fn mounts(pod: &Pod, claim: &str) -> bool {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
+    volumes.into_iter().flatten().any(|volume| {
+        let source = volume.persistent_volume_claim.as_ref();
+        source.is_some_and(|source| source.claim_name == claim)
+    })
+}
+
+/// Which server runs in one of these Pods: a mark that is another one as soon as it has started again. Nothing if none
+/// runs.
+pub fn running(pods: &[Pod]) -> Option<String> {
+    pods.iter().find_map(|pod| {
+        let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+        let server = containers.iter().find(|container| container.name == CONTAINER)?;
+        server.state.as_ref()?.running.as_ref()?;
+        let container = server.container_id.as_deref().unwrap_or_default();
+        Some(format!(
+            "{}/{container}/{}",
+            pod.uid().unwrap_or_default(),
+            server.restart_count
+        ))
+    })
+}
+
+/// Something that does not begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// Why, and where to look.
+    pub why: String,
+    /// How long that may last before a person is told.
+    pub patience: Duration,
+}
+
+/// What keeps a Job that has not ended from doing its work, if something does. One whose Pod failed tries again by
+/// itself.
+pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stuck> {
+    if job.going.is_some() {
+        let why =
+            format!("Job {name} is being deleted and does not end: its Pod may be on a node that is lost");
+        return Some(Stuck {
+            why,
+            patience: ENDING,
+        });
+    }
+    let age = Duration::try_from(now.duration_since(job.made?)).ok()?;
+    if age < YOUNG {
+        return None;
+    }
+    if pods.is_empty() {
+        let why = format!(
+            "Job {name} has no Pod: `kubectl describe job {name}` says what refuses it, such as a quota or a webhook"
+        );
+        return Some(Stuck { why, patience: NAMED });
+    }
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
+    if pods.iter().any(|pod| phase(pod).as_deref() == Some("Running")) {
+        return None;
+    }
+    let pending = pods.iter().find(|pod| phase(pod).as_deref() == Some("Pending"))?;
+    Some(match trouble(pending) {
+        Some(why) => Stuck { why, patience: NAMED },
+        None => Stuck {
+            why: format!(
+                "Pod {} has not begun: `kubectl describe pod {}` says what it waits for",
+                pending.name_any(),
+                pending.name_any()
+            ),
+            patience: UNNAMED,
+        },
+    })
+}
+
+/// Why a Deployment has no Pod, as its controller says it.
+pub fn replica_failure(deployment: &Deployment) -> Option<String> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions
+        .iter()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")?;
+    let why = failure.message.as_deref().or(failure.reason.as_deref())?;
+    Some(format!("Deployment {} has no Pod: {why}", deployment.name_any()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::database::job::{Phase, Whose};
+
+    fn pod(status: &Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "status": status})).unwrap()
+    }
+
+    fn server(name: &str, id: &str, restarts: i32, state: &Value) -> Pod {
+        pod(
+            &json!({"containerStatuses": [{"name": name, "image": "i", "imageID": "i", "ready": true,
+                                           "containerID": id, "restartCount": restarts, "state": state}]}),
+        )
+    }
+
+    #[test]
+    fn a_server_that_has_started_again_is_another() {
+        let runs = json!({"running": {}});
+        let first = running(&[server("mysql", "c://1", 0, &runs)]).unwrap();
+        assert_eq!(
+            running(&[server("mysql", "c://1", 0, &runs)]),
+            Some(first.clone())
+        );
+        for (id, restarts) in [("c://2", 0), ("c://1", 1)] {
+            assert_ne!(
+                running(&[server("mysql", id, restarts, &runs)]),
+                Some(first.clone())
+            );
+        }
+        let ended = json!({"terminated": {"exitCode": 0}});
+        assert_eq!(running(&[server("mysql", "c://1", 0, &ended)]), None);
+        assert_eq!(running(&[server("other", "c://1", 0, &runs)]), None);
+        assert_eq!(running(&[]), None);
+    }
+
+    #[test]
+    fn only_a_pod_with_the_volume_counts() {
+        let with = |claim: &str| -> Pod {
+            serde_json::from_value(json!({"spec": {"containers": [],
+                "volumes": [{"name": "x", "persistentVolumeClaim": {"claimName": claim}}]}}))
+            .unwrap()
+        };
+        assert!(mounts(&with("m-pvc"), "m-pvc"));
+        assert!(!mounts(&with("other-pvc"), "m-pvc"));
+        assert!(!mounts(&Pod::default(), "m-pvc"));
+    }
+
+    fn job(made: &str) -> Seen {
+        Seen {
+            uid: "j".into(),
+            whose: Whose::Ours,
+            phase: Phase::Running,
+            request: None,
+            id: None,
+            claim: None,
+            inputs: None,
+            server: None,
+            made: Some(made.parse().unwrap()),
+            going: None,
+        }
+    }
+
+    #[rstest]
+    #[case::no_pod(&[], Some(("kubectl describe job", NAMED)))]
+    #[case::no_node(&[json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]})], Some(("0/1 nodes", NAMED)))]
+    #[case::no_image(&[json!({"phase": "Pending", "containerStatuses": [{"name": "backup", "image": "", "imageID": "",
+        "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ErrImagePull"}}}]})], Some(("ErrImagePull", NAMED)))]
+    #[case::slow(&[json!({"phase": "Pending"})], Some(("kubectl describe pod", UNNAMED)))]
+    #[case::runs(&[json!({"phase": "Failed"}), json!({"phase": "Running"})], None)]
+    #[case::between_two_tries(&[json!({"phase": "Failed"})], None)]
+    fn what_keeps_a_job_from_beginning(#[case] pods: &[Value], #[case] expected: Option<(&str, Duration)>) {
+        let pods: Vec<_> = pods.iter().map(pod).collect();
+        let now = "2026-11-21T12:00:00Z".parse().unwrap();
+        let found = stuck(&job("2026-11-21T11:59:00Z"), "backup-m-job", &pods, now);
+        match (found, expected) {
+            (None, None) => {}
+            (Some(found), Some((words, patience))) => {
+                assert!(found.why.contains(words), "{found:?}");
+                assert_eq!(found.patience, patience);
+            }
+            other => panic!("{other:?}"),
+        }
+        let young = stuck(&job("2026-11-21T11:59:55Z"), "backup-m-job", &pods, now);
+        assert_eq!(young, None);
+    }
+
+    #[test]
+    fn a_deployment_that_gets_no_pod_says_why() {
+        let with = |status: &str| -> Deployment {
+            let condition = json!({"type": "ReplicaFailure", "status": status, "reason": "FailedCreate",
+                                   "message": "exceeded quota"});
+            serde_json::from_value(json!({"metadata": {"name": "m"}, "status": {"conditions": [condition]}}))
+                .unwrap()
+        };
+        assert!(replica_failure(&with("True")).unwrap().contains("exceeded quota"));
+        assert_eq!(replica_failure(&with("False")), None);
+        assert_eq!(replica_failure(&Deployment::default()), None);
+    }
+}
