@@ -43,8 +43,8 @@ use std::{
 };
 
 pub use error::ClusterError;
-pub(crate) use kubeadm::manifests as pod_network;
 use kube::{Client, Config};
+pub(crate) use kubeadm::manifests as pod_network;
 use layout::Layout;
 use setup::Setup;
 use tokio::{process::Command, sync::OnceCell};
