@@ -239,7 +239,9 @@ async fn fill(
                 let pods = pods_of(hand, &seen.uid).await?;
                 let trouble = pods.iter().find_map(server::trouble);
                 let stuck = pods::stuck(seen, &name, &pods, hand.pass.clock().now());
-                message = trouble.or(stuck.map(|stuck| stuck.why)).unwrap_or(message);
+                message = trouble
+                    .or_else(|| stuck.map(|stuck| stuck.why))
+                    .unwrap_or(message);
             }
             soon(Reason::Restoring, message)
         }
