@@ -157,6 +157,7 @@ async fn smoke_a_deployment_with_a_volume_answers_by_name_across_nodes_and_is_go
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: --full"]
 async fn smoke_a_cluster_whose_making_was_killed_is_whole_after_the_next_try() {
     let _turn = TURN.lock().await;
     let docker = Docker::connect().await.unwrap();
@@ -243,6 +244,7 @@ async fn kill_when(name: &Name, point: &str, reached: impl AsyncFnMut() -> bool)
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: --full"]
 async fn smoke_a_cluster_is_gone_soon_after_its_holder_was_killed() {
     let _turn = TURN.lock().await;
     let docker = Docker::connect().await.unwrap();

@@ -26,7 +26,8 @@ use crate::management::{Management, release};
 
 /// How long anything may take, on a machine that does other things as well.
 const LIMIT: Duration = Duration::from_mins(10);
-const CORE: &str = "cluster.x-k8s.io/v1beta2";
+pub const CORE: &str = "cluster.x-k8s.io/v1beta2";
+const CONTROL_PLANE: &str = "controlplane.cluster.x-k8s.io/v1beta2";
 const OURS: &str = "infrastructure.cluster.x-k8s.io/v1beta2";
 
 /// Clusters of real nodes are made one after the other: together they would need more of a machine than many have.
@@ -264,10 +265,18 @@ impl Bed {
     }
 
     pub async fn scale_workers(&self, deployment: &str, replicas: usize) {
+        self.scale(CORE, "MachineDeployment", deployment, replicas).await;
+    }
+
+    pub async fn scale_control_plane(&self, name: &str, replicas: usize) {
+        self.scale(CONTROL_PLANE, "KubeadmControlPlane", name, replicas)
+            .await;
+    }
+
+    async fn scale(&self, version: &str, kind: &str, name: &str, replicas: usize) {
         let patch = json!({"spec": {"replicas": replicas}});
-        let workers = self.api(CORE, "MachineDeployment");
-        workers
-            .patch(deployment, &PatchParams::default(), &Patch::Merge(&patch))
+        let api = self.api(version, kind);
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .unwrap();
     }

@@ -1,5 +1,5 @@
-//! What happens to clusters of real nodes in the years after their creation: they grow, lose machines and their manager,
-//! and are restarted. Each takes minutes, so these run when everything is run (`TESTKIT_FULL=1`).
+//! What happens to clusters of real nodes in the years after their creation: they grow and shrink, lose machines, and
+//! are restarted. Each takes minutes, so these run when everything is run (`--full`).
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use kube::{
 use serde_json::{Value, json};
 use testkit::capi::nodes::{bootstrap_spec, fit_for_this_machine};
 
-use crate::{BEGUN, bed::Bed, is_full, workload::Workload};
+use crate::{BEGUN, bed::Bed, workload::Workload};
 
 /// What the moments of a manager's death are drawn from.
 const SEED: u64 = 20_261_121;
@@ -32,12 +32,23 @@ fn impatient(mut objects: Vec<Value>) -> Vec<Value> {
     objects
 }
 
-/// The names of the nodes that do not belong to the control plane.
-async fn workers(workload: &Workload<'_>) -> Vec<String> {
+/// Makes a cluster of one control plane machine and `workers`, and waits until all nodes are Ready.
+async fn cluster<'a>(bed: &'a Bed, flavor: Option<&str>, workers: usize) -> Workload<'a> {
+    let generated = bed.generate("c1", flavor, workers).await;
+    bed.apply(impatient(fit_for_this_machine(generated))).await;
+    let workload = Workload::of(bed, "c1").await;
+    workload.has_ready_nodes(1 + workers).await;
+    workload
+}
+
+/// The nodes of the control plane, or the others.
+async fn names(workload: &Workload<'_>, control_plane: bool) -> Vec<String> {
     let label = "node-role.kubernetes.io/control-plane";
     let nodes = workload.ready_nodes().await;
-    let others = nodes.iter().filter(|node| !node.labels().contains_key(label));
-    others.map(Node::name_any).collect()
+    let wanted = nodes
+        .iter()
+        .filter(|node| node.labels().contains_key(label) == control_plane);
+    wanted.map(Node::name_any).collect()
 }
 
 async fn leaves_nothing(bed: &Bed) {
@@ -46,17 +57,47 @@ async fn leaves_nothing(bed: &Bed) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn smoke_a_health_check_replaces_a_worker_that_was_killed() {
-    if !is_full("remediation of a worker") {
-        return;
-    }
+#[ignore = "takes minutes: --full"]
+async fn smoke_workers_go_from_one_to_three_and_back() {
     let bed = Bed::start().await;
-    let generated = bed.generate("c1", Some("ha"), 1).await;
-    bed.apply(impatient(fit_for_this_machine(generated))).await;
-    let workload = Workload::of(&bed, "c1").await;
-    workload.has_ready_nodes(2).await;
-    let killed = workers(&workload).await.remove(0);
+    let workload = cluster(&bed, None, 1).await;
+    for workers in [3, 1] {
+        bed.scale_workers("c1-workers", workers).await;
+        workload.has_ready_nodes(1 + workers).await;
+        bed.eventually("as many Machines and containers as nodes", async || {
+            let containers = bed.starts().await;
+            bed.machines("c1").await.len() == 1 + workers && containers.len() == 2 + workers
+        })
+        .await;
+    }
+    leaves_nothing(&bed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
+async fn smoke_a_health_check_replaces_a_worker_that_was_killed() {
+    let bed = Bed::start().await;
+    let workload = cluster(&bed, Some("ha"), 1).await;
+    let killed = names(&workload, false).await.remove(0);
     is_replaced(&bed, &workload, &killed).await;
+    leaves_nothing(&bed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
+async fn smoke_a_control_plane_grows_to_three_and_replaces_one_that_was_killed() {
+    let bed = Bed::start().await;
+    let workload = cluster(&bed, Some("ha"), 0).await;
+    let first = names(&workload, true).await.remove(0);
+    bed.scale_control_plane("c1-control-plane", 3).await;
+    workload.has_ready_nodes(3).await;
+    bed.eventually("the control plane is healthy", async || {
+        bed.condition("Cluster", "c1", "ControlPlaneAvailable").await == "True"
+            && bed.condition("Cluster", "c1", "Available").await == "True"
+    })
+    .await;
+    // The first, which all the others have joined by.
+    is_replaced(&bed, &workload, &first).await;
     leaves_nothing(&bed).await;
 }
 
@@ -82,10 +123,8 @@ async fn is_replaced(bed: &Bed, workload: &Workload<'_>, machine: &str) {
 
 /// As a restart of Docker's daemon, or of the host, does it.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
 async fn smoke_a_cluster_outlives_the_restart_of_all_its_containers() {
-    if !is_full("restart of all containers") {
-        return;
-    }
     let bed = Bed::start().await;
     bed.apply(counting(bed.generate("c1", None, 1).await)).await;
     let workload = Workload::of(&bed, "c1").await;
@@ -138,10 +177,8 @@ async fn each_bootstrap_began_once(bed: &Bed, workload: &Workload<'_>) {
 
 /// From its first object to its last: at moments drawn from a seed the manager is killed, and another started.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
 async fn smoke_a_manager_that_is_killed_again_and_again_makes_each_machine_once() {
-    if !is_full("a manager that is killed again and again") {
-        return;
-    }
     let bed = Bed::start().await;
     let (mut killed, mut random) = (0_u32, SEED);
     let dying = async {

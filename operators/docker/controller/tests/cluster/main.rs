@@ -31,15 +31,6 @@ const BEGUN: &str = "/var/lib/begun";
 /// In a node: lets a bootstrap go on that waits for it.
 const GO_ON: &str = "/run/go-on";
 
-/// Whether everything is to be run; says what is not.
-fn is_full(what: &str) -> bool {
-    let full = std::env::var_os("TESTKIT_FULL").is_some();
-    if !full {
-        eprintln!("{what} takes minutes: it runs with TESTKIT_FULL=1");
-    }
-    full
-}
-
 /// The promises of the thinnest path, one cluster for all of them since each takes a minute to make.
 #[tokio::test(flavor = "multi_thread")]
 async fn smoke_a_cluster_comes_up_rests_heals_scales_moves_and_leaves_nothing() {

@@ -1,7 +1,7 @@
 //! Cluster API's own end-to-end specs, unmodified: the Go tests in `operators/docker/e2e`, called one at a time.
 //!
 //! They take minutes each, since they also watch that nothing changes for two, and run when everything is run
-//! (`TESTKIT_FULL=1`).
+//! (`--full`).
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use testkit::{
 };
 use tokio::process::Command;
 
-use crate::{bed::Bed, is_full};
+use crate::bed::Bed;
 
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e");
 const FLAVOR: &str = "cluster-template.yaml";
@@ -21,14 +21,18 @@ const FLAVOR: &str = "cluster-template.yaml";
 const COUNTS: [&str; 2] = ["${CONTROL_PLANE_MACHINE_COUNT}", "${WORKER_MACHINE_COUNT}"];
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
 async fn smoke_upstreams_own_quick_start_passes() {
     passes("QuickStartSpec").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
+async fn smoke_upstreams_own_scaling_of_a_machine_deployment_passes() {
+    passes("MachineDeploymentScaleSpec").await;
+}
+
 async fn passes(spec: &str) {
-    if !is_full(spec) {
-        return;
-    }
     let folder = ScratchFolder::create("capdkc-specs").unwrap();
     let program = compiled(folder.path()).await;
     let bed = Bed::start().await;

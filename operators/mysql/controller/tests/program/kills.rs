@@ -47,6 +47,7 @@ async fn with_data(site: &Site) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: --full"]
 async fn smoke_killed_at_any_moment_a_restore_leaves_nothing_or_everything_and_ends() {
     let site = Site::new().await;
     let sum = with_data(&site).await;
@@ -134,6 +135,7 @@ async fn smoke_a_restore_that_was_killed_while_it_moved_its_work_goes_on_with_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: --full"]
 async fn smoke_killed_at_any_moment_a_backup_is_whole_or_absent_and_the_last_good_one_stays() {
     let site = Site::new().await;
     with_data(&site).await;

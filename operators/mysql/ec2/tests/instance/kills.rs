@@ -76,6 +76,7 @@ async fn kill(bed: &mut Bed, victim: Victim, later: Duration) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
 async fn smoke_no_row_is_lost_whatever_is_killed_while_a_database_goes_and_comes_again() {
     let full = std::env::var_os("TESTKIT_FULL").is_some();
     let seed = std::env::var("REPLAY").ok().and_then(|seed| seed.parse().ok());
