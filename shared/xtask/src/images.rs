@@ -116,14 +116,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if loads {
             docker(&["load", "--quiet", "--input", &made.archive.to_string_lossy()])?;
         }
+        println(&format!("{} {} {}", made.reference, made.digest, made.size))?;
+        ensure_small(&made.reference, image.package, made.size)?;
         if let Some(registry) = &args.push {
             let remote = format!("{}/{}", registry.trim_end_matches('/'), made.reference);
             docker(&["tag", &made.reference, &remote])?;
             docker(&["push", "--quiet", &remote])?;
             eprintln!("pushed {remote}");
         }
-        println(&format!("{} {} {}", made.reference, made.digest, made.size))?;
-        ensure_small(&made.reference, image.package, made.size)?;
     }
     if !loads && !args.no_load {
         eprintln!(

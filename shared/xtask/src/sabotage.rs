@@ -117,13 +117,14 @@ fn trial(name: &str, mistake: &Mistake, binaries: &[&TestBinary], run: &Run) -> 
         ..run.clone()
     };
     with_it.environment.push((VARIABLE.to_owned(), name.to_owned()));
-    let without = Run {
+    let mut without = Run {
         quiet: true,
         ..run.clone()
     };
     let asked = match &mistake.witness {
         Some(witness) => {
             with_it.arguments.insert(0, witness.test.clone());
+            without.arguments.insert(0, witness.test.clone());
             vec![suite(binaries, &mistake.package, witness)?]
         }
         None => in_order(binaries, &mistake.package),

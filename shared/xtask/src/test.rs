@@ -89,7 +89,7 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
             .chain(args.full.then(|| "--include-ignored".to_owned()))
             .collect(),
         environment: environment(args),
-        limit: Duration::from_secs(if args.full { 4 * 3600 } else { 1200 }),
+        limit: Duration::from_secs(if args.full { 4 * 3600 } else { 3600 }),
         ..Run::default()
     };
     if let Some(name) = &args.sabotage {

@@ -185,7 +185,7 @@ async fn smoke_a_manager_that_is_killed_again_and_again_makes_each_machine_once(
         loop {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             // A lease that nobody gave back is free after three seconds: sooner, none would ever act.
-            let moment = Duration::from_millis(3500 + (random >> 33) % 5000);
+            let moment = Duration::from_millis(6000 + (random >> 33) % 9000);
             tokio::time::sleep(moment).await;
             bed.home.kill_manager();
             bed.home.start_manager();

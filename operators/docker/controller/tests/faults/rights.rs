@@ -30,7 +30,7 @@ use crate::{
     daemon::failure,
     docker::Docker,
     objects::is,
-    scene::Scene,
+    scene::{DEADLINE, Scene},
     world::{down, up},
 };
 
@@ -115,7 +115,7 @@ fn replica(scene: &Scene, shutdown: &CancellationToken) -> JoinHandle<()> {
     options.clock = scene.world.clock.clone();
     options.crds = CRDS.map(str::to_owned).to_vec();
     let mut election = LeaderConfig::new(NAME, namespace);
-    election.timing = Timing::FAST;
+    election.timing = Timing::DEFAULT;
     options.leader_election = Some(election);
     let docker = Docker {
         daemon: scene.world.daemon.clone(),
@@ -177,7 +177,9 @@ async fn the_granted_rights_are_enough_for_a_whole_life_and_none_is_left_over() 
     let shutdown = CancellationToken::new();
     // One leads, the other watches the lease.
     let replicas = [replica(&scene, &shutdown), replica(&scene, &shutdown)];
-    live(&scene).await?;
+    tokio::time::timeout(DEADLINE, live(&scene))
+        .await
+        .context("its life does not end")??;
     shutdown.cancel();
     for replica in replicas {
         replica.await?;

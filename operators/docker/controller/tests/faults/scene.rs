@@ -16,7 +16,7 @@ use crate::{
     world::{Operator, World, world_in},
 };
 
-const DEADLINE: Duration = Duration::from_mins(4);
+pub const DEADLINE: Duration = Duration::from_mins(4);
 
 pub struct Scene {
     pub world: Arc<World>,

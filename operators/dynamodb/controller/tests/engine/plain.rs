@@ -292,7 +292,7 @@ async fn bad_input_is_refused_with_its_reason_before_anything_is_deleted() {
                 require_point_in_time_recovery: true,
                 ..bed.request()
             },
-            Reason::RequestRejected,
+            Reason::PointInTimeRecoveryDisabled,
         ),
         (
             Request {

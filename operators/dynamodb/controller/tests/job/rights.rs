@@ -91,7 +91,7 @@ impl Account {
         let namespace = bed.namespace.name();
         Operator::start(config, &[namespace], &bed.endpoint(), |options, _| {
             let mut election = LeaderConfig::new(manager::NAME, namespace);
-            election.timing = Timing::FAST;
+            election.timing = Timing::DEFAULT;
             options.leader_election = Some(election);
             options.clock = Clock::accelerated(FAST);
         })

@@ -91,7 +91,8 @@ impl Pair {
         standby.until_ready().await;
         let mut spec = bed.spec();
         spec.endpoint_url = Some(proxies[2].endpoint());
-        spec.max_wcu_per_second = Some(100);
+        // Slow until the leader is dead, however late that is seen.
+        spec.max_wcu_per_second = Some(20);
         bed.create("x", spec).await;
         Self {
             bed,
@@ -116,6 +117,8 @@ impl Pair {
         .await;
         self.leader.kill();
         assert!(self.bed.count(VICTIM).await > 0, "it had finished already");
+        let faster = serde_json::json!({ "spec": { "maxWcuPerSecond": 500 } });
+        self.bed.patch("x", faster).await;
     }
 
     /// What a replica asked of Kubernetes that changes something and was granted, leases and events apart.

@@ -15,8 +15,11 @@ announce() {
   printf '\nMEMBER-CERTIFICATE-BEGIN %s %s MEMBER-CERTIFICATE-END\n' "$member" "$body" > /dev/console
 }
 
-# Whether the beginning of a disk is all zeros, as that of a new one is.
-is_blank() { [ "$(head -c 4194304 "$1" | tr -d '\000' | head -c 1 | wc -c)" -eq 0 ]; }
+# Whether the beginning of a disk can be read and is all zeros, as that of a new one is.
+is_blank() {
+  [ "$(head -c 4194304 "$1" | wc -c)" -eq 4194304 ] \
+    && [ "$(head -c 4194304 "$1" | tr -d '\000' | head -c 1 | wc -c)" -eq 0 ]
+}
 
 # The data volume: the one disk of EBS that is not the root's. What has a file system keeps it, what is blank gets one,
 # and anything else is left alone.

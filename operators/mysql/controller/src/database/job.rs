@@ -156,9 +156,11 @@ fn owner(desired: &Desired) -> String {
     format!("{}/{}", desired.namespace, desired.names.name())
 }
 
-/// A digest of what a restore depends on: another image, policy or backup is another try.
+/// A digest of what a restore depends on: another image, policy, backup or user is another try.
 pub fn inputs(desired: &Desired) -> String {
-    let restore = (&desired.image, format!("{:?}", desired.restore), &desired.options);
+    let policy = format!("{:?}", desired.restore);
+    let identity = format!("{:?}", desired.identity);
+    let restore = (&desired.image, policy, &desired.options, identity);
     let digest = Sha256::digest(format!("{restore:?}"));
     hexadecimal(&digest[..], 8)
 }

@@ -75,6 +75,16 @@ pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stu
         );
         return Some(Stuck { why, patience: NAMED });
     }
+    if let Some(pod) = pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_some()) {
+        let why = format!(
+            "Pod {} is being deleted and does not end: it may be on a node that is lost",
+            pod.name_any()
+        );
+        return Some(Stuck {
+            why,
+            patience: ENDING,
+        });
+    }
     let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
     if pods.iter().any(|pod| phase(pod).as_deref() == Some("Running")) {
         return None;
@@ -192,6 +202,18 @@ mod tests {
         }
         let young = stuck(&job("2026-11-21T11:59:55Z"), "backup-m-job", &pods, now);
         assert_eq!(young, None);
+    }
+
+    #[test]
+    fn a_pod_that_does_not_end_keeps_its_job() {
+        let mut lost = pod(&json!({"phase": "Running"}));
+        lost.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-21T11:58:00Z")).unwrap();
+        let now = "2026-11-21T12:00:00Z".parse().unwrap();
+        let found = stuck(&job("2026-11-21T11:50:00Z"), "backup-m-job", &[lost], now).unwrap();
+        assert!(
+            found.why.contains("node that is lost") && found.patience == ENDING,
+            "{found:?}"
+        );
     }
 
     #[test]

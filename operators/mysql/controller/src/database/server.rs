@@ -369,7 +369,11 @@ pub fn trouble(pod: &Pod) -> Option<String> {
             ));
         }
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref()?;
+        // Two names for one trouble, in turn.
+        let reason = match waiting.reason.as_deref()? {
+            "ImagePullBackOff" => "ErrImagePull",
+            other => other,
+        };
         // These two pass by themselves.
         (!matches!(reason, "ContainerCreating" | "PodInitializing"))
             .then(|| format!("Pod {name}, container {}: {reason}", container.name))

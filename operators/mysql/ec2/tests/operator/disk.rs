@@ -116,6 +116,19 @@ impl Machine {
         self.sh("/usr/local/sbin/mysql-member-setup < /dev/null").await
     }
 
+    /// Waits until the console has said this.
+    async fn says(&self, words: &str) {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(3);
+        loop {
+            let console = self.console().await;
+            if console.contains(words) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{console}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
     /// What it has printed on its console since it booted.
     async fn console(&self) -> String {
         self.docker.run(&["logs", &self.name]).await.unwrap()
@@ -160,16 +173,13 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
 
     // Data that no file system frames.
     machine.sh(INSERT).await.unwrap();
-    let sum =
-        "printf somebodys | dd of=/disk bs=1 seek=1000000 conv=notrunc status=none; sync; sha256sum < /disk";
+    let sum = "printf somebodys | dd of=/disk bs=1 seek=1000000 conv=notrunc status=none; sync /disk; sha256sum < /disk";
     let before = machine.sh(sum).await.unwrap();
     machine.set_up().await.unwrap_err();
-    assert_eq!(machine.sh("sync; sha256sum < /disk").await.unwrap(), before);
-    let console = machine.console().await;
-    assert!(
-        console.contains("mysql-member: /dev/sdf has data and no file system: it is left alone"),
-        "{console}"
-    );
+    assert_eq!(machine.sh("sync /disk; sha256sum < /disk").await.unwrap(), before);
+    machine
+        .says("mysql-member: /dev/sdf has data and no file system: it is left alone")
+        .await;
 
     // Somebody else's file system.
     machine.sh(INSERT).await.unwrap();
@@ -184,11 +194,9 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
         kept.starts_with("precious") && !kept.contains("ibdata1"),
         "{kept}"
     );
-    let console = machine.console().await;
-    assert!(
-        console.contains("mysql-member: /var/lib/mysql holds data of another server: it is left alone"),
-        "{console}"
-    );
+    machine
+        .says("mysql-member: /var/lib/mysql holds data of another server: it is left alone")
+        .await;
 
     // An option that only mysqld knows to be none.
     machine.sh(INSERT).await.unwrap();
@@ -196,7 +204,7 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
     spec["mySQLOptions"] = serde_json::json!({"no_such_option": "1"});
     machine.write_files(&spec).await;
     machine.set_up().await.unwrap_err();
-    let console = machine.console().await;
-    let refusal = "mysql-member: mysqld refuses its options: unknown variable 'no_such_option=1'.";
-    assert!(console.contains(refusal), "{console}");
+    machine
+        .says("mysql-member: mysqld refuses its options: unknown variable 'no_such_option=1'.")
+        .await;
 }

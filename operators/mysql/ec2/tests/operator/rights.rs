@@ -100,7 +100,7 @@ async fn grant(client: &Client, namespace: &str) {
 fn adjust(namespace: &str, config: &mut Config, options: &mut Options) {
     config.auth_info.impersonate = Some(user(namespace));
     let mut election = LeaderConfig::new("mysql-operator", namespace);
-    election.timing = Timing::FAST;
+    election.timing = Timing::DEFAULT;
     options.leader_election = Some(election);
     options.crds = vec![
         "mysqlclusters.mysql.alx.ke".to_owned(),

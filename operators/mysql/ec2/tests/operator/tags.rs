@@ -86,7 +86,7 @@ async fn another_tag_in_the_spec_reaches_everything_of_each_running_member_and_r
     assert_eq!(cluster.status.unwrap().members.len(), 3);
     assert!(bed.tagged("team", "orders").is_empty());
     assert_eq!(bed.ec2.world().instances().len(), 3, "nobody was replaced");
-    let given = bed.given();
+    let given: std::collections::BTreeSet<_> = bed.given().into_iter().collect();
     assert_eq!(
         given.len(),
         3,

@@ -46,7 +46,8 @@ pub(super) struct Record {
 ///
 /// Answers get lost, and an operator that is killed takes with it what it had in flight and had not told yet. So a job
 /// without a single acknowledgement counts as well, once there were items to delete: the plan of a deletion that was about
-/// to begin had some, or some were read later. It does not if it ended before its plan, or found nothing.
+/// to begin had some, or some were read later. It does not if it ended before its plan, or found nothing. What an operator
+/// deleted against a plan of nothing, and was killed before it told of, is not known here.
 pub(super) fn may_have_deleted(status: &DdbctlDpJobStatus, totals: &Totals) -> bool {
     let planned = status
         .plan

@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::{
     http::StatusCode,
 };
 use aws_smithy_types::body::SdkBody;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use super::{Looks, Simulation};
@@ -70,13 +71,14 @@ impl HttpClient for Simulation {
 }
 
 impl HttpConnector for Simulation {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
         let simulation = self.clone();
         HttpConnectorFuture::new(async move {
             let target = request.headers().get("x-amz-target").unwrap_or_default();
             let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
             simulation.travel(&operation).await;
-            let (status, answer) = simulation.answer(&operation, request.body().bytes().unwrap_or_default());
+            let body = request.take_body().collect().await.unwrap().to_bytes();
+            let (status, answer) = simulation.answer(&operation, &body);
             tokio::time::sleep(simulation.0.layout.latency / 2).await;
             simulation.arrive(&operation);
             let status = StatusCode::try_from(status).unwrap();

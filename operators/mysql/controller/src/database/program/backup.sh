@@ -13,6 +13,7 @@ partial=$BACKUP_ID.${HOSTNAME:-$(cat /etc/hostname)}.partial
 closed=
 # How the server was before the last backup closed it, for as long as it is to be put back: a kill forgets nothing.
 before=.closed-$BACKUP_ID
+[ ! -s "$before" ] || closed=yes
 
 say() { mysql --defaults-file="$client" --host="$HOST" --connect-timeout=5 --batch --skip-column-names \
   --execute="$1" 2> "$scratch/said"; }
@@ -169,6 +170,10 @@ waits sync "$partial/dump.sql.gz" "$partial/manifest.json" "$partial" \
 text=$(mismatch "$partial")
 [ -z "$text" ] || fail VolumeUnusable "what was written is not what is read: $text"
 # The server, closed, has all that is in the one that goes.
-[ "$whole" != yes ] || drop "$BACKUP_ID" || fail VolumeUnusable "cannot take the place of the backup $BACKUP_ID"
-mv -T "$partial" "$BACKUP_ID" || fail VolumeUnusable "cannot name the backup $BACKUP_ID"
+rm -rf dropped.partial
+[ "$whole" != yes ] || mv -T "$BACKUP_ID" dropped.partial \
+  || fail VolumeUnusable "cannot take the place of the backup $BACKUP_ID"
+mv -T "$partial" "$BACKUP_ID" \
+  || { mv -T dropped.partial "$BACKUP_ID"; fail VolumeUnusable "cannot name the backup $BACKUP_ID"; }
+rm -rf dropped.partial
 done_with

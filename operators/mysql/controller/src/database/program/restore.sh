@@ -50,6 +50,11 @@ choose() {
   legacy=
   [ "$POLICY" != Never ] || return
   cd /backup || fail VolumeUnusable "there is no backup volume at /backup"
+  for folder in *; do
+    case $folder in lost+found | *.partial) continue ;; esac
+    [ ! -d "$folder" ] || { [ -r "$folder" ] && [ -x "$folder" ]; } || fail VolumeUnusable \
+      "the backup $folder is of user $(stat -c %u "$folder") and cannot be read: name that user in spec.runAsUser"
+  done
   old=${OWNER#*/}-dump.sql
   case $FROM in
     '') backup=$(backups | head -n 1 | cut -d ' ' -f 2) ;;

@@ -164,7 +164,7 @@ fn services_are_of_the_type_that_was_asked_for(
 #[case(json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]}),
     Some("0/3 nodes"))]
 #[case(json!({"containerStatuses": [{"name": "mysql", "image": "", "imageID": "", "ready": false, "restartCount": 3,
-    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "back-off 10s"}}}]}), Some("mysql: ImagePullBackOff"))]
+    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "back-off 10s"}}}]}), Some("mysql: ErrImagePull"))]
 #[case(json!({"initContainerStatuses": [{"name": "guard", "image": "", "imageID": "", "ready": false, "restartCount": 1,
     "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 64,
     "message": "{\"reason\":\"DataFolderNotPrepared\",\"error\":\"the folder is empty\"}"}}}]}),

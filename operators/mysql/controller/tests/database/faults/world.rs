@@ -32,7 +32,7 @@ use crate::{
 
 const NAME: &str = "m";
 const POLL: Duration = Duration::from_millis(25);
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 pub(crate) struct World {
     plane: &'static ControlPlane,
@@ -50,7 +50,7 @@ pub(crate) fn full() -> bool {
 pub(crate) fn harness(name: &str) -> Harness {
     Harness::new(name)
         .clock(Clock::accelerated(SPEED))
-        .deadline(Duration::from_secs(150))
+        .deadline(Duration::from_mins(8))
         .parallel(4)
 }
 
