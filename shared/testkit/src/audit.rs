@@ -20,7 +20,7 @@ use std::{
 
 use tokio::time::Instant;
 
-pub use event::{Event, ObjectRef, ResponseStatus, User};
+pub use event::{Event, ObjectRef, ResponseStatus, Right, User, granted};
 pub use filter::Filter;
 
 /// How long [`AuditLog::settle`] waits for its own request to appear.

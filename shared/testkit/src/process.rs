@@ -16,7 +16,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -227,6 +227,11 @@ pub fn free_port() -> io::Result<u16> {
         }
     }
     Err(last)
+}
+
+/// The address of [`free_port`].
+pub fn free_address() -> io::Result<SocketAddr> {
+    Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
 }
 
 #[cfg(test)]

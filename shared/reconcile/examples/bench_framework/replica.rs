@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     process::Command,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use testkit::{
     bench::{Exposition, Usage},
     control_plane::{ControlPlane, Options},
-    process::{ScratchFolder, Supervised, free_port},
+    process::{ScratchFolder, Supervised, free_address},
 };
 
 use crate::{backend::Backend, gadget, pass_times::PassTime};
@@ -76,7 +76,7 @@ impl Replica {
         objects: usize,
         flags: &[&str],
     ) -> Result<Self> {
-        let (control, metrics) = (loopback()?, loopback()?);
+        let (control, metrics) = (free_address()?, free_address()?);
         let mut command = Command::new(env::current_exe().context("cannot find this program")?);
         command
             .arg("operate")
@@ -189,8 +189,4 @@ impl Replica {
         let response = self.http.request(request.body(Empty::new())?).await?;
         Ok(response.into_body().collect().await?.to_bytes())
     }
-}
-
-fn loopback() -> Result<SocketAddr> {
-    Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
 }

@@ -1,6 +1,7 @@
 //! What machines need so that they become nodes here, beyond what a flavor says.
 
 use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
 use crate::{cluster, docker::lacks_nothing, image::POD_NETWORK_NAME};
@@ -45,6 +46,15 @@ pub fn bootstrap_spec(object: &mut Value) -> Option<&mut Value> {
         _ => return None,
     };
     object.pointer_mut(path)
+}
+
+/// Whether pods may run there.
+pub fn is_ready(node: &Node) -> bool {
+    let status = node.status.as_ref();
+    let mut conditions = status
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// A pod network to apply to a cluster of the test bed's node image whose pods have the range 10.244.0.0/16: pods reach

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use tokio::{net::TcpStream, process::Command, time::Instant};
 
-use crate::fault::proxy::free_address;
+use crate::process::free_address;
 
 /// The last version of its Maven group, and the newest of which everything can be had.
 const VERSION: &str = "2.6.1";

@@ -12,11 +12,7 @@
 //! # Caveats
 //! Requests are read whole before they are sent on; responses are streamed.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -32,7 +28,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::BoxError;
 
 use super::{Body, Boundary, FaultPlan, plan::Call};
-use crate::process::free_port;
 
 mod audit;
 #[cfg(test)]
@@ -217,11 +212,6 @@ async fn exchange<P: Protocol>(
             || Arc::clone(&shared.protocol).exchange(request, backend),
         )
         .await
-}
-
-/// A loopback address that nothing listens on at the moment of asking; see [`free_port`].
-pub fn free_address() -> std::io::Result<SocketAddr> {
-    Ok((Ipv4Addr::LOCALHOST, free_port()?).into())
 }
 
 /// Plain HTTP without a vocabulary of its own: the site is method and path.

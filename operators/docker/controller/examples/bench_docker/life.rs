@@ -19,7 +19,7 @@ use kube::{
 use serde_json::{Value, json};
 use testkit::{
     bench::Report,
-    capi::ClusterApi,
+    capi::{ClusterApi, nodes},
     control_plane::{ControlPlane, Options},
     docker::Docker,
     image::{Image, Images},
@@ -276,15 +276,7 @@ struct Ready {
 
 impl Ready {
     fn of(nodes: &[Node]) -> Self {
-        let ready = nodes.iter().filter(|node| {
-            let conditions = node
-                .status
-                .iter()
-                .flat_map(|status| status.conditions.iter().flatten());
-            conditions
-                .into_iter()
-                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        });
+        let ready = nodes.iter().filter(|node| nodes::is_ready(node));
         let (control_plane, workers): (Vec<_>, Vec<_>) = ready.partition(|node| {
             node.labels()
                 .contains_key("node-role.kubernetes.io/control-plane")

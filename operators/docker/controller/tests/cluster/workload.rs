@@ -42,17 +42,8 @@ impl<'a> Workload<'a> {
     /// The nodes that are Ready; none while the API server does not answer.
     pub async fn ready_nodes(&self) -> Vec<Node> {
         let listed = self.nodes.list(&ListParams::default()).await;
-        let ready = |node: &Node| {
-            let conditions = node
-                .status
-                .iter()
-                .flat_map(|status| status.conditions.iter().flatten());
-            conditions
-                .into_iter()
-                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        };
         let items = listed.map(|list| list.items).unwrap_or_default();
-        items.into_iter().filter(ready).collect()
+        items.into_iter().filter(nodes::is_ready).collect()
     }
 
     /// Waits until exactly `count` nodes are Ready, and there are no others.

@@ -20,7 +20,7 @@ use reconcile::{
 };
 use serde_json::{Value, json};
 use testkit::{
-    audit::Filter,
+    audit::{self, Filter, Right},
     fault::{FaultPlan, Schedule},
 };
 use tokio::task::JoinHandle;
@@ -42,9 +42,6 @@ const FOR_A_PLUGIN: [&str; 2] = [
 const RBAC: &str = "rbac.authorization.k8s.io";
 const DEFINITIONS: &str = "apiextensions.k8s.io";
 const MANIFEST: &str = include_str!("../../../config/manager.yaml");
-
-/// A right: group and resource with subresource, and verb.
-type Right = (String, String);
 
 /// The rules of the manifest's role of this kind.
 fn rules(kind: &str) -> Vec<PolicyRule> {
@@ -189,34 +186,12 @@ async fn the_granted_rights_are_enough_for_a_whole_life_and_none_is_left_over() 
     let requests = plane.audit().query(&plane.client(), begin, &theirs).await?;
     let refused: Vec<_> = requests.iter().filter(|event| event.code() == 403).collect();
     ensure!(refused.is_empty(), "more is needed: {refused:#?}");
-    let used: BTreeSet<Right> = requests
-        .iter()
-        .filter_map(|event| {
-            let object = event.object_ref.as_ref()?;
-            let subresource = Some(&object.subresource).filter(|name| !name.is_empty());
-            let subresource = subresource.map(|name| format!("/{name}")).unwrap_or_default();
-            let resource = format!("{}/{}{subresource}", object.api_group, object.resource);
-            Some((resource, event.verb.clone()))
-        })
-        .collect();
-    let granted = granted();
+    let used: BTreeSet<Right> = requests.iter().filter_map(audit::Event::right).collect();
+    let granted = audit::granted(rules("ClusterRole").into_iter().chain(rules("Role")));
     let unused: Vec<_> = granted
         .difference(&used)
         .filter(|(resource, _)| !FOR_A_PLUGIN.contains(&resource.as_str()))
         .collect();
     ensure!(unused.is_empty(), "granted and not needed: {unused:?}");
     Ok(())
-}
-
-fn granted() -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
-    for rule in rules("ClusterRole").into_iter().chain(rules("Role")) {
-        for group in rule.api_groups.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                let verbs = rule.verbs.iter().cloned();
-                rights.extend(verbs.map(|verb| (format!("{group}/{resource}"), verb)));
-            }
-        }
-    }
-    rights
 }

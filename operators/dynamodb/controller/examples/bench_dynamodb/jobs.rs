@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     process::Command,
     time::{Duration, Instant},
 };
@@ -22,7 +22,7 @@ use testkit::{
         FaultPlan, Schedule,
         proxy::{Options, Proxy},
     },
-    process::{ScratchFolder, Supervised, free_port},
+    process::{ScratchFolder, Supervised, free_address},
 };
 
 use crate::{
@@ -146,7 +146,7 @@ struct Operator {
 impl Operator {
     /// Starts it without a limit on requests to the API server, which would otherwise start jobs one after another.
     fn start(plane: &ControlPlane, namespace: &str, endpoint: &str) -> Result<Self> {
-        let metrics: SocketAddr = (Ipv4Addr::LOCALHOST, free_port()?).into();
+        let metrics = free_address()?;
         let mut command = Command::new(env::current_exe().context("cannot find this program")?);
         command
             .args([

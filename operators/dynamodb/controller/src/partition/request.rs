@@ -86,6 +86,8 @@ pub struct Tuning {
     pub max_segments: usize,
     /// Keys read per request.
     pub page_keys: usize,
+    /// Whether keys that are read to measure are kept for the deletion. Of no use to who measures and goes.
+    pub keep_keys: bool,
 }
 
 impl Default for Tuning {
@@ -94,6 +96,7 @@ impl Default for Tuning {
             max_in_flight: 16,
             max_segments: 32,
             page_keys: 500,
+            keep_keys: true,
         }
     }
 }

@@ -255,7 +255,7 @@ async fn count_part(
     let end = range.high.key().cloned();
     let mut query = PageQuery::of(range);
     let (mut stretches, mut rcu) = (Vec::new(), 0.0);
-    let mut keeping = run.request.mode == RunMode::Delete;
+    let mut keeping = run.request.mode == RunMode::Delete && run.request.tuning.keep_keys;
     loop {
         let room = keeping.then(|| Room::of(&run.slots, KEPT)).flatten();
         // Who found no room once goes on counting: a stock begins where its range begins.

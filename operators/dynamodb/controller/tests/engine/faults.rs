@@ -129,6 +129,7 @@ async fn a_round_given_up_is_taken_up_where_everything_before_is_acknowledged() 
         max_in_flight: 1,
         max_segments: 1,
         page_keys: 100,
+        ..Tuning::default()
     };
     let finished = faulty
         .run(Request {

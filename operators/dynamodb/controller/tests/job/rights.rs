@@ -24,7 +24,7 @@ use reconcile::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use testkit::audit::{Event, Filter};
+use testkit::audit::{self, Event, Filter, Right};
 
 use crate::{
     bed::{BYSTANDERS, Bed, VICTIM, eventually, message, server},
@@ -161,37 +161,9 @@ async fn put_secret(bed: &Bed) {
     create(Api::namespaced(bed.plane.client(), bed.namespace.name()), &secret).await;
 }
 
-/// A right: group and resource with subresource, and verb.
-type Right = (String, String);
-
-fn granted() -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
-    for mut document in documented() {
-        let rules: Vec<PolicyRule> = serde_json::from_value(document["rules"].take()).unwrap();
-        for rule in rules {
-            for (group, resource, verb) in rule.api_groups.iter().flatten().flat_map(|group| {
-                let verbs = &rule.verbs;
-                rule.resources
-                    .iter()
-                    .flatten()
-                    .flat_map(move |resource| verbs.iter().map(move |verb| (group, resource, verb)))
-            }) {
-                rights.insert((format!("{group}/{resource}"), verb.clone()));
-            }
-        }
-    }
-    rights
-}
-
-fn used(requests: &[Event]) -> BTreeSet<Right> {
-    let rights = requests.iter().filter_map(|event| {
-        let object = event.object_ref.as_ref()?;
-        let subresource = Some(&object.subresource).filter(|name| !name.is_empty());
-        let subresource = subresource.map(|name| format!("/{name}")).unwrap_or_default();
-        let resource = format!("{}/{}{subresource}", object.api_group, object.resource);
-        Some((resource, event.verb.clone()))
-    });
-    rights.collect()
+fn rules() -> Vec<PolicyRule> {
+    let rules = |mut document: Value| serde_json::from_value::<Vec<_>>(document["rules"].take()).unwrap();
+    documented().into_iter().flat_map(rules).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,7 +202,8 @@ async fn the_documented_rights_are_enough_for_a_jobs_whole_life_and_none_is_left
     let requests = account.requests(&bed).await;
     let refused: Vec<_> = requests.iter().filter(|event| event.code() == 403).collect();
     assert!(refused.is_empty(), "more is needed: {refused:?}");
-    let (used, granted) = (used(&requests), granted());
+    let used: BTreeSet<Right> = requests.iter().filter_map(Event::right).collect();
+    let granted = audit::granted(rules());
     let unused: Vec<_> = granted.difference(&used).collect();
     assert!(unused.is_empty(), "granted and not needed: {unused:?}");
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::events::v1::Event as Told;
 use kube::{Api, api::ListParams};
 use reconcile::conditions;
 use testkit::{
-    audit::{Event, Filter},
+    audit::Event,
     fault::{FaultPlan, proxy::Proxy},
 };
 
@@ -99,16 +99,6 @@ impl Scene {
             .count()
     }
 
-    /// What a replica asked of Kubernetes that changes something and was granted, leases apart.
-    async fn writes(&self, user: &str) -> Vec<Event> {
-        let theirs = Filter::writes()
-            .username(user)
-            .namespace(self.bed.namespace.name())
-            .successes();
-        let (client, audit) = (self.bed.plane.client(), self.bed.plane.audit());
-        audit.query(&client, self.bed.begin, &theirs).await.unwrap()
-    }
-
     /// No effect came twice, whoever of the two it was.
     async fn no_effect_is_doubled(&self) {
         let keys = self.steps.deleted();
@@ -118,8 +108,8 @@ impl Scene {
             (usize::try_from(ITEMS).unwrap(), usize::try_from(ITEMS).unwrap()),
             "each key is deleted once"
         );
-        let mut writes = self.writes(USERS[0]).await;
-        writes.extend(self.writes(USERS[1]).await);
+        let mut writes = self.leader.writes(&self.bed).await;
+        writes.extend(self.standby.writes(&self.bed).await);
         let count = |is: &dyn Fn(&Event) -> bool| writes.iter().filter(|event| is(event)).count();
         let of = |event: &Event, resource: &str, subresource: &str| {
             let object = event.object_ref.as_ref();
@@ -143,7 +133,7 @@ impl Scene {
             self.leader.log()
         );
         assert_eq!(self.steps.deleted(), deleted, "deleted after the thaw");
-        let mut late = self.writes(USERS[0]).await;
+        let mut late = self.leader.writes(&self.bed).await;
         // One that had arrived in part before the freeze is not one that began after it.
         late.retain(|event| event.received > thawed);
         // It says good-bye with an event about the lease, as client-go does; that is all.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt as _, stream};
 use testkit::{
-    audit::{Event, Filter},
+    audit::Event,
     fault::{
         Fault, FaultPlan, Schedule,
         proxy::{Entry, Proxy},
@@ -122,13 +122,8 @@ impl Pair {
     }
 
     /// What a replica asked of Kubernetes that changes something and was granted, leases and events apart.
-    async fn writes(&self, user: &str) -> Vec<Event> {
-        let theirs = Filter::writes()
-            .username(user)
-            .namespace(self.bed.namespace.name())
-            .successes();
-        let (client, audit) = (self.bed.plane.client(), self.bed.plane.audit());
-        let mut writes = audit.query(&client, self.bed.begin, &theirs).await.unwrap();
+    async fn writes(&self, replica: &Replica) -> Vec<Event> {
+        let mut writes = replica.writes(&self.bed).await;
         writes.retain(|event| !["leases", "events"].contains(&resource(event)));
         writes
     }
@@ -150,7 +145,7 @@ impl Pair {
 
     /// What is not to be repeated was granted once, to either; and all of the leader's before all of its successor's.
     async fn no_effect_is_doubled(&self) {
-        let [first, second] = [self.writes(USERS[0]).await, self.writes(USERS[1]).await];
+        let [first, second] = [self.writes(&self.leader).await, self.writes(&self.standby).await];
         let (last, begin) = (first.last().unwrap(), second.first().unwrap());
         assert!(last.received < begin.received, "both acted: {last:?} {begin:?}");
         let (mut intents, mut records) = (first, second);

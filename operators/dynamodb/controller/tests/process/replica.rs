@@ -13,9 +13,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use testkit::{
+    audit::{Event, Filter},
     control_plane::ControlPlane,
-    fault::proxy::free_address,
-    process::{ProcessError, Supervised, tail},
+    process::{ProcessError, Supervised, free_address, tail},
 };
 
 use crate::bed::{Bed, eventually};
@@ -119,6 +119,16 @@ impl Replica {
             Ok(()) => Err(tail(&self.log, 5)),
         })
         .await
+    }
+
+    /// What it asked of Kubernetes that changes something and was granted, leases included.
+    pub async fn writes(&self, bed: &Bed) -> Vec<Event> {
+        let theirs = Filter::writes()
+            .username(&self.user)
+            .namespace(bed.namespace.name())
+            .successes();
+        let (client, audit) = (bed.plane.client(), bed.plane.audit());
+        audit.query(&client, bed.begin, &theirs).await.unwrap()
     }
 
     /// The end of what it logged.

@@ -56,10 +56,9 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         id: String,
         outcome: &mut Outcome,
     ) -> Result<(), PassError<R::Error>> {
-        let (Some(desired), Some(entry)) = (desired, outcome.ledger.get(ordinal)) else {
+        let Some(tags) = self.wanted(desired, ordinal, &outcome.ledger) else {
             return Ok(());
         };
-        let tags = self.tags(desired, entry);
         match self.give(std::slice::from_ref(&id), &tags).await {
             Ok(()) => {
                 self.evidence.lock().release(ordinal);
@@ -79,10 +78,9 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         id: String,
         outcome: &mut Outcome,
     ) -> Result<(), PassError<R::Error>> {
-        let (Some(desired), Some(entry)) = (desired, outcome.ledger.get(ordinal)) else {
+        let Some(tags) = self.wanted(desired, ordinal, &outcome.ledger) else {
             return Ok(());
         };
-        let tags = self.tags(desired, entry);
         let shown = outcome.seen.instances.iter().find(|instance| instance.id == id);
         let given = self.give(&resources(&id, shown), &tags).await;
         let now = self.operator.clock.now();
@@ -100,6 +98,16 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             }
         }
         Ok(())
+    }
+
+    /// The tags of a member that is known, where it is known what is asked for.
+    fn wanted(
+        &self,
+        desired: Option<&Desired>,
+        ordinal: i32,
+        ledger: &Ledger,
+    ) -> Option<BTreeMap<String, String>> {
+        Some(self.tags(desired?, ledger.get(ordinal)?))
     }
 
     /// The tags that a member is to have.

@@ -137,11 +137,15 @@ async fn smoke_a_backup_is_newer_than_those_before_it_whatever_the_clocks_say() 
     let last = site.backup(&one, &server, &[]).await.backup();
     assert_eq!(last.time.to_string(), "2100-01-01T00:00:00Z");
     assert_eq!(site.shell("ls /backup").await, "last", "the older one goes");
+    assert_eq!(rows_after_a_loss(&site, server).await, "2");
+}
+
+/// How many rows there are once the data volume is lost and made again from the newest backup.
+async fn rows_after_a_loss(site: &Site, server: Server<'_>) -> String {
     server.stop().await;
     site.lose_volume("data").await;
     site.restore(Policy::Required, None).await.origin();
-    let server = site.server(&[]).await;
-    assert_eq!(server.sql("SELECT COUNT(*) FROM t").await, "2");
+    site.server(&[]).await.sql("SELECT COUNT(*) FROM t").await
 }
 
 /// What runs under `FINAL` may be killed at any moment, and be run again under the same name.
@@ -200,11 +204,7 @@ async fn smoke_a_last_backup_is_taken_again_if_the_server_was_open_since() {
     let again = site.backup(&last, &server, &[]).await.backup();
     assert!(again.time > first.time);
     assert_eq!(site.shell("ls -A /backup").await, "last");
-    server.stop().await;
-    site.lose_volume("data").await;
-    site.restore(Policy::Required, None).await.origin();
-    let server = site.server(&[]).await;
-    assert_eq!(server.sql("SELECT COUNT(*) FROM t").await, "2");
+    assert_eq!(rows_after_a_loss(&site, server).await, "2");
 }
 
 /// Deletion ends a server while clients write: what they were told is stored is in its last backup.

@@ -1,10 +1,7 @@
 //! Many of them: memory, requests to the API server, and what they cost while nothing happens. The nodes are played, as in
 //! the tests; API server, controllers and operator are real.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use kube::{
@@ -18,7 +15,7 @@ use testkit::{
     audit::Filter,
     bench::{Report, Usage},
     control_plane::{ControlPlane, Options},
-    process::{ScratchFolder, Supervised, free_port},
+    process::{ScratchFolder, Supervised, free_address},
 };
 
 use crate::{disks::Disks, kubelet::Kubelet, operator};
@@ -50,7 +47,7 @@ pub(crate) async fn measure(count: usize, report: &mut Report) -> Result<()> {
     let namespace = plane.namespace().await?;
     let _nodes = Kubelet::start(plane.client(), namespace.name(), Disks::default());
     let folder = ScratchFolder::create("bench-mysql-crowd")?;
-    let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+    let metrics = free_address()?;
     let log = folder.path().join("operator.log");
     let mut process = operator::start(plane.kubeconfig_path(), namespace.name(), SPEED, metrics, &log)?;
     let databases: Api<MySQL> = Api::namespaced(plane.client(), namespace.name());

@@ -1,7 +1,6 @@
 //! A namespace of a real cluster, with an operator for it.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,7 +11,7 @@ use reconcile::reconciler::Kind;
 use testkit::{
     cluster::Cluster,
     image::{Image, Images},
-    process::{Janitor, ScratchFolder, Supervised, free_port, tail},
+    process::{Janitor, ScratchFolder, Supervised, free_address, tail},
 };
 
 use crate::operator;
@@ -61,7 +60,7 @@ impl Site {
         let apply = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
         cluster.kubectl(&apply, &crd).await?;
         let folder = ScratchFolder::create("bench-mysql")?;
-        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let metrics = free_address()?;
         let log = folder.path().join("operator.log");
         let operator = operator::start(cluster.kubeconfig_path(), &namespace, 1, metrics, &log)?;
         Ok(Self {

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use testkit::{
     bench::{Exposition, Usage},
     control_plane::{self, ControlPlane, TestNamespace},
-    process::{ScratchFolder, Supervised, free_port},
+    process::{ScratchFolder, Supervised, free_address},
 };
 
 use crate::servers::Memory;
@@ -135,7 +135,7 @@ impl Site {
             clock: Clock::accelerated(speed),
             ..Ec2Options::default()
         })?;
-        let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let metrics = free_address()?;
         let mut command = Command::new(env::current_exe().context("cannot find this program")?);
         command
             .arg("operate")

@@ -24,7 +24,7 @@ use reconcile::{
 };
 use serde_json::{Value, json};
 use testkit::{
-    audit::Filter,
+    audit::{self, Filter, Right},
     control_plane::{ControlPlane, TestNamespace},
 };
 use tokio::time::Instant;
@@ -44,9 +44,6 @@ const FOR_A_PLUGIN: [&str; 2] = [
 ];
 const RBAC: &str = "rbac.authorization.k8s.io";
 const LIMIT: Duration = Duration::from_mins(5);
-
-/// A right: group and resource with subresource, and verb.
-type Right = (String, String);
 
 /// The manifests that stand beside the source, and that the operator is installed with.
 fn documented() -> Vec<Value> {
@@ -108,20 +105,9 @@ fn adjust(namespace: &str, config: &mut Config, options: &mut Options) {
     ];
 }
 
-fn granted() -> BTreeSet<Right> {
-    let rules = documented().into_iter().flat_map(|mut document| {
-        serde_json::from_value::<Vec<PolicyRule>>(document["rules"].take()).unwrap()
-    });
-    let mut rights = BTreeSet::new();
-    for rule in rules {
-        for group in rule.api_groups.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                let verbs = rule.verbs.iter().cloned();
-                rights.extend(verbs.map(|verb| (format!("{group}/{resource}"), verb)));
-            }
-        }
-    }
-    rights
+fn rules() -> Vec<PolicyRule> {
+    let rules = |mut document: Value| serde_json::from_value::<Vec<_>>(document["rules"].take()).unwrap();
+    documented().into_iter().flat_map(rules).collect()
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -259,17 +245,8 @@ async fn the_documented_rights_are_enough_for_whole_lives_and_none_is_left_over(
         .unwrap();
     let refused: Vec<_> = requests.iter().filter(|event| event.code() == 403).collect();
     assert!(refused.is_empty(), "more is needed: {refused:?}");
-    let used: BTreeSet<Right> = requests
-        .iter()
-        .filter_map(|event| {
-            let object = event.object_ref.as_ref()?;
-            let subresource = Some(&object.subresource).filter(|name| !name.is_empty());
-            let subresource = subresource.map(|name| format!("/{name}")).unwrap_or_default();
-            let resource = format!("{}/{}{subresource}", object.api_group, object.resource);
-            Some((resource, event.verb.clone()))
-        })
-        .collect();
-    let granted = granted();
+    let used: BTreeSet<Right> = requests.iter().filter_map(audit::Event::right).collect();
+    let granted = audit::granted(rules());
     let unused: Vec<_> = granted
         .difference(&used)
         .filter(|(resource, _)| !FOR_A_PLUGIN.contains(&resource.as_str()))

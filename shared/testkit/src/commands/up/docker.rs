@@ -14,7 +14,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 use testkit::{
-    capi::{ClusterApi, nodes::fit_for_this_machine},
+    capi::{
+        ClusterApi,
+        nodes::{fit_for_this_machine, is_ready},
+    },
     control_plane::ControlPlane,
     docker::Docker,
     image::{Image, Images},
@@ -175,14 +178,4 @@ impl World {
             kubeconfig = self.kubeconfig.display()
         )
     }
-}
-
-fn is_ready(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

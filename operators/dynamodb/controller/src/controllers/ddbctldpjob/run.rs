@@ -20,7 +20,7 @@ use crate::{
     connection::Connector,
     metrics::JobMetrics,
     partition::{
-        Control, Engine, Failure, Journal, Plan, Prepared, Progress, Request, Reservation, Totals,
+        Control, Engine, Failure, Journal, Plan, Prepared, Progress, Request, Reservation, Totals, Tuning,
         budget::TableKey, table::KeyAttribute,
     },
     sabotage,
@@ -127,6 +127,11 @@ impl Runner {
             table_id: status.table_id.clone(),
             plan: status.plan.as_ref().map(Plan::from_status),
             shared_with: shared_with(job, status, signer.name),
+            tuning: Tuning {
+                // Who deletes is another task, and reads for itself.
+                keep_keys: !measure,
+                ..job.request.tuning
+            },
             ..job.request.clone()
         };
         let client = self

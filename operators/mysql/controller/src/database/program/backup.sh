@@ -114,10 +114,12 @@ later_than_all() {
 }
 
 # A name is taken away before what it names is, so that nothing half removed has it.
-drop() {
+set_aside() {
   rm -rf dropped.partial
-  mv -T "$1" dropped.partial && rm -rf dropped.partial
+  mv -T "$1" dropped.partial
 }
+
+drop() { set_aside "$1" && rm -rf dropped.partial; }
 
 # Those of another database are no older ones of this: they stay for somebody to look at.
 keep_newest() {
@@ -170,8 +172,7 @@ waits sync "$partial/dump.sql.gz" "$partial/manifest.json" "$partial" \
 text=$(mismatch "$partial")
 [ -z "$text" ] || fail VolumeUnusable "what was written is not what is read: $text"
 # The server, closed, has all that is in the one that goes.
-rm -rf dropped.partial
-[ "$whole" != yes ] || mv -T "$BACKUP_ID" dropped.partial \
+[ "$whole" != yes ] || set_aside "$BACKUP_ID" \
   || fail VolumeUnusable "cannot take the place of the backup $BACKUP_ID"
 mv -T "$partial" "$BACKUP_ID" \
   || { mv -T dropped.partial "$BACKUP_ID"; fail VolumeUnusable "cannot name the backup $BACKUP_ID"; }
