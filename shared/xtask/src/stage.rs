@@ -13,6 +13,7 @@ use crate::suite::{Failed, Tally};
 #[derive(Debug, Default)]
 pub(crate) struct Stages {
     done: Vec<Stage>,
+    unsteady: Vec<Failed>,
 }
 
 #[derive(Debug)]
@@ -49,12 +50,23 @@ impl Stages {
         });
     }
 
+    /// Counts `test` among those that failed beside others and passed alone, instead of those that failed.
+    pub(crate) fn call_unsteady(&mut self, test: Failed) {
+        self.unsteady.push(test);
+    }
+
+    /// The tests that failed beside others and passed alone.
+    pub(crate) fn unsteady(&self) -> &[Failed] {
+        &self.unsteady
+    }
+
     /// The tests that failed, in all stages.
     pub(crate) fn failures(&self) -> Vec<Failed> {
         self.done
             .iter()
             .filter_map(|stage| stage.tally.as_ref())
             .flat_map(|tally| tally.failed.clone())
+            .filter(|failed| !self.unsteady.contains(failed))
             .collect()
     }
 
@@ -142,6 +154,9 @@ mod tests {
         let summary = stages.summary();
         let total: Vec<_> = summary.split_whitespace().rev().take(2).collect();
         assert_eq!(total, ["2", "4"]);
+        let first = stages.failures().remove(0);
+        stages.call_unsteady(first.clone());
+        assert_eq!((stages.unsteady(), stages.failures().len()), (&[first][..], 1));
     }
 
     #[test]

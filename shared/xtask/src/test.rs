@@ -9,6 +9,7 @@
 //!
 //! A test that takes minutes is `#[ignore = "takes …"]`d and runs with `--full` only, which also makes loops longer.
 
+mod second;
 mod smoke;
 
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::{
     build::{self, Artifacts, TestBinary, TestKind},
     prerequisites, sabotage, servers,
     stage::Stages,
-    suite::{Run, Tally},
+    suite::{Failed, Run, Tally},
     workspace,
 };
 
@@ -51,10 +52,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let outcome = all_stages(args, &mut stages);
     eprintln!("\n{}", stages.summary());
     outcome?;
+    if !stages.unsteady().is_empty() {
+        eprintln!(
+            "\n{} failed beside others and passed alone; what is wrong is still to be found:\n  {}",
+            stages.unsteady().len(),
+            lines(stages.unsteady())
+        );
+    }
     let failures = stages.failures();
     if !failures.is_empty() {
-        let lines: Vec<_> = failures.iter().map(ToString::to_string).collect();
-        bail!("{} failed:\n  {}", lines.len(), lines.join("\n  "));
+        bail!("{} failed:\n  {}", failures.len(), lines(&failures));
     }
     if stages.passed() == 0 {
         let hint = if args.full {
@@ -68,6 +75,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn lines(failed: &[Failed]) -> String {
+    let lines: Vec<_> = failed.iter().map(ToString::to_string).collect();
+    lines.join("\n  ")
 }
 
 fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
@@ -113,18 +125,25 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
     };
     let cluster = smokes.begin_cluster(&artifacts, args.filter.is_none())?;
     if args.level > 0 {
-        let run = Run {
+        let several = Run {
             at_once: LEVEL_1_AT_ONCE,
             ..run.clone()
         };
-        stages.tests("level 1: one controller", || run.all(at_level(&artifacts, 1)))?;
+        stages.tests("level 1: one controller", || several.all(at_level(&artifacts, 1)))?;
     }
     if args.level > 1 {
         stages.tests("level 2: processes", || run.all(at_level(&artifacts, 2)))?;
     }
-    if let Some(cluster) = cluster {
-        let cluster = stages.step("cluster", || cluster.ready())?;
+    let mut _cluster = None;
+    if let Some(begun) = cluster {
+        let cluster = stages.step("cluster", || begun.ready())?;
         stages.tests("level 3: smoke", || smokes.run(&run, &cluster))?;
+        run.environment.extend(cluster.environment.iter().cloned());
+        _cluster = Some(cluster);
+    }
+    // Who asks for some tests watches them fail.
+    if args.filter.is_none() {
+        second::look(&artifacts, run, stages)?;
     }
     Ok(())
 }

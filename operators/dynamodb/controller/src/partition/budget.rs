@@ -26,7 +26,7 @@ use super::{
 
 /// By how much, in WCU per second, the table's rate grows first after a cut.
 const TABLE_STEP: f64 = 200.0;
-/// A job may want this much more than it gets, so that it can grow into what others leave.
+/// A job may want this much more than it tries to use, so that it can grow into what others leave.
 const HEADROOM: f64 = 1.25;
 /// For how long a job counts as being refused.
 const REFUSED_LATELY: Duration = Duration::from_secs(2);
@@ -186,12 +186,13 @@ impl TableBudget {
 impl Member {
     /// The rate that the job could use, given what an even division would grant it.
     fn wants(&mut self, even: Option<f64>, now: Duration) -> f64 {
-        let delivered = self.delivered.rate(now) * HEADROOM + TABLE_STEP / 4.0;
-        // Who gets its even share or more may want more still; who uses less is believed.
-        let wants = if even.is_some_and(|even| delivered >= even) {
+        // What is refused is wanted as well: who is refused most must not get least for it.
+        let tried = self.sent.rate(now) * HEADROOM + TABLE_STEP / 4.0;
+        // Who gets its even share or more may want more still; who tries less is believed.
+        let wants = if even.is_some_and(|even| tried >= even) {
             f64::INFINITY
         } else {
-            delivered
+            tried
         };
         wants.min(self.limit.unwrap_or(f64::INFINITY))
     }

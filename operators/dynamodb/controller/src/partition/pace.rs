@@ -119,8 +119,8 @@ impl Pace {
         }
         self.delivered.add(consumed, now);
         match signal {
-            Signal::Clean => self.grow(now),
-            Signal::Excused => {}
+            // Who has less than its share is to get there by asking.
+            Signal::Clean | Signal::Excused => self.grow(now),
             Signal::Partial => self.cut(0.85, now),
             Signal::Refused => self.cut(0.7, now),
         }
