@@ -82,6 +82,7 @@ impl Account {
     /// An account without regions.
     pub fn empty() -> Self {
         let kinds = [
+            ("t2.micro", 1, "x86_64"),
             ("t3.micro", 2, "x86_64"),
             ("t3.small", 2, "x86_64"),
             ("t3.medium", 2, "x86_64"),

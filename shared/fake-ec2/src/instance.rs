@@ -1,9 +1,11 @@
 //! An instance: its states in time, and how EC2 describes it.
 
+mod console;
 mod description;
 
 use std::fmt;
 
+pub(crate) use console::Console;
 pub(crate) use description::{Context, describe, write_groups, write_state, write_tags};
 
 use crate::{
@@ -135,7 +137,7 @@ pub(crate) struct Instance {
     pub(crate) devices: Vec<(String, String, bool)>,
     pub(crate) interface: String,
     pub(crate) impaired: bool,
-    pub(crate) console: Option<(Moment, String)>,
+    pub(crate) console: Console,
 }
 
 /// An instance as the world's owner sees it: no lag, no permissions.

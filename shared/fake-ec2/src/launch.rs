@@ -9,7 +9,7 @@ use crate::{
     action::{Answer, Request},
     error::ApiError,
     history::{History, Moment},
-    instance::{self, Context, Instance, Phase, Shape, State},
+    instance::{self, Console, Context, Instance, Phase, Shape, State},
     storage::{Disk, Interface, Volume},
     tag::{TagLog, Tags},
     token,
@@ -213,7 +213,7 @@ fn create(estate: &mut Estate, request: &Request<'_>, launch: &Launch, member: (
         devices,
         interface: interface.id.clone(),
         impaired: false,
-        console: None,
+        console: Console::default(),
     };
     estate.interfaces.insert(interface.id.clone(), interface);
     estate.instances.insert(id, instance);

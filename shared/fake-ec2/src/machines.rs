@@ -4,7 +4,7 @@
 //! - A container has the private address that DescribeInstances reports, and boots with the instance's own user data.
 //! - Stopping, starting and terminating an instance does it to its container; the volume at `/var/lib/mysql`, which
 //!   stands for the data volume, survives the first and goes with the last.
-//! - What a machine prints on its console is what GetConsoleOutput returns: its last 64 KB.
+//! - What a machine prints on its console is what GetConsoleOutput returns to who asks for the latest: its last 64 KB.
 //! - Dropping [`Machines`] removes the containers and the network.
 //!
 //! # Caveats

@@ -37,6 +37,9 @@ pub struct Timings {
     pub stop: Duration,
     /// From `shutting-down` to `terminated`.
     pub terminate: Duration,
+    /// From a change of state to the moment at which the console is posted, for readers that do not ask for the latest.
+    /// AWS documents no figure but "shortly after".
+    pub post: Duration,
     /// How far a read may lag behind: each call draws its own lag between zero and this. AWS documents no figure and
     /// tells clients to back off for up to five minutes.
     pub lag: Duration,
@@ -53,6 +56,7 @@ impl Default for Timings {
             checks: Duration::from_secs(90),
             stop: Duration::from_secs(30),
             terminate: Duration::from_secs(30),
+            post: Duration::from_secs(1),
             lag: Duration::from_secs(2),
             retention: Duration::from_hours(1),
             token_retention: Duration::from_hours(24),
@@ -290,8 +294,10 @@ impl World {
     /// What the console of an instance shows from now on.
     pub fn set_console(&self, id: &str, text: &str) {
         let now = self.clock.elapsed();
-        if let Some(instance) = self.estate.lock().instances.get_mut(id) {
-            instance.console = Some((now, text.to_owned()));
+        let mut estate = self.estate.lock();
+        let post = estate.timings.post;
+        if let Some(instance) = estate.instances.get_mut(id) {
+            instance.print(now, post, text);
         }
     }
 

@@ -228,8 +228,17 @@ impl Instances for Ec2 {
     }
 
     async fn console(&self, region: &str, id: &str) -> Result<Option<String>, CloudError> {
-        let request = self.client(region).get_console_output().instance_id(id);
-        let answer = request.send().await.map_err(failed("GetConsoleOutput"))?;
+        let client = self.client(region);
+        let request = client.get_console_output().instance_id(id);
+        // Without `Latest` EC2 shows what was posted shortly after the machine's start and nothing that came later.
+        let latest = request.clone().latest(true).send().await;
+        let answer = match latest.map_err(failed("GetConsoleOutput")) {
+            // Machines that are not built on Nitro have no other console.
+            Err(error) if error.code.as_deref() == Some("UnsupportedOperation") => {
+                request.send().await.map_err(failed("GetConsoleOutput"))?
+            }
+            answer => answer?,
+        };
         let decoded = answer.output().map(|text| BASE64_STANDARD.decode(text.trim()));
         // What a machine prints need not be UTF-8.
         Ok(decoded

@@ -299,15 +299,23 @@ fn transit(
 
 pub(super) fn console(estate: &mut Estate, request: &Request<'_>, xml: &mut Xml) -> Answer {
     let id = one(estate, request)?;
-    request.params.flag("Latest")?;
+    let latest = request.params.flag("Latest")?.unwrap_or(false);
+    let Some(instance) = estate.instances.get(&id).cloned() else {
+        return Err(instance::not_found(&[&id]));
+    };
+    if latest && !instance.is_nitro() {
+        return Err(ApiError::new(
+            "UnsupportedOperation",
+            "This instance type does not support retrieving the latest console logs.",
+        ));
+    }
     request.admit(estate)?;
-    let console = estate
-        .instances
-        .get(&id)
-        .and_then(|instance| instance.console.clone());
-    let (at, text) = console
-        .filter(|(at, _)| *at <= request.view)
-        .unwrap_or((request.now, String::new()));
+    let shown = if latest {
+        instance.console(request.view)
+    } else {
+        instance.posted_console(request.view, estate.timings.post)
+    };
+    let (at, text) = shown.cloned().unwrap_or((request.now, String::new()));
     xml.element("instanceId", &id);
     xml.element("timestamp", &(request.wall)(at));
     xml.element("output", &BASE64_STANDARD.encode(text));

@@ -142,6 +142,37 @@ async fn the_console_shows_what_the_machine_printed() {
     assert_eq!(BASE64_STANDARD.decode(answer.one("output")).unwrap(), b"login:");
 }
 
+/// By the documentation of GetConsoleOutput: "buffered information that was posted shortly after an instance transition".
+#[tokio::test]
+async fn who_does_not_ask_for_the_latest_console_sees_only_what_was_printed_shortly_after_the_start() {
+    let mut options = options(100);
+    options.timings.boot = std::time::Duration::ZERO;
+    options.timings.post = std::time::Duration::ZERO;
+    let bed = Bed::new(&options);
+    let id = bed.launched(&[]).await;
+    bed.until(&id, "running").await;
+    bed.ec2.world().set_console(&id, "certificate");
+    let posted = bed.ask("GetConsoleOutput", &[("InstanceId", &id)]).await;
+    assert_eq!(posted.one("output"), "", "it was printed too late");
+    let latest = [("InstanceId", id.as_str()), ("Latest", "true")];
+    assert_ne!(bed.ask("GetConsoleOutput", &latest).await.one("output"), "");
+    bed.ask("StopInstances", &[("InstanceId.1", &id)]).await;
+    bed.until(&id, "stopped").await;
+    let posted = bed.ask("GetConsoleOutput", &[("InstanceId", &id)]).await;
+    assert_ne!(posted.one("output"), "", "a stop posts it anew");
+}
+
+#[tokio::test]
+async fn machines_that_are_not_built_on_nitro_have_no_latest_console() {
+    let bed = Bed::new(&options(1));
+    let id = bed.launched(&[("InstanceType", "t2.micro")]).await;
+    let latest = [("InstanceId", id.as_str()), ("Latest", "true")];
+    let answer = bed.ask("GetConsoleOutput", &latest).await;
+    assert_eq!((answer.status, answer.code()), (400, "UnsupportedOperation"));
+    let posted = bed.ask("GetConsoleOutput", &[("InstanceId", &id)]).await;
+    assert_eq!(posted.status, 200);
+}
+
 #[tokio::test]
 async fn surroundings_can_be_listed() {
     let bed = Bed::new(&options(1));

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod bed;
+mod console;
 mod disk;
 #[path = "../../../controller/tests/database/disks.rs"]
 #[expect(dead_code, reason = "another suite looks at what volumes hold")]
