@@ -6,6 +6,11 @@ What this operator has of its own; the other templates are the same in every cha
 */}}
 {{- define "operator.subcommand" -}}{{- end -}}
 
+{{/*
+The label of what clusterctl installs of this operator.
+*/}}
+{{- define "operator.provider" -}}infrastructure-capdkc{{- end -}}
+
 {{- define "operator.probePort" -}}9440{{- end -}}
 
 {{- define "operator.args" -}}
@@ -69,15 +74,16 @@ Over TLS as the values say, with a group that may read the mounted key. With the
 socket's group, or root where that is root's.
 */}}
 {{- define "operator.podSecurityContext" -}}
-{{- $own := dict -}}
+{{- $context := deepCopy .Values.podSecurityContext -}}
 {{- if .Values.docker.host -}}
-{{- $own = dict "fsGroup" 65532 -}}
+{{- $context = merge $context (dict "fsGroup" 65532) -}}
 {{- else if .Values.docker.socket.group -}}
-{{- $own = dict "supplementalGroups" (list (int .Values.docker.socket.group)) -}}
+{{- $groups := append (get $context "supplementalGroups" | default list) (int .Values.docker.socket.group) | uniq -}}
+{{- $context = set $context "supplementalGroups" $groups -}}
 {{- else -}}
-{{- $own = dict "runAsNonRoot" false "runAsUser" 0 "runAsGroup" 0 -}}
+{{- $context = mergeOverwrite $context (dict "runAsNonRoot" false "runAsUser" 0 "runAsGroup" 0) -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite (deepCopy .Values.podSecurityContext) $own) -}}
+{{- toYaml $context -}}
 {{- end -}}
 
 {{- define "operator.egress" -}}

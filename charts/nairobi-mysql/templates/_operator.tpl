@@ -6,6 +6,8 @@ What this operator has of its own; the other templates are the same in every cha
 */}}
 {{- define "operator.subcommand" -}}{{- end -}}
 
+{{- define "operator.provider" -}}{{- end -}}
+
 {{- define "operator.probePort" -}}8081{{- end -}}
 
 {{- define "operator.args" -}}
@@ -13,6 +15,7 @@ What this operator has of its own; the other templates are the same in every cha
 - --operator-id={{ .Values.operatorId | default (include "operator.fullname" .) }}
 - --gc-orphans={{ .Values.gcOrphans }}
 - --mysqlcluster-concurrency={{ .Values.concurrency }}
+- --mysql-concurrency={{ .Values.mysqlConcurrency }}
 {{- end -}}
 
 {{- define "operator.env" -}}{{- end -}}
@@ -30,4 +33,13 @@ What this operator has of its own; the other templates are the same in every cha
 - ports:
     - port: 3306
       protocol: TCP
+# What gives the pod its AWS identity: the agent of Pod Identity, or the instance's metadata.
+- ports:
+    - port: 80
+      protocol: TCP
+  to:
+    - ipBlock: {cidr: 169.254.170.23/32}
+    - ipBlock: {cidr: 169.254.169.254/32}
+    - ipBlock: {cidr: "fd00:ec2::23/128"}
+    - ipBlock: {cidr: "fd00:ec2::254/128"}
 {{- end -}}

@@ -199,6 +199,19 @@ fn identities(text: &str) -> Result<BTreeSet<String>> {
         .collect())
 }
 
+/// An overlay with another namespace leaves nothing in the one of its base.
+fn elsewhere(kustomize: &Path, base: &Path, namespace: &str) -> Result<()> {
+    let overlay = base.with_extension("overlay");
+    fs::create_dir_all(&overlay)?;
+    let name = base.file_name().context("a base has a name")?.to_string_lossy();
+    let text = format!("namespace: operators\nresources: [../{name}]\n");
+    fs::write(overlay.join("kustomization.yaml"), text)?;
+    let built = said(Command::new(kustomize).arg("build").arg(&overlay))?;
+    let left: Vec<_> = built.lines().filter(|line| line.contains(namespace)).collect();
+    ensure!(left.is_empty(), "still in {namespace}: {left:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_release_installs_the_same_by_helm_kubectl_and_kustomize_and_its_sums_hold() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -247,6 +260,7 @@ async fn a_release_installs_the_same_by_helm_kubectl_and_kustomize_and_its_sums_
             identities(&built)? == objects,
             "Kustomize installs something else than {name}-install.yaml"
         );
+        elsewhere(&programs[1], &base, &format!("{name}-system"))?;
 
         let package = release.join(format!("{name}-0.1.0.tgz"));
         let mut template = Command::new(&programs[0]);

@@ -246,12 +246,63 @@ async fn two_releases_serve_one_cluster_when_their_namespaces_are_disjoint_and_n
         "--set=logging.level=debug",
     ];
     releases.helm.run(&again).await?;
+    let renamed = [&again[..], &["--set=nameOverride=other"]].concat();
+    let refused = releases.helm.run(&renamed).await;
+    let why = refused.err().context("two of one release act")?.to_string();
+    ensure!(
+        why.contains("two-dynamoctl-dp-operator-controller-manager"),
+        "{why}"
+    );
+    let adopted = [&again[..], &["--set=crds.takeOver=true", "--take-ownership"]].concat();
+    releases.helm.run(&adopted).await?;
+    ensure!(owner(&definitions.get(definition).await?) == "two");
+    let back = [
+        "upgrade",
+        "one",
+        &path,
+        "--namespace=one",
+        "--reuse-values",
+        "--set=crds.takeOver=true",
+        "--take-ownership",
+    ];
+    releases.helm.run(&back).await?;
     releases
         .helm
         .run(&["uninstall", "two", "--namespace=two"])
         .await?;
     ensure!(owner(&definitions.get(definition).await?) == "one");
     left_by_an_uninstall(&plane, &releases).await
+}
+
+#[tokio::test]
+async fn the_chart_is_not_installed_beside_a_provider_that_clusterctl_installed() -> Result<()> {
+    let plane = ControlPlane::start(Options::default()).await?;
+    let deployments: Api<Deployment> = Api::namespaced(plane.client(), "default");
+    let labels = serde_json::json!({"cluster.x-k8s.io/provider": "infrastructure-capdkc"});
+    let provider = serde_json::json!({
+        "metadata": {"name": "capdkc-controller-manager", "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "manager", "image": "capdkc"}]},
+            },
+        },
+    });
+    deployments
+        .create(&PostParams::default(), &serde_json::from_value(provider)?)
+        .await?;
+    let releases = Releases {
+        helm: Helm::new().await?.with_cluster(plane.kubeconfig_path()),
+        chart: Chart::named("capdkc"),
+    };
+    let refused = releases.install("docker", &["docker.socket.enabled=true"]).await;
+    let why = refused.err().context("two serve one cluster")?.to_string();
+    ensure!(
+        why.contains("release of clusterctl in namespace default"),
+        "{why}"
+    );
+    Ok(())
 }
 
 /// What the chart's README says: the definition, kept, and nothing else.

@@ -130,6 +130,16 @@ async fn bad_values_are_refused_and_named() -> Result<()> {
         ("leaderElection.leaseDuration=15", "leaseDuration"),
         ("watchNamespaces={Not_A_Name}", "watchNamespaces"),
         ("metrics.service.nodePort=70000", "nodePort"),
+        ("metrics.service.nodePort=31943", "metrics.service.type"),
+        (
+            "metrics.enabled=false,metrics.serviceMonitor.enabled=true",
+            "metrics.enabled",
+        ),
+        ("leaderElection.leaseDuration=5s", "renew deadline"),
+        ("podAnnotations.enabled=true", "podAnnotations"),
+        ("nameOverride=Foo_Bar", "nameOverride"),
+        ("kubeApi.burst=2000000", "burst"),
+        ("networkPolicy.egress={}", "egress"),
     ];
     let mut cases: Vec<(Chart, &str, &str)> = Vec::new();
     for chart in Chart::all()? {

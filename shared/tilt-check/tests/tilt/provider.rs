@@ -102,7 +102,7 @@ async fn it_is_deployed_with_the_image_that_the_fragment_builds() -> Result<()> 
     ensure!(outcome.warnings.is_empty(), "{:?}", outcome.warnings);
     let controller = &outcome.resources["capdkc_controller"];
     assert_eq!(controller.images, [IMAGE]);
-    assert_eq!(controller.resource_deps, ["provider_crd"]);
+    assert_eq!(controller.resource_deps, ["provider_crd", "binaries"]);
     // Nobody else says who the manager runs as, and the socket is root's.
     assert_eq!(outcome.images[0].build_args["RUN_AS"], "0:0");
     assert_eq!(outcome.images[0].target, "dev");

@@ -20,6 +20,15 @@ use crate::{
     workspace,
 };
 
+/// Where a namespace stands that Kustomize does not know of, so that an overlay's `namespace` reaches it.
+const FIELDS: &str = "\
+namespace:
+  - path: spec/paramRef/namespace
+    kind: ValidatingAdmissionPolicyBinding
+";
+/// What a base calls that.
+const FIELDS_FILE: &str = "namespaces.yaml";
+
 /// Before each template's output.
 const SOURCE: &str = "# Source: ";
 
@@ -51,11 +60,13 @@ fn write_base(folder: &Path, chart: &Chart, parts: &Parts, version: &str) -> Res
     for (name, text) in parts {
         put(&folder.join(name), text)?;
     }
+    put(&folder.join(FIELDS_FILE), FIELDS)?;
     let names: Vec<_> = parts.keys().collect();
     let base = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": names,
+        "configurations": [FIELDS_FILE],
         "images": [{"name": image_of(chart, parts)?, "newTag": version}],
     });
     let text = serde_saphyr::to_string(&base).context("cannot write YAML")?;

@@ -40,11 +40,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{/*
+An image in the registry that global.imageRegistry names. Takes the root and the image's name.
+*/}}
+{{- define "operator.inRegistry" -}}
+{{- $name := index . 1 -}}
+{{- with (index . 0).Values.global -}}{{- with .imageRegistry -}}{{- $name = printf "%s/%s" (trimSuffix "/" .) $name -}}{{- end -}}{{- end -}}
+{{- $name -}}
+{{- end -}}
+
+{{/*
 The image: a digest beats a tag; without either, the chart's version.
 */}}
 {{- define "operator.image" -}}
-{{- $repository := .Values.image.repository -}}
-{{- with .Values.global }}{{ with .imageRegistry }}{{ $repository = printf "%s/%s" . $repository }}{{ end }}{{ end -}}
+{{- $repository := include "operator.inRegistry" (list . .Values.image.repository) -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}

@@ -10,7 +10,8 @@ The namespaces that this release serves, by commas; `*` for all.
 {{- end -}}
 
 {{/*
-Two that serve one namespace would act on the same objects, each with a lease of its own.
+Two that serve one namespace would act on the same objects, each with a lease of its own. That includes a provider that
+clusterctl installed, and this very release under the name that it had before.
 */}}
 {{- define "operator.refuseOverlap" -}}
 {{- if .Values.refuseOverlap -}}
@@ -20,11 +21,20 @@ Two that serve one namespace would act on the same objects, each with a lease of
 {{- $labels := .metadata.labels | default dict -}}
 {{- $namespace := .metadata.namespace -}}
 {{- $theirs := get (.metadata.annotations | default dict) $key | default "*" | splitList "," -}}
-{{- $same := and (eq .metadata.namespace $.Release.Namespace) (eq (get $labels "app.kubernetes.io/instance") $.Release.Name) -}}
-{{- if and (eq (get $labels "app.kubernetes.io/name") $.Chart.Name) (eq (get $labels "app.kubernetes.io/component") "controller-manager") (not $same) -}}
+{{- $charts := and (eq (get $labels "app.kubernetes.io/name") $.Chart.Name) (eq (get $labels "app.kubernetes.io/component") "controller-manager") -}}
+{{- $provider := include "operator.provider" $ -}}
+{{- $clusterctls := and $provider (eq (get $labels "cluster.x-k8s.io/provider") $provider) -}}
+{{- $release := ternary "of clusterctl" (get $labels "app.kubernetes.io/instance") (not $charts) -}}
+{{- $here := and $charts (eq $namespace $.Release.Namespace) (eq $release $.Release.Name) -}}
+{{- $same := and $here (eq .metadata.name (include "operator.manager" $)) -}}
+{{- if and (or $charts $clusterctls) (not $same) -}}
+{{- $name := .metadata.name -}}
 {{- range $ours -}}
 {{- if or (eq . "*") (has "*" $theirs) (has . $theirs) -}}
-{{- fail (printf "release %s in namespace %s serves %s already: give both releases watchNamespaces that have none in common, or set refuseOverlap=false" (get $labels "app.kubernetes.io/instance") $namespace (join "," $theirs)) -}}
+{{- if $here -}}
+{{- fail (printf "this release runs as %s: an upgrade with another nameOverride or fullnameOverride would have two act at once; keep the name, uninstall the release first, or set refuseOverlap=false" $name) -}}
+{{- end -}}
+{{- fail (printf "release %s in namespace %s serves %s already: give both releases watchNamespaces that have none in common, or set refuseOverlap=false" $release $namespace (join "," $theirs)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -33,18 +43,38 @@ Two that serve one namespace would act on the same objects, each with a lease of
 {{- end -}}
 
 {{/*
-Whether this release may write a definition: one that something else has installed is left alone. Takes `root` and
-`name`; not empty for yes.
+Whether this release may write a definition: one that something else has installed is left alone, unless crds.takeOver
+says otherwise. Takes `root` and `name`; not empty for yes.
 */}}
 {{- define "operator.ownsDefinition" -}}
 {{- $found := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" .name -}}
 {{- if $found -}}
 {{- $owner := $found.metadata.annotations | default dict -}}
-{{- if and (eq (get $owner "meta.helm.sh/release-name") .root.Release.Name) (eq (get $owner "meta.helm.sh/release-namespace") .root.Release.Namespace) -}}
+{{- $ours := and (eq (get $owner "meta.helm.sh/release-name") .root.Release.Name) (eq (get $owner "meta.helm.sh/release-namespace") .root.Release.Namespace) -}}
+{{- if or $ours .root.Values.crds.takeOver -}}
 yes
 {{- end -}}
 {{- else -}}
 yes
+{{- end -}}
+{{- end -}}
+
+{{/*
+What the schema cannot see: values that contradict each other, or that nothing would come of.
+*/}}
+{{- define "operator.checkValues" -}}
+{{- $renew := get (dict "default" 10 "fast" 2 "tolerant" 40) .Values.leaderElection.preset -}}
+{{- $lease := .Values.leaderElection.leaseDuration | trimSuffix "s" | int -}}
+{{- if and $lease (not .Values.leaderElection.renewDeadline) (le $lease (int $renew)) -}}
+{{- fail (printf "leaderElection.leaseDuration=%ds is not above the renew deadline of the preset %s, %ds: give leaderElection.renewDeadline and retryPeriod as well" $lease .Values.leaderElection.preset (int $renew)) -}}
+{{- end -}}
+{{- with .Values.metrics -}}
+{{- if and .service.nodePort (eq .service.type "ClusterIP") -}}
+{{- fail "metrics.service.nodePort needs metrics.service.type NodePort or LoadBalancer" -}}
+{{- end -}}
+{{- if and (not .enabled) (or .serviceMonitor.enabled .prometheusRule.enabled) -}}
+{{- fail "metrics.serviceMonitor and metrics.prometheusRule need metrics.enabled=true" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -57,7 +87,8 @@ What a person should know after an installation, of any operator.
 {{- $name := printf "%s.%s" . $group }}
 {{- if and $.Values.crds.enabled (not (include "operator.ownsDefinition" (dict "root" $ "name" $name))) }}
 
-The definition {{ $name }} was installed by something else and is left alone: keep it at this version or newer.
+The definition {{ $name }} was installed by something else and is left alone, now and in every upgrade: keep it at this
+version or newer, or hand it to this release with --set crds.takeOver=true --take-ownership.
 {{- end }}
 {{- end }}
 {{- end }}

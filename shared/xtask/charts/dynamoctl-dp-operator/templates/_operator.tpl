@@ -3,6 +3,8 @@ What this operator has of its own; the other templates are the same in every cha
 */}}
 {{- define "operator.subcommand" -}}manager{{- end -}}
 
+{{- define "operator.provider" -}}{{- end -}}
+
 {{- define "operator.probePort" -}}8081{{- end -}}
 
 {{- define "operator.args" -}}
@@ -22,4 +24,14 @@ What this operator has of its own; the other templates are the same in every cha
 {{- toYaml .Values.podSecurityContext -}}
 {{- end -}}
 
-{{- define "operator.egress" -}}{{- end -}}
+{{- define "operator.egress" -}}
+# What gives the pod its AWS identity: the agent of Pod Identity, or the instance's metadata.
+- ports:
+    - port: 80
+      protocol: TCP
+  to:
+    - ipBlock: {cidr: 169.254.170.23/32}
+    - ipBlock: {cidr: 169.254.169.254/32}
+    - ipBlock: {cidr: "fd00:ec2::23/128"}
+    - ipBlock: {cidr: "fd00:ec2::254/128"}
+{{- end -}}
