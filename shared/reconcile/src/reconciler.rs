@@ -70,8 +70,9 @@ pub trait Reconciler: Send + Sync + 'static {
 
     /// Whether this object is ours to act on. Looked at before anything is written, the finalizer included.
     ///
-    /// For an object that is being deleted and carries our finalizer only [`Gate::Paused`] counts: pausing holds
-    /// deletion, too. Otherwise it is cleaned up, whatever the gate says, for our finalizer shows that it was ours.
+    /// For an object that is being deleted and carries our finalizer only [`Gate::Paused`] and [`Gate::Foreign`] count:
+    /// pausing holds deletion, too, and what is another's is the other's to clean up. Otherwise it is cleaned up, whatever
+    /// the gate says, for our finalizer shows that it was ours.
     fn gate(&self, object: &Self::Kind) -> Gate {
         let _ = object;
         Gate::Manage
@@ -121,8 +122,13 @@ pub enum Gate {
     Paused,
     /// Not yet, for this reason (an owner is not set, say): nothing is written; the next change wakes it.
     NotYet(&'static str),
-    /// Somebody else's: write nothing at all.
+    /// Nothing to do with it as long as it lives: nothing is written. One that is being deleted and carries our finalizer is
+    /// cleaned up all the same, so that it is not stuck.
     Ignore,
+    /// Somebody else's, its deletion included: another instance of this operator, which shares the finalizer's name, or
+    /// another manager altogether. Nothing is written and our finalizer is not released, for what it guards is out of our
+    /// reach. An object that nobody else looks after stays until it is made ours again.
+    Foreign,
 }
 
 /// How far a pass got.

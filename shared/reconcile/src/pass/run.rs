@@ -13,8 +13,8 @@ use crate::{
     finalizer,
     key::ObjectKey,
     metrics::PassResult,
-    queue::Priority,
     reconciler::{Gate, Kind, Progress, Reconciler},
+    requeue::Backoff,
     sabotage,
 };
 
@@ -130,8 +130,10 @@ async fn dispatch<R: Reconciler>(
         let Some(name) = R::FINALIZER.filter(|name| finalizer::has(object.as_ref(), name)) else {
             return Ok(Progress::Settled);
         };
-        if reconciler.gate(object.as_ref()) == Gate::Paused {
-            return pause(reconciler, pass).await;
+        match reconciler.gate(object.as_ref()) {
+            Gate::Paused => return pause(reconciler, pass).await,
+            Gate::Foreign => return Ok(leave(pass)),
+            Gate::Manage | Gate::NotYet(_) | Gate::Ignore => {}
         }
         phase("cleanup");
         let progress = reconciler
@@ -144,14 +146,10 @@ async fn dispatch<R: Reconciler>(
         return Ok(progress);
     }
     match reconciler.gate(object.as_ref()) {
-        Gate::Ignore => {
-            stop_tasks(pass);
-            Ok(Progress::Settled)
-        }
+        Gate::Ignore | Gate::Foreign => Ok(leave(pass)),
         Gate::NotYet(reason) => {
             info!(reason, "Not managed yet");
-            stop_tasks(pass);
-            Ok(Progress::Settled)
+            Ok(leave(pass))
         }
         Gate::Paused => pause(reconciler, pass).await,
         Gate::Manage => {
@@ -174,6 +172,12 @@ async fn pause<R: Reconciler>(reconciler: &R, pass: &Pass<R::Kind>) -> Result<Pr
         .paused(pass.current(), pass)
         .await
         .map_err(Failure::Reconciler)
+}
+
+/// Leaves the object as it is.
+fn leave<K: Kind>(pass: &Pass<K>) -> Progress {
+    stop_tasks(pass);
+    Progress::Settled
 }
 
 /// Whoever does not act on an object lets no task of it go on.
@@ -209,7 +213,7 @@ fn succeeded<K: Kind>(pass: &Pass<K>, progress: Progress) -> PassResult {
     match progress {
         Progress::Settled => PassResult::Success,
         Progress::Waiting { after } => {
-            context.queue.add_after(pass.key.clone(), after, Priority::User);
+            context.queue.again_after(&pass.key, after);
             PassResult::RequeueAfter
         }
     }
@@ -218,32 +222,21 @@ fn succeeded<K: Kind>(pass: &Pass<K>, progress: Progress) -> PassResult {
 async fn failed<K: Kind, E: ReconcileError>(pass: &Pass<K>, failure: &Failure<E>) -> PassResult {
     let context = &pass.context;
     let class = failure.class();
-    let (delay, result) = match class {
+    let delay = delay(&context.backoff, &pass.key, class, failure.retry_after());
+    let result = match class {
         Class::Terminal => {
             context.metrics.terminal_error();
-            context.backoff.forget(&pass.key);
-            (None, PassResult::Error)
+            PassResult::Error
         }
-        Class::Transient => (
-            Some(context.backoff.next(&pass.key, failure.retry_after())),
-            PassResult::Error,
-        ),
-        Class::Denied => (Some(context.backoff.denied()), PassResult::Error),
-        Class::Conflict => (Some(context.backoff.conflict()), PassResult::Requeue),
-        Class::Waiting => (
-            Some(
-                failure
-                    .retry_after()
-                    .unwrap_or_else(|| context.backoff.conflict()),
-            ),
-            PassResult::RequeueAfter,
-        ),
+        Class::Transient | Class::Denied => PassResult::Error,
+        Class::Conflict => PassResult::Requeue,
+        Class::Waiting => PassResult::RequeueAfter,
     };
     if let Some(delay) = delay {
         if class != Class::Waiting {
             context.metrics.retried();
         }
-        context.queue.add_after(pass.key.clone(), delay, Priority::User);
+        context.queue.again_after(&pass.key, delay);
     }
     let (error, class_name) = (failure.text(), class.as_str());
     match class {
@@ -263,4 +256,54 @@ async fn failed<K: Kind, E: ReconcileError>(pass: &Pass<K>, failure: &Failure<E>
         context.events.failure(&pass.reference(), notice).await;
     }
     result
+}
+
+/// When an object whose pass failed is looked at again; `None` for when something wakes it.
+fn delay(
+    backoff: &Backoff<ObjectKey>,
+    key: &ObjectKey,
+    class: Class,
+    asked: Option<Duration>,
+) -> Option<Duration> {
+    match class {
+        Class::Terminal => {
+            backoff.forget(key);
+            None
+        }
+        Class::Transient => Some(backoff.next(key, asked)),
+        Class::Denied => Some(backoff.denied()),
+        Class::Conflict => Some(backoff.conflict()),
+        // Who does not know how long it takes is not asked twice a second for ever.
+        Class::Waiting => Some(asked.unwrap_or_else(|| backoff.next(key, None))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::requeue::RequeuePolicy;
+
+    #[test]
+    fn what_waits_for_a_time_that_nobody_knows_is_looked_at_ever_less_often() {
+        let backoff = Backoff::new(RequeuePolicy::default());
+        let key = ObjectKey::new("ns", "x");
+        let delays: Vec<_> = (0..100)
+            .filter_map(|_| delay(&backoff, &key, Class::Waiting, None))
+            .collect();
+        assert_eq!(delays.len(), 100);
+        assert!(delays[0] <= Duration::from_secs(1));
+        // Ninety draws, each from up to five minutes: an hour is more than any luck can undercut.
+        assert!(delays.iter().sum::<Duration>() > Duration::from_hours(1));
+    }
+
+    #[test]
+    fn what_waits_for_a_known_time_is_looked_at_then_and_holds_no_failure_against_the_object() {
+        let backoff = Backoff::new(RequeuePolicy::default());
+        let key = ObjectKey::new("ns", "x");
+        for _ in 0..10 {
+            let asked = Some(Duration::from_secs(7));
+            assert_eq!(delay(&backoff, &key, Class::Waiting, asked), asked);
+        }
+        assert_eq!(backoff.failures(&key), 0);
+    }
 }

@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The annotation that pauses a widget.
 pub const PAUSED: &str = "test.example.com/paused";
+/// The annotation that makes a widget another's.
+pub const FOREIGN: &str = "test.example.com/foreign";
 pub const FINALIZER: &str = "test.example.com/finalizer";
 pub const DEADLINE: Duration = Duration::from_mins(3);
 
@@ -148,7 +150,12 @@ impl Reconciler for Widgets {
     const INTENT_FIELDS: &'static [&'static str] = &["intent"];
 
     fn gate(&self, widget: &Widget) -> Gate {
-        if is_paused_by(widget, PAUSED) {
+        if widget.annotations().contains_key(FOREIGN) {
+            if widget.metadata.deletion_timestamp.is_some() {
+                self.journal.write(&widget.name_any(), "left");
+            }
+            Gate::Foreign
+        } else if is_paused_by(widget, PAUSED) {
             Gate::Paused
         } else {
             Gate::Manage
@@ -238,7 +245,12 @@ impl Reconciler for Widgets {
         {
             return Ok(Progress::waiting(Duration::from_secs(5)));
         }
-        self.journal.write(&widget.name_any(), "cleanup");
+        let line = if widget.annotations().contains_key(FOREIGN) {
+            "cleanup of another's"
+        } else {
+            "cleanup"
+        };
+        self.journal.write(&widget.name_any(), line);
         Ok(Progress::Settled)
     }
 

@@ -13,7 +13,7 @@ mod waking;
 
 use std::{collections::HashSet, time::Duration};
 
-use bed::{Bed, FINALIZER, Mode, Operator, PAUSED, reports, until};
+use bed::{Bed, FINALIZER, FOREIGN, Mode, Operator, PAUSED, reports, until};
 use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
 use kube::{
     Api, ResourceExt as _,
@@ -33,6 +33,25 @@ async fn the_finalizer_is_there_before_apply_and_gone_after_cleanup() {
     bed.widgets.delete("x", &DeleteParams::default()).await.unwrap();
     bed.until("x", "gone", |widget| widget.is_none()).await;
     assert_eq!(operator.journal.of("x"), ["apply 1", "cleanup"]);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deletion_of_what_became_anothers_is_left_to_the_other() {
+    let bed = Bed::new().await;
+    let operator = Operator::start(bed.plane, &bed.namespace, |_| {});
+    bed.create("x", Mode::Report).await;
+    bed.until("x", "reported", reports(1)).await;
+    let foreign = |value: Option<&str>| json!({"metadata": {"annotations": {FOREIGN: value}}});
+    bed.patch("x", foreign(Some("true"))).await;
+    bed.widgets.delete("x", &DeleteParams::default()).await.unwrap();
+    let lines = || operator.journal.of("x");
+    until("a look at it", async || lines().contains(&"left".into())).await;
+    // Ours again, it is cleaned up, and not before.
+    bed.patch("x", foreign(None)).await;
+    bed.until("x", "gone", |widget| widget.is_none()).await;
+    assert_eq!(lines().last().map(String::as_str), Some("cleanup"));
+    assert!(!lines().contains(&"cleanup of another's".into()), "{:?}", lines());
     operator.stop().await;
 }
 
