@@ -9,6 +9,22 @@ service=mysql
 
 say() { echo "mysql-member: $*" > /dev/console; }
 
+# The first thing that mysqld has said against what it was asked, to us or to where its configuration sends it.
+complaint() {
+  { echo "$1"; tail -qn 30 /var/log/mysqld.log /var/log/mysql/error.log 2> /dev/null || true; } \
+    | sed -n 's/.*\[ERROR\] \[[^]]*\] \[[^]]*\] //p' | head -n 1
+}
+
+# Does what may fail on a machine that has just booted and is busy, up to five times.
+again() {
+  tries=1
+  until "$@"; do
+    [ $tries -lt 5 ] || return 1
+    tries=$((tries + 1))
+    sleep 5
+  done
+}
+
 # One line, written at once, so that nothing else on the console gets into it.
 announce() {
   body=$(grep -v -e ----- "$data/member-cert.pem" | tr -d '\n')
@@ -48,7 +64,8 @@ if [ "${1:-}" = announce ]; then
   announce
   exit
 fi
-trap 'status=$?; [ $status = 0 ] || say "the setup failed with status $status"' EXIT
+step="preparing the data volume"
+trap 'status=$?; [ $status = 0 ] || say "the setup failed with status $status while $step"' EXIT
 say "setting up $member"
 systemctl stop "$service" || true
 mkdir -p "$data" /var/lib/mysql-files
@@ -56,19 +73,25 @@ mountpoint -q "$data" || attach
 chown mysql:mysql "$data" /var/lib/mysql-files
 chmod 750 "$data" /var/lib/mysql-files
 [ ! -d /etc/my.cnf.d ] || ln -sf /etc/mysql/mysql.conf.d/zz-cluster.cnf /etc/my.cnf.d/zz-cluster.cnf
+step="checking mysqld's options"
 refusal=$(mysqld --validate-config --user=mysql 2>&1) || {
-  say "mysqld refuses its options: $(echo "$refusal" | sed -n 's/.*\[ERROR\] \[[^]]*\] \[[^]]*\] //p' | head -n 1)"
+  say "mysqld refuses its options: $(complaint "$refusal")"
   exit 1
 }
+step="making a database in $data"
 if [ ! -e "$data/.member-initialized" ]; then
   # What an initialization that was cut off has left goes; anything else is somebody's.
   found=$(find "$data" -mindepth 1 -maxdepth 1 ! -name lost+found)
   [ -z "$found" ] || [ -e "$data/.member-begun" ] || { say "$data holds data of another server: it is left alone"; exit 1; }
   touch "$data/.member-begun"
   find "$data" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .member-begun -exec rm -rf {} +
-  mysqld --initialize-insecure --user=mysql --init-file=/etc/mysql-member/accounts.sql
+  words=$(mysqld --initialize-insecure --user=mysql --init-file=/etc/mysql-member/accounts.sql 2>&1) || {
+    say "mysqld cannot make a database in $data: $(complaint "$words")"
+    exit 1
+  }
   touch "$data/.member-initialized"
 fi
+step="making a certificate"
 if [ ! -e "$data/member-cert.pem" ]; then
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj "/CN=mysql-member" \
     -addext "subjectAltName=$names" -addext basicConstraints=critical,CA:FALSE \
@@ -76,6 +99,7 @@ if [ ! -e "$data/member-cert.pem" ]; then
   chown mysql:mysql "$data/member-key.pem" "$data/member-cert.new"
   mv "$data/member-cert.new" "$data/member-cert.pem"
 fi
+step="starting $service"
 # A copied server ends itself to be started anew; whatever ends, comes back.
 mkdir -p "/etc/systemd/system/$service.service.d"
 cat > "/etc/systemd/system/$service.service.d/member.conf" << 'UNIT'
@@ -84,7 +108,7 @@ Restart=always
 RestartForceExitStatus=16
 Environment=MYSQLD_PARENT_PID=1
 UNIT
-systemctl daemon-reload
-systemctl enable mysql-member.service "$service"
-systemctl restart "$service"
+again systemctl daemon-reload
+again systemctl enable mysql-member.service "$service"
+again systemctl restart "$service" || { say "$service does not start: $(complaint "")"; exit 1; }
 announce

@@ -20,6 +20,8 @@ const MACHINE: &str = r#"
 useradd --system mysql 2> /dev/null || true
 cat > /usr/local/sbin/systemctl << 'END'
 #!/bin/sh
+# Busy at first, as machines are that have just booted.
+[ "$1" != restart ] || [ -e /run/at-rest ] || { touch /run/at-rest; exit 1; }
 [ "$1" != cat ]
 END
 cat > /usr/local/sbin/mysqld << 'END'
