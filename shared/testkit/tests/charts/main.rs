@@ -3,6 +3,7 @@
 mod installed;
 mod monitoring;
 mod rendering;
+mod upgrade;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,140 @@
+//! What a release has installed stays the same object under the next: names, and the fields that no upgrade can change.
+//!
+//! `golden/<version>.json` has those of each chart as that release rendered it. A release writes its own:
+//! `GOLDEN=v0.1.0 cargo test --test charts -- can_be_recorded`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use kube::{ResourceExt as _, api::DynamicObject};
+use serde_json::{Value, json};
+use testkit::helm::Helm;
+
+use crate::rendering::{Chart, kind};
+
+/// The values under which a chart renders the most of what lasts.
+const VALUES: &[&str] = &["leaderElect=true"];
+/// Arguments that name what an operator finds its own by.
+const IDENTITY: [&str; 2] = ["--leader-election-id=", "--operator-id="];
+
+/// By chart, and in it by object: what stays.
+type Golden = BTreeMap<String, BTreeMap<String, Value>>;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/charts/golden")
+}
+
+/// The fields of an object that an API server lets nobody change, or by which others find it.
+fn fixed(object: &DynamicObject) -> Value {
+    let data = &object.data;
+    match kind(object) {
+        "Deployment" => {
+            let arguments = data["spec"]["template"]["spec"]["containers"][0]["args"].as_array();
+            let arguments: BTreeSet<_> = arguments
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .filter(|argument| IDENTITY.iter().any(|prefix| argument.starts_with(prefix)))
+                .collect();
+            json!({"selector": data["spec"]["selector"], "arguments": arguments})
+        }
+        "RoleBinding" | "ClusterRoleBinding" => json!({"roleRef": data["roleRef"]}),
+        "Service" => json!({"selector": data["spec"]["selector"], "type": data["spec"]["type"]}),
+        "CustomResourceDefinition" => {
+            let versions = data["spec"]["versions"].as_array();
+            let stored: BTreeSet<_> = versions
+                .into_iter()
+                .flatten()
+                .filter_map(|version| version["name"].as_str())
+                .collect();
+            let spec = &data["spec"];
+            json!({"group": spec["group"], "scope": spec["scope"], "names": spec["names"], "versions": stored})
+        }
+        _ => json!({}),
+    }
+}
+
+async fn rendered() -> Result<Golden> {
+    let helm = Helm::new().await?;
+    let mut all = Golden::new();
+    for chart in Chart::all()? {
+        let name = chart.path.file_name().context("a chart has a name")?;
+        let objects = chart.rendered(&helm, "operators", VALUES).await?;
+        // What `helm test` makes goes with the test.
+        let lasting = objects.iter().filter(|object| kind(object) != "Pod");
+        let objects = lasting.map(|object| {
+            let namespace = object.namespace().unwrap_or_default();
+            let identity = format!("{} {namespace}/{}", kind(object), object.name_any());
+            (identity, fixed(object))
+        });
+        all.insert(name.to_string_lossy().into_owned(), objects.collect());
+    }
+    Ok(all)
+}
+
+/// Whether everything of `older` is in `newer`: versions and words may be added, nothing is taken away or changed.
+fn keeps(older: &Value, newer: &Value) -> bool {
+    match (older, newer) {
+        (Value::Object(older), Value::Object(newer)) => older
+            .iter()
+            .all(|(key, value)| newer.get(key).is_some_and(|newer| keeps(value, newer))),
+        (Value::Array(older), Value::Array(newer)) => older.iter().all(|value| newer.contains(value)),
+        _ => older == newer,
+    }
+}
+
+#[tokio::test]
+async fn what_a_chart_installs_can_be_recorded() -> Result<()> {
+    let now = rendered().await?;
+    ensure!(now.values().all(|objects| objects.len() >= 5), "{now:#?}");
+    if let Ok(version) = std::env::var("GOLDEN") {
+        let text = serde_json::to_string_pretty(&now)? + "\n";
+        fs::write(folder().join(format!("{version}.json")), text)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_earlier_charts_have_installed_is_upgraded_in_place() -> Result<()> {
+    let now = rendered().await?;
+    let mut releases = 0;
+    for entry in fs::read_dir(folder())? {
+        let path = entry?.path();
+        let golden: Golden = serde_json::from_slice(&fs::read(&path)?)?;
+        for (chart, objects) in &golden {
+            let present = now
+                .get(chart)
+                .with_context(|| format!("the chart {chart} is gone"))?;
+            for (identity, older) in objects {
+                let newer = present
+                    .get(identity)
+                    .with_context(|| format!("{chart} has no {identity} any more"))?;
+                ensure!(
+                    keeps(older, newer),
+                    "{chart}: {identity} had {older}, has {newer}"
+                );
+            }
+        }
+        releases += 1;
+    }
+    ensure!(releases > 0, "there is nothing to upgrade from");
+    Ok(())
+}
+
+#[test]
+fn what_is_added_keeps_and_what_is_taken_away_does_not() {
+    let older = json!({"versions": ["v1"], "scope": "Namespaced"});
+    assert!(keeps(
+        &older,
+        &json!({"versions": ["v1", "v2"], "scope": "Namespaced"})
+    ));
+    assert!(!keeps(
+        &older,
+        &json!({"versions": ["v2"], "scope": "Namespaced"})
+    ));
+    assert!(!keeps(&older, &json!({"versions": ["v1"], "scope": "Cluster"})));
+}
