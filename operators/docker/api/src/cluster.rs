@@ -78,6 +78,8 @@ const HOST_RULE: &str = r"!has(self.controlPlaneEndpoint) || !has(self.controlPl
         .message("`loadbalancerImage` and `loadBalancer.imageRepository`/`imageTag` name the same image: set one of them"),
     validation = Rule::new("!has(oldSelf.controlPlaneEndpoint) || !has(oldSelf.controlPlaneEndpoint.host) || (has(self.controlPlaneEndpoint) && has(self.controlPlaneEndpoint.host) && self.controlPlaneEndpoint.host == oldSelf.controlPlaneEndpoint.host)")
         .message("`controlPlaneEndpoint.host` must not change once it is set: certificates and kubeconfigs name it"),
+    validation = Rule::new("!has(oldSelf.controlPlaneEndpoint) || !has(oldSelf.controlPlaneEndpoint.port) || (has(self.controlPlaneEndpoint) && has(self.controlPlaneEndpoint.port) && self.controlPlaneEndpoint.port == oldSelf.controlPlaneEndpoint.port)")
+        .message("`controlPlaneEndpoint.port` must not change once it is set: kubeconfigs name it, and the load balancer listens on it"),
     validation = Rule::new("(has(self.network) && has(self.network.name) ? self.network.name : '') == (has(oldSelf.network) && has(oldSelf.network.name) ? oldSelf.network.name : '')")
         .message("`network.name` must not change: create another cluster for another network"),
     validation = Rule::new(HOST_RULE)
@@ -85,7 +87,7 @@ const HOST_RULE: &str = r"!has(self.controlPlaneEndpoint) || !has(self.controlPl
 )]
 pub struct DockerClusterSpec {
     /// Where the control plane is reached. Absent means: the load balancer's address on its network, port 6443; the
-    /// controller then fills it in. The host cannot be changed once it is set.
+    /// controller then fills it in. Neither host nor port can be changed once it is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_plane_endpoint: Option<Endpoint>,
 

@@ -98,10 +98,10 @@ pub struct DockerMachineSpec {
     #[schemars(length(min = 1, max = 512))]
     pub provider_id: Option<String>,
 
-    /// Image of the node, whole reference; by digest if it ends in `@sha256:…`. Absent means `kindest/node` with the
-    /// Machine's Kubernetes version as its tag. Immutable.
+    /// Image of the node, whole reference; by digest if it ends in `@sha256:…`. Absent or empty means `kindest/node` with
+    /// the Machine's Kubernetes version as its tag. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(max = 512))]
     pub custom_image: Option<String>,
 
     /// When the image is pulled: `IfNotPresent`, `Always`, or `Never`. Default IfNotPresent. Looked at when the

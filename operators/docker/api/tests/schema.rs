@@ -241,6 +241,17 @@ fn what_names_the_machine_to_others_cannot_change() {
         Some(&endpoint("a")),
         "must not change",
     );
+    let port = |port: u16| json!({"controlPlaneEndpoint": {"port": port}});
+    let host = json!({"controlPlaneEndpoint": {"host": "a"}});
+    check("DockerCluster", &endpoint("a"), Some(&host)).unwrap();
+    for to in [json!({}), port(8443)] {
+        refused(
+            "DockerCluster",
+            &to,
+            Some(&port(6443)),
+            "`controlPlaneEndpoint.port` must not change",
+        );
+    }
 }
 
 #[test]

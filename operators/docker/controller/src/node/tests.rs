@@ -24,6 +24,26 @@ fn make(spec: &DockerMachineSpec) -> Result<ContainerPlan, Error> {
     )
 }
 
+/// An upgrade makes machines of the new version from the same template.
+#[test]
+fn the_flavors_leave_the_image_to_the_version_of_each_machine() {
+    for flavor in [
+        include_str!("../../../config/cluster-template.yaml"),
+        include_str!("../../../config/cluster-template-ha.yaml"),
+    ] {
+        let images = flavor
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("customImage: "));
+        let images: Vec<_> = images.collect();
+        assert_eq!(images, [r#"${CAPDKC_NODE_IMAGE:=""}"#; 2]);
+    }
+    let spec = DockerMachineSpec {
+        custom_image: Some(String::new()),
+        ..DockerMachineSpec::default()
+    };
+    assert_eq!(image(&spec, Some("v1.35.0")).unwrap(), "kindest/node:v1.35.0");
+}
+
 #[test]
 fn a_plain_machine_is_named_labelled_and_placed() {
     let plan = make(&DockerMachineSpec::default()).unwrap();

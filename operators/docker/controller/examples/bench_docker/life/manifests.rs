@@ -22,10 +22,7 @@ pub(super) struct Wanted<'a> {
 /// One control plane machine and one worker.
 pub(super) fn cluster(kind: Kind, wanted: &Wanted) -> Result<Vec<Value>> {
     let variables = [
-        (
-            "${CAPDKC_NODE_IMAGE:=kindest/node:${KUBERNETES_VERSION}}",
-            wanted.node_image,
-        ),
+        (r#"${CAPDKC_NODE_IMAGE:=""}"#, wanted.node_image),
         ("${POD_CIDR:=10.244.0.0/16}", "10.244.0.0/16"),
         ("${SERVICE_CIDR:=10.96.0.0/16}", "10.96.0.0/16"),
         ("${CLUSTER_NAME}", wanted.cluster),
