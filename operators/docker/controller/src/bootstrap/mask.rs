@@ -1,22 +1,30 @@
 //! Output of a node's bootstrap, made fit for events and conditions.
 //!
 //! # Guarantees
-//! - No line that contains a line of the bootstrap data, a bootstrap token, a digest, a certificate key or a PEM
-//!   block comes out as it was: what matches is replaced by `[masked]`.
+//! - No line that contains a line of the bootstrap data, or of a file in it (base64 taken off), a bootstrap token, a
+//!   digest, a certificate key or a PEM block comes out as it was: what matches is replaced by `[masked]`.
+//! - Nor does a word of the data that looks like a secret ([`words`]).
 //! - The result has at most the asked-for number of lines, each at most 200 characters.
+//!
+//! # Caveats
+//! Files that are compressed are not looked into.
 
-/// Shortest piece of bootstrap data that is searched for: shorter ones are words like `true`.
+mod words;
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::cloud_config;
+
+/// Shortest line of bootstrap data that is searched for: shorter ones are words like `true`.
 const SHORTEST: usize = 12;
 const LONGEST_LINE: usize = 200;
 const MASK: &str = "[masked]";
 
 /// The last `count` lines of `output` that say something, masked.
 pub fn tail(output: &[String], data: &str, count: usize) -> String {
-    let pieces: Vec<_> = data
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.len() >= SHORTEST)
-        .collect();
+    let pieces = pieces(data);
     let mut in_pem = false;
     let mut lines = Vec::new();
     for line in output
@@ -39,11 +47,49 @@ pub fn tail(output: &[String], data: &str, count: usize) -> String {
     lines.split_off(skip).join("\n")
 }
 
-fn mask(line: &str, pieces: &[&str]) -> String {
+/// As much of the end of `text` as has at most `budget` bytes, from the beginning of a line where there is one.
+pub fn end(text: &str, budget: usize) -> &str {
+    if text.len() <= budget {
+        return text;
+    }
+    let cut = text.ceil_char_boundary(text.len() - budget);
+    let rest = &text[cut..];
+    match rest.find('\n') {
+        _ if text[..cut].ends_with('\n') => rest,
+        Some(line) => &rest[line + 1..],
+        None => rest,
+    }
+}
+
+/// What of the bootstrap data must not come out, the longest first: a part of it would leave the rest unmasked.
+fn pieces(data: &str) -> Vec<String> {
+    let config = cloud_config::parse(data, "").unwrap_or_default();
+    let decoded = config.files.iter().filter_map(|file| {
+        if file.encoding.gzip {
+            return None;
+        }
+        if !file.encoding.base64 {
+            return Some(file.content.clone());
+        }
+        let packed: String = file.content.split_whitespace().collect();
+        String::from_utf8(STANDARD.decode(packed).ok()?).ok()
+    });
+    let mut pieces = BTreeSet::new();
+    for text in decoded.chain([data.to_owned()]) {
+        let lines = text.lines().map(str::trim);
+        pieces.extend(lines.filter(|line| line.len() >= SHORTEST).map(str::to_owned));
+        pieces.extend(words::secret_looking(&text).map(str::to_owned));
+    }
+    let mut pieces: Vec<_> = pieces.into_iter().collect();
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
+    pieces
+}
+
+fn mask(line: &str, pieces: &[String]) -> String {
     let mut masked = line.to_owned();
     for piece in pieces {
-        if masked.contains(piece) {
-            masked = masked.replace(piece, MASK);
+        if masked.contains(piece.as_str()) {
+            masked = masked.replace(piece.as_str(), MASK);
         }
     }
     let words: Vec<_> = masked
@@ -109,6 +155,42 @@ mod tests {
             told.contains("/var/run/containerd/containerd.sock after 10s"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn what_a_file_holds_does_not_come_out_whatever_its_encoding() {
+        let inside = "server = db.example.com\npassword = correcthorse\nsalt Xy7battery9\n";
+        let data = format!(
+            "#cloud-config\nwrite_files:\n- path: /a\n  encoding: base64\n  content: {}\n- path: /b\n  content: |\n    token: stapler-staple\nruncmd:\n- [login, --password, hunter2hunter2]\n",
+            STANDARD.encode(inside)
+        );
+        let output = lines(
+            "cannot read: server = db.example.com\nlogin as correcthorse refused\nbad salt (Xy7battery9)\nsent \"stapler-staple\"\nusage: login hunter2hunter2 [flags]\n[ERROR FileAvailable--etc-kubernetes-kubelet.conf]: /etc/kubernetes/kubelet.conf already exists",
+        );
+        let told = tail(&output, &data, 20);
+        for secret in ["db.example", "correcthorse", "battery", "staple", "hunter2"] {
+            assert!(!told.contains(secret), "{secret} in {told}");
+        }
+        assert!(
+            told.ends_with("[ERROR FileAvailable--etc-kubernetes-kubelet.conf]: /etc/kubernetes/kubelet.conf already exists"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn what_kubeadm_says_of_its_configuration_stays_readable() {
+        let data = "#cloud-config\nwrite_files:\n- path: /run/kubeadm/kubeadm.yaml\n  content: |\n    apiVersion: kubeadm.k8s.io/v1beta4\n    kind: InitConfiguration\n    nodeRegistration:\n      name: c1-control-plane-x7k2p\n    bootstrapTokens:\n    - token: abcdef.0123456789abcdef\n      description: kubeadm bootstrap token\nruncmd: ['kubeadm init --config /run/kubeadm/kubeadm.yaml']\n";
+        let line = "error: node c1-control-plane-x7k2p: /run/kubeadm/kubeadm.yaml: kubeadm.k8s.io/v1beta4 InitConfiguration: 172.18.0.5:6443 of v1.34.4 refused";
+        assert_eq!(tail(&[line.to_owned()], data, 1), line);
+    }
+
+    #[test]
+    fn the_end_of_a_text_begins_with_a_line_where_there_is_one() {
+        assert_eq!(end("one\ntwo\nthree", 9), "two\nthree");
+        assert_eq!(end("one\ntwo\nthree", 8), "three");
+        assert_eq!(end("one\ntwo", 7), "one\ntwo");
+        assert_eq!(end("één", 3), "én");
+        assert_eq!(end("é", 1), "");
     }
 
     #[test]

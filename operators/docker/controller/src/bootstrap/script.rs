@@ -242,6 +242,8 @@ if [ "$2" -gt 0 ]; then
   rm -f "$D/run.$$"
 fi
 if [ ! -e "$D/started" ]; then echo absent; exit 0; fi
+# It may have begun this moment, and not have said yet which process it is.
+n=0; until [ -e "$D/started/pid" ] || [ -e "$D/exit" ] || [ $n -ge 100 ]; do sleep 0.05; n=$((n+1)); done
 last=
 while :; do
   s=; [ -e "$D/step" ] && read -r s < "$D/step"

@@ -26,7 +26,12 @@ impl Node {
     }
 
     fn drive(&self, script: &str) -> String {
+        self.drive_with(script, &std::env::var("PATH").unwrap())
+    }
+
+    fn drive_with(&self, script: &str, path: &str) -> String {
         let mut process = Process::new("sh")
+            .env("PATH", path)
             .args([
                 "-c",
                 DRIVER,
@@ -170,6 +175,26 @@ fn a_bootstrap_cut_off_by_a_restart_is_told_from_a_running_one() {
         node.drive("").contains("interrupted"),
         "the pid is another process's by now"
     );
+}
+
+/// A controller comes to look right after the script's first act: the process says who it is while the driver waits.
+#[test]
+fn a_bootstrap_that_begins_this_moment_is_not_taken_for_one_that_was_cut_off() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let node = Node::new();
+    std::fs::create_dir_all(node.path("state/started")).unwrap();
+    std::fs::create_dir(node.path("bin")).unwrap();
+    let waits = format!(
+        "#!/bin/sh\ncd {}\nif [ -e started/pid ]; then echo 0 > exit.tmp && mv exit.tmp exit; exit; fi\n\
+         cut -d' ' -f22 /proc/1/stat > started/boot\necho {} > pid.tmp && mv pid.tmp started/pid\n",
+        node.path("state"),
+        std::process::id()
+    );
+    std::fs::write(node.path("bin/sleep"), waits).unwrap();
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(node.path("bin/sleep"), executable).unwrap();
+    let path = format!("{}:{}", node.path("bin"), std::env::var("PATH").unwrap());
+    assert_eq!(node.drive_with("", &path), "exit 0\n");
 }
 
 #[test]
