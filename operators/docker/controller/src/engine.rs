@@ -10,7 +10,12 @@
 
 pub mod docker;
 
-use std::{collections::BTreeMap, future::Future, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 use docker_api::{ImagePullPolicy, PortProtocol};
 use futures::stream::BoxStream;
@@ -32,6 +37,8 @@ pub struct Container {
     pub state: ContainerState,
     /// Its address, by network; of a stopped container the one that it was given for good.
     pub addresses: BTreeMap<String, Ipv4Addr>,
+    /// Networks on which its address is its own for good.
+    pub kept: BTreeSet<String>,
     /// Ports of the host that lead into it, by port of the container.
     pub ports: BTreeMap<u16, u16>,
 }
@@ -67,7 +74,7 @@ pub struct ContainerPlan {
     pub environment: Vec<String>,
     /// Network to attach to.
     pub network: String,
-    /// Address to keep for good, where the network has a subnet of its own.
+    /// Address to keep for good, where the network lets addresses be kept.
     pub address: Option<Ipv4Addr>,
     /// Ports to publish.
     pub ports: Vec<PublishedPort>,
@@ -128,8 +135,13 @@ pub struct Command {
 /// A network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
-    /// Its own IPv4 subnet; none if the engine chose one, in which case addresses cannot be kept.
+    /// The engine's id: another one after the network was made anew.
+    pub id: String,
+    /// Its IPv4 subnet, whoever chose it.
     pub subnet: Option<(Ipv4Addr, u8)>,
+    /// Whether it is known to refuse addresses that are asked for and to assign its own. So do networks whose subnet the
+    /// engine chose; a look at one does not tell, only [`Failure::AddressRefused`] does.
+    pub assigns: bool,
     /// Addresses in use by running containers.
     pub in_use: Vec<Ipv4Addr>,
     /// Whether this controller made it.
@@ -192,6 +204,8 @@ pub enum Failure {
     PortTaken,
     /// The address is taken.
     AddressTaken,
+    /// The network lets nobody choose an address: its subnet was chosen by the engine.
+    AddressRefused,
     /// A path to mount does not exist on the host.
     MountMissing,
     /// The image is not there, cannot be pulled, or is of another architecture.
@@ -303,6 +317,9 @@ pub trait Engine: Send + Sync + 'static {
         name: &str,
         subnet: (Ipv4Addr, u8),
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Notes that the network with this id refuses addresses that are asked for: [`Engine::network`] says so from now on.
+    fn note_assigns(&self, network: &str);
 
     /// Removes a network.
     fn remove_network(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;

@@ -5,6 +5,7 @@
 //!   started holds nothing and is made anew.
 //! - A container of that name which is not ours is left untouched.
 //! - An address or port that turns out to be taken is replaced by the next; a port that somebody asked for is not.
+//! - A network that lets nobody choose an address is asked once, and then left to assign what it likes.
 
 use std::net::Ipv4Addr;
 
@@ -21,6 +22,8 @@ const ATTEMPTS: usize = 32;
 pub struct Launch {
     /// The container, without its address.
     pub plan: ContainerPlan,
+    /// The address to try first, if it belongs to the network.
+    pub address: Option<Ipv4Addr>,
     /// Ports of the host to try for the first published port; none keeps what the plan says.
     pub host_ports: Vec<u16>,
     /// Files to write before the start: path and content.
@@ -56,18 +59,21 @@ pub async fn launch(
     if let Some(existing) = existing {
         engine.remove(&existing.id).await?;
     }
-    let found = ensure_network(engine, &launch.plan.network).await?;
+    let mut found = ensure_network(engine, &launch.plan.network).await?;
     let mut taken = addresses_in_use(engine, &launch.plan.network, &found).await?;
     let mut ports = launch.host_ports.clone().into_iter();
     next_port(&mut launch, &mut ports);
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        launch.plan.address = found
-            .subnet
-            .and_then(|subnet| network::address(subnet, &taken, &launch.plan.name));
+        launch.plan.address = choose(&found, &taken, &launch);
         match attempt(engine, &launch).await {
             Err(error) if error.kind == Failure::AddressTaken && launch.plan.address.is_some() => {
                 taken.extend(launch.plan.address);
+                last = Some(error);
+            }
+            Err(error) if error.kind == Failure::AddressRefused && !found.assigns => {
+                engine.note_assigns(&found.id);
+                found.assigns = true;
                 last = Some(error);
             }
             Err(error) if error.kind == Failure::PortTaken && !launch.host_ports.is_empty() => {
@@ -78,6 +84,15 @@ pub async fn launch(
         }
     }
     last.map_or(Ok(()), Err)
+}
+
+/// The address to ask for; none where the network assigns them.
+fn choose(found: &Network, taken: &[Ipv4Addr], launch: &Launch) -> Option<Ipv4Addr> {
+    let subnet = found.subnet.filter(|_| !found.assigns)?;
+    let preferred = launch
+        .address
+        .filter(|address| network::contains(subnet, *address) && !taken.contains(address));
+    preferred.or_else(|| network::address(subnet, taken, &launch.plan.name))
 }
 
 fn next_port(launch: &mut Launch, ports: &mut impl Iterator<Item = u16>) {

@@ -4,9 +4,11 @@
 //! - One at a time works on a cluster's load balancer, whichever reconciler asks.
 //! - A configuration counts as in use only when it was read back and the master process said that it was loaded.
 //! - A load balancer that stopped is started; one whose port was taken meanwhile is made anew on another.
+//! - One that is made anew gets the address that the endpoint names, if that is free; else what is wrong is told.
 //! - Its servers are found by their labels, so a new InfraCluster, or a new management cluster, finds the same ones.
 
 pub mod config;
+mod deviation;
 mod reload;
 
 use std::{
@@ -31,6 +33,10 @@ use config::Server;
 
 /// Label: the port on which the load balancer listens.
 const PORT_LABEL: &str = "capdkc.cluster.x-k8s.io/port";
+/// Label: the network that the load balancer was made for; people may connect it to others.
+const HOME_LABEL: &str = "capdkc.cluster.x-k8s.io/home-network";
+/// Label: the image that it was made from, as it was asked for.
+const IMAGE_LABEL: &str = "capdkc.cluster.x-k8s.io/image";
 
 /// The load balancer that a cluster should have.
 #[derive(Clone, Debug)]
@@ -41,6 +47,8 @@ pub struct Request {
     pub image: String,
     /// Network.
     pub network: String,
+    /// The address that it should have, since others know it by that; none for any.
+    pub address: Option<Ipv4Addr>,
     /// Port on which it listens.
     pub port: u16,
     /// Port of the host; none for one that is chosen.
@@ -54,6 +62,10 @@ pub struct LoadBalancer {
     pub address: Ipv4Addr,
     /// Port of the host's 127.0.0.1 that leads to it.
     pub host_port: Option<u16>,
+    /// Why it does not serve those who look for it, although it runs.
+    pub trouble: Option<String>,
+    /// What people should know of it, although it serves.
+    pub notes: Vec<String>,
 }
 
 /// Why a load balancer is not as it should be.
@@ -176,6 +188,8 @@ impl<E: Engine> LoadBalancers<E> {
         Ok(LoadBalancer {
             address,
             host_port: container.ports.get(&request.port).copied(),
+            trouble: self.trouble(request, &container, address).await?,
+            notes: deviation::notes(request, &container),
         })
     }
 
@@ -189,7 +203,7 @@ impl<E: Engine> LoadBalancers<E> {
         else {
             return Ok(false);
         };
-        let network = container.addresses.keys().next().cloned().unwrap_or_default();
+        let network = home_of(container);
         known.note(&containers, leaving);
         let servers = self.servers(cluster, &containers, &network, &known.leaving);
         self.configure(container, &servers, &mut known).await?;
@@ -251,6 +265,8 @@ impl<E: Engine> LoadBalancers<E> {
         let name = request.cluster.load_balancer_name();
         let mut labels = request.cluster.load_balancer_labels();
         labels.insert(PORT_LABEL.into(), request.port.to_string());
+        labels.insert(HOME_LABEL.into(), request.network.clone());
+        labels.insert(IMAGE_LABEL.into(), request.image.clone());
         let port = PublishedPort {
             container_port: request.port,
             host_port: request.host_port,
@@ -284,6 +300,7 @@ impl<E: Engine> LoadBalancers<E> {
             &self.engine,
             Launch {
                 plan,
+                address: request.address,
                 host_ports,
                 files,
             },
@@ -347,10 +364,37 @@ fn load_balancer_of(containers: &[Container]) -> Option<&Container> {
     containers.iter().find(is)
 }
 
+/// The network that a load balancer was made for. One that says nothing of it is of an earlier version, and on one only.
+fn home_of(container: &Container) -> String {
+    let home = container.labels.get(HOME_LABEL);
+    home.or_else(|| container.addresses.keys().next())
+        .cloned()
+        .unwrap_or_default()
+}
+
 /// The cluster that a container with these labels belongs to.
 pub fn cluster_of(labels: &BTreeMap<String, String>) -> Option<ClusterId> {
     Some(ClusterId::new(
         labels.get(NAMESPACE_LABEL)?,
         labels.get(CLUSTER_LABEL)?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_balancer_that_was_connected_to_a_second_network_stays_at_home_on_its_first() {
+        let networks = ["a-second", "home"].map(|name| (name.to_owned(), Ipv4Addr::LOCALHOST));
+        let mut container = Container {
+            labels: [(HOME_LABEL.to_owned(), "home".to_owned())].into(),
+            addresses: networks.into(),
+            ..Container::default()
+        };
+        assert_eq!(home_of(&container), "home");
+        container.labels.clear();
+        container.addresses.remove("a-second");
+        assert_eq!(home_of(&container), "home");
+    }
 }

@@ -43,6 +43,16 @@ pub fn address(subnet: (Ipv4Addr, u8), in_use: &[Ipv4Addr], name: &str) -> Optio
         .find(|address| !in_use.contains(address))
 }
 
+/// Whether a container on `subnet` could have `address`: the first and the last one are no container's.
+pub fn contains(subnet: (Ipv4Addr, u8), address: Ipv4Addr) -> bool {
+    let (base, prefix) = subnet;
+    let mask = u32::MAX
+        .checked_shl(32_u32.saturating_sub(u32::from(prefix)))
+        .unwrap_or(0);
+    let (base, address) = (u32::from(base) & mask, u32::from(address));
+    address & mask == base && address != base && address != base | !mask
+}
+
 /// Ports of the host to try for the load balancer `name`, the same on every attempt.
 pub fn host_ports(name: &str) -> impl Iterator<Item = u16> {
     let count = u64::from(PORTS.end - PORTS.start);
@@ -89,6 +99,18 @@ mod tests {
         }
         assert_eq!(taken.len(), 3);
         assert_eq!(address((Ipv4Addr::new(10, 0, 0, 0), 32), &[], "m"), None);
+    }
+
+    #[test]
+    fn a_subnet_contains_what_its_containers_can_have() {
+        let has = |last| contains(SMALL, Ipv4Addr::new(10, 1, 2, last));
+        assert!((1..7).all(has));
+        assert!(!has(0) && !has(7) && !has(8));
+        assert!(!contains(SMALL, Ipv4Addr::new(10, 1, 3, 1)));
+        assert!(contains(
+            (Ipv4Addr::new(10, 0, 0, 0), 1),
+            Ipv4Addr::new(100, 0, 0, 1)
+        ));
     }
 
     #[test]

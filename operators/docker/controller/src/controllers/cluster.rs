@@ -93,6 +93,7 @@ impl<E: Engine + Clone> Clusters<E> {
             cluster,
             image: self.image(object),
             network: self.settings.network_of(object),
+            address: endpoint.host.parse().ok(),
             port: port.unwrap_or(6443),
             host_port: balancer.host_port.and_then(|port| u16::try_from(port).ok()),
         }
@@ -179,7 +180,7 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         if !contract::is_served(object, self.settings.watch_filter.as_deref())
             || object.annotations().contains_key(MANAGED_BY)
         {
-            return Gate::Ignore;
+            return Gate::Foreign;
         }
         let Some(owner) = contract::owner(object, "Cluster") else {
             return Gate::NotYet("it has no owner Cluster yet");

@@ -13,6 +13,8 @@
 mod error;
 mod follow;
 mod plan;
+mod removal;
+mod repeat;
 mod status;
 mod supply;
 
@@ -36,11 +38,11 @@ use super::Settings;
 use crate::{
     bootstrap::Outcome,
     contract::{self, Cluster, Machine, View},
-    engine::{Container, ContainerState, Engine},
+    engine::{Container, Engine},
     identity::{self, ClusterId, MACHINE_LABEL, NAMESPACE_LABEL, Role},
     launch::{Launch, launch},
     load_balancer::LoadBalancers,
-    node, sabotage,
+    node,
 };
 
 /// Keeps a DockerMachine until its container is gone.
@@ -152,6 +154,8 @@ impl<E: Engine + Clone> Machines<E> {
             .check::<DockerMachine>(pass.client())
             .await?;
         picture.container = self.container(object).await?;
+        let live = self.live_scope(object, scope, picture, pass).await?;
+        let scope = live.as_ref().unwrap_or(scope);
         let mut step = plan::next(observe(object, scope, picture));
         if step == Step::Launch {
             self.give_up(scope, pass, picture).await?;
@@ -175,26 +179,8 @@ impl<E: Engine + Clone> Machines<E> {
             picture.balanced = self.load_balancers.sync(&scope.id, None).await?;
         }
         let bootstrap = self.bootstrap(object, scope, pass, &container).await?;
-        picture.bootstrap = Self::repeated(object, scope, &container, bootstrap);
+        picture.bootstrap = repeat::repeated(object, scope, &container, bootstrap);
         self.publish_id(object, &container, pass).await
-    }
-
-    /// Before another attempt: forgets how the last one ended, and lets no new connection reach its node.
-    async fn give_up(
-        &self,
-        scope: &Scope,
-        pass: &Pass<DockerMachine>,
-        picture: &Picture,
-    ) -> Result<(), Error> {
-        self.tasks.clear(&pass.uid());
-        let serves = picture
-            .container
-            .as_ref()
-            .is_some_and(|container| container.state == ContainerState::Running);
-        if serves && scope.machine.is_control_plane() {
-            self.load_balancers.sync(&scope.id, Some(&scope.name)).await?;
-        }
-        Ok(())
     }
 
     async fn launch(
@@ -234,6 +220,7 @@ impl<E: Engine + Clone> Machines<E> {
         }
         let launching = Launch {
             plan,
+            address: None,
             host_ports: Vec::new(),
             files: Vec::new(),
         };
@@ -269,14 +256,17 @@ impl<E: Engine + Clone> Machines<E> {
 }
 
 fn observe(object: &DockerMachine, scope: &Scope, picture: &Picture) -> Observed {
+    let container = picture.container.as_ref();
+    // With the container gone already, what was announced is under way.
+    let may_repeat = container.is_none() || repeat::is_harmless(scope);
     Observed {
         infrastructure_ready: scope.cluster.infrastructure_provisioned(),
         control_plane_ready: scope.cluster.control_plane_initialized(),
         is_control_plane: scope.machine.is_control_plane(),
         has_data: scope.machine.data_secret().is_some(),
         is_provisioned: object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty()),
-        repeats: status::announced(object, picture.container.as_ref()).is_some(),
-        container: picture.container.as_ref().map(|container| container.state),
+        repeats: may_repeat && status::announced(object, container).is_some(),
+        container: container.map(|container| container.state),
     }
 }
 
@@ -288,7 +278,7 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
 
     fn gate(&self, object: &DockerMachine) -> Gate {
         if !contract::is_served(object, self.settings.watch_filter.as_deref()) {
-            return Gate::Ignore;
+            return Gate::Foreign;
         }
         if contract::owner(object, "Machine").is_none() {
             return Gate::NotYet("it has no owner Machine yet");
@@ -345,34 +335,27 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
         let namespace = object.namespace().unwrap_or_default();
         let name = contract::label(object.as_ref(), contract::CLUSTER_NAME);
         let cluster = name.and_then(|name| self.view.cluster(&namespace, name));
-        if cluster.is_some_and(|cluster| cluster.pauses(object.as_ref())) {
+        if cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.pauses(object.as_ref()))
+        {
             // It moves to another management cluster: the container stays.
             return Ok(Progress::waiting(MOVE_WAIT));
         }
-        pass.write_status(&status::deleting(&object, pass.clock().now()))
-            .await?;
+        if !status::is_deleting(&object) {
+            pass.write_status(&status::deleting(&object, None, pass.clock().now()))
+                .await?;
+        }
         if self.tasks.stop(&pass.uid()) {
             // Its end wakes the object.
             return Ok(Progress::waiting(MOVE_WAIT));
         }
-        let labels = identity::machine_labels(&namespace, &object.name_any());
-        for container in self.engine.containers(&labels).await? {
-            let control_plane = container.labels.get(identity::ROLE_LABEL).map(String::as_str)
-                == Some(Role::ControlPlane.as_str());
-            if control_plane
-                && !sabotage::active(sabotage::SKIP_DEREGISTRATION)
-                && container.state == ContainerState::Running
-                && let Some(cluster) = crate::load_balancer::cluster_of(&container.labels)
-            {
-                self.load_balancers
-                    .sync(&cluster, Some(&object.name_any()))
-                    .await?;
-            }
-            if !sabotage::active(sabotage::KEEP_CONTAINER) {
-                self.engine.remove(&container.id).await?;
-            }
+        let removed = self.remove_containers(&object, cluster.as_deref(), pass).await;
+        if let Err(error) = &removed {
+            pass.write_status(&status::deleting(&object, Some(error), pass.clock().now()))
+                .await?;
         }
-        Ok(Progress::Settled)
+        removed.map(|()| Progress::Settled)
     }
 
     async fn paused(

@@ -65,7 +65,7 @@ impl<E: Engine> Reconciler for Templates<E> {
         let served = contract::is_served(object, self.settings.watch_filter.as_deref());
         let paused = reconcile::paused::is_paused_by(object, contract::PAUSED);
         match (served, paused) {
-            (false, _) => Gate::Ignore,
+            (false, _) => Gate::Foreign,
             (true, true) => Gate::Paused,
             (true, false) => Gate::Manage,
         }

@@ -12,7 +12,7 @@ mod image;
 mod stream;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -29,6 +29,7 @@ use bollard::{
 };
 use docker_api::ImagePullPolicy;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use parking_lot::Mutex;
 use reconcile::fence::Fence;
 use tokio::sync::OnceCell;
 
@@ -54,25 +55,24 @@ pub struct DockerEngine {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
     address: String,
     client: OnceCell<Docker>,
     host: OnceCell<Host>,
     fence: OnceLock<Fence>,
+    /// Networks that refuse addresses that are asked for, by id.
+    assigning: Mutex<BTreeSet<String>>,
 }
 
 impl DockerEngine {
     /// The daemon at `address` (`unix:///…`, `tcp://…`); TLS as `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` say.
     pub fn new(address: impl Into<String>) -> Self {
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             address: address.into(),
-            client: OnceCell::new(),
-            host: OnceCell::new(),
-            fence: OnceLock::new(),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+            ..Shared::default()
+        });
+        Self { shared }
     }
 
     async fn client(&self) -> Result<&Docker, EngineError> {
@@ -312,7 +312,10 @@ impl Engine for DockerEngine {
         let in_use = endpoints
             .values()
             .filter_map(|e| e.ipv4_address.as_ref()?.split('/').next()?.parse().ok());
+        let id = found.id.unwrap_or_default();
         Ok(Some(Network {
+            assigns: self.shared.assigning.lock().contains(&id),
+            id,
             subnet: subnets
                 .iter()
                 .find_map(|config| parse_subnet(config.subnet.as_deref()?)),
@@ -339,6 +342,10 @@ impl Engine for DockerEngine {
         };
         let made = self.acting(&action).await?.create_network(request).await;
         made.map(|_| ()).map_err(|error| explain(&action, &error))
+    }
+
+    fn note_assigns(&self, network: &str) {
+        self.shared.assigning.lock().insert(network.to_owned());
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), EngineError> {

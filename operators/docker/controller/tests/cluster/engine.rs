@@ -9,7 +9,7 @@ use docker_controller::{
         docker::DockerEngine,
     },
     identity::NAMESPACE_LABEL,
-    launch::ensure_network,
+    launch::{Launch, ensure_network, launch},
 };
 use testkit::{
     docker::Docker,
@@ -18,7 +18,7 @@ use testkit::{
 };
 
 const SWEEP: &str = r#"docker ps -aq --filter "label=capdkc.cluster.x-k8s.io/namespace=$1" | xargs -r docker rm -fv
-docker network rm "$1""#;
+docker network rm "$1" "$1-any""#;
 
 struct Bed {
     docker: Docker,
@@ -138,6 +138,33 @@ async fn smoke_mounts_lead_to_what_is_there_and_nothing_else_is_made() {
     assert_eq!(found.state, ContainerState::Running);
     bed.engine.remove(&found.id).await.unwrap();
     assert_eq!(bed.engine.container(&plan.name).await.unwrap(), None);
+}
+
+/// Docker chose the subnet, as it does for the network that kind makes; a look at the network does not tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn smoke_a_container_starts_where_docker_chose_the_subnet_and_keeps_its_address_where_we_did() {
+    let bed = Bed::start(Image::Node).await;
+    let network = format!("{}-any", bed.namespace);
+    bed.docker.run(&["network", "create", &network]).await.unwrap();
+    for (name, network, kept) in [("keeps", &bed.namespace, true), ("moves", &network, false)] {
+        let mut plan = bed.plan(name);
+        plan.network.clone_from(network);
+        let name = plan.name.clone();
+        let launching = Launch {
+            plan,
+            address: None,
+            host_ports: Vec::new(),
+            files: Vec::new(),
+        };
+        launch(&bed.engine, launching, None).await.unwrap();
+        let found = bed.engine.container(&name).await.unwrap().unwrap();
+        assert_eq!(found.state, ContainerState::Running);
+        assert!(found.addresses.contains_key(network), "{found:?}");
+        assert_eq!(found.kept.contains(network), kept, "{found:?}");
+        let seen = bed.engine.network(network).await.unwrap().unwrap();
+        assert_eq!(seen.assigns, !kept, "{seen:?}");
+        bed.engine.remove(&found.id).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

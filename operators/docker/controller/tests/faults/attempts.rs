@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::fault::FaultPlan;
 
 use crate::{
-    objects::{message_of, reason},
+    objects::{is, message_of, reason},
     scene::Scene,
     world::{CONTROL_PLANE, WORKER, World, check, coverage, full, harness, run, world},
 };
@@ -34,8 +34,7 @@ impl Scene {
     /// bootstrapped until then.
     async fn given_up(&self, machine: &str, attempts: u32) -> Result<(String, u32, u32)> {
         let more = || self.world.daemon.lock().started.get(machine) > Some(&attempts);
-        let over =
-            |object: &serde_json::Value| reason(object, "BootstrapCompleted") == Some("Failed") || more();
+        let over = |object: &Value| reason(object, "BootstrapCompleted") == Some("Failed") || more();
         let object = self.wait("DockerMachine", machine, over).await?;
         ensure!(!more(), "more than {attempts} attempts");
         ensure!(reason(&object, "Ready") == Some("Failed"), "{object:#}");
@@ -130,6 +129,92 @@ async fn a_further_control_plane_machine_is_bootstrapped_once_whatever_was_asked
         (started, bootstrapped) == (1, 1),
         "tried {started} and {bootstrapped} times"
     );
+    operator.stop().await;
+    Ok(())
+}
+
+impl Scene {
+    /// A machine whose bootstrap has failed, and whose status announces a second attempt, as a manager leaves it that
+    /// ended before it made that attempt.
+    async fn announced(&self, machine: &str) -> Result<()> {
+        self.let_end(machine, [failed()]);
+        let operator = self.start();
+        self.open().await?;
+        self.given_up(machine, 1).await?;
+        operator.stop().await;
+        let object = self
+            .objects
+            .get("DockerMachine", machine)
+            .await?
+            .unwrap_or_default();
+        let mut status = object["status"].clone();
+        status["bootstrapAttempt"] = json!(2);
+        for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+            if condition["type"] == "BootstrapCompleted" {
+                condition["reason"] = json!("Repeating");
+            }
+        }
+        self.objects.status("DockerMachine", machine, status).await?;
+        let two = json!({"spec": {"bootstrapAttempts": 2}});
+        self.objects.patch("DockerMachine", machine, &two).await
+    }
+
+    /// The announcement is taken back, and the machine stays as it is.
+    async fn is_withdrawn(&self, machine: &str) -> Result<()> {
+        let operator = self.start();
+        let (_, started, bootstrapped) = self.given_up(machine, 1).await?;
+        ensure!(
+            (started, bootstrapped) == (1, 1),
+            "tried {started} and {bootstrapped} times"
+        );
+        let object = self
+            .objects
+            .get("DockerMachine", machine)
+            .await?
+            .unwrap_or_default();
+        ensure!(object["status"]["bootstrapAttempt"] == 1, "{object:#}");
+        operator.stop().await;
+        Ok(())
+    }
+}
+
+/// kubeadm has joined it, and what came afterwards failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_node_has_registered_is_not_repeated_although_that_was_announced() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.announced(WORKER).await?;
+    let registered = json!({"nodeRef": {"name": WORKER}});
+    scene.objects.status("Machine", WORKER, registered).await?;
+    scene.is_withdrawn(WORKER).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_control_plane_machine_is_not_repeated_once_the_control_plane_is_there() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.announced(CONTROL_PLANE).await?;
+    let status = json!({"initialization": {"controlPlaneInitialized": true}});
+    scene.objects.status("Cluster", "c1", status).await?;
+    scene.is_withdrawn(CONTROL_PLANE).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_that_a_pause_has_interrupted_is_followed_again_at_once_after_it() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.world.daemon.lock().holding.insert(WORKER.into());
+    let operator = scene.start();
+    scene.open().await?;
+    let begun = |object: &Value| reason(object, "BootstrapCompleted") == Some("Bootstrapping");
+    scene.wait("DockerMachine", WORKER, begun).await?;
+    let pause = |paused: bool| json!({"spec": {"paused": paused}});
+    scene.objects.patch("Cluster", "c1", &pause(true)).await?;
+    scene
+        .wait("DockerMachine", WORKER, |object| is(object, "Paused", "True"))
+        .await?;
+    scene.world.daemon.lock().holding.clear();
+    scene.objects.patch("Cluster", "c1", &pause(false)).await?;
+    // Well before the periodic look at everything, which comes after ten minutes.
+    let ready = |object: &Value| is(object, "Ready", "True");
+    scene.wait("DockerMachine", WORKER, ready).await?;
     operator.stop().await;
     Ok(())
 }

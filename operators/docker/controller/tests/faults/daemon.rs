@@ -17,6 +17,10 @@ use tokio::sync::broadcast;
 pub struct Daemon {
     pub containers: BTreeMap<String, Model>,
     pub networks: BTreeMap<String, (Ipv4Addr, u8)>,
+    /// Networks that assign addresses and refuse those that are asked for.
+    pub assigning: BTreeSet<String>,
+    /// How often they have refused.
+    pub addresses_refused: u32,
     /// How often a container of each machine was started for the first time.
     pub started: BTreeMap<String, u32>,
     /// How often a bootstrap ran on each machine.
@@ -27,6 +31,10 @@ pub struct Daemon {
     pub refusals: BTreeMap<String, EngineError>,
     /// Names of containers whose creation gets no answer.
     pub hanging: BTreeSet<String>,
+    /// Machines whose bootstrap goes on and on.
+    pub holding: BTreeSet<String>,
+    /// Whether load balancers refuse every configuration.
+    pub refuses_configurations: bool,
     /// What must never happen and did.
     pub misdeeds: Vec<String>,
     next: u32,
@@ -39,6 +47,8 @@ pub struct Model {
     pub id: String,
     pub plan: ContainerPlan,
     pub state: ContainerState,
+    /// What it has on its network: what it asked for, or what it was given.
+    pub address: Option<Ipv4Addr>,
     pub files: BTreeMap<String, Vec<u8>>,
     /// The configuration that the process has loaded.
     pub loaded: Vec<u8>,
@@ -52,11 +62,15 @@ impl Default for Daemon {
         Self {
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
+            assigning: BTreeSet::new(),
+            addresses_refused: 0,
             started: BTreeMap::new(),
             bootstrapped: BTreeMap::new(),
             endings: BTreeMap::new(),
             refusals: BTreeMap::new(),
             hanging: BTreeSet::new(),
+            holding: BTreeSet::new(),
+            refuses_configurations: false,
             misdeeds: Vec::new(),
             next: 0,
             events: broadcast::channel(1024).0,
@@ -116,6 +130,7 @@ impl Daemon {
             id: format!("id-{}", self.next),
             plan: plan.clone(),
             state: ContainerState::Created,
+            address: plan.address,
             files: BTreeMap::new(),
             loaded: Vec::new(),
             log: Vec::new(),
@@ -127,24 +142,45 @@ impl Daemon {
 
     pub fn start(&mut self, name: &str) -> Result<(), EngineError> {
         let model = self.find(name)?.clone();
-        let conflict = self.containers.values().any(|other| {
-            other.id != model.id
-                && other.state == ContainerState::Running
-                && other.plan.address == model.plan.address
-        });
-        if conflict && model.plan.address.is_some() {
+        let network = &model.plan.network;
+        if model.plan.address.is_some() && self.assigning.contains(network) {
+            self.addresses_refused += 1;
+            let says = "user specified IP address is supported only when connecting to networks with user configured subnets";
+            return Err(failure(Failure::AddressRefused, says));
+        }
+        let in_use = self.addresses_on(network, &model.id);
+        if model
+            .plan
+            .address
+            .is_some_and(|address| in_use.contains(&address))
+        {
             return Err(failure(Failure::AddressTaken, "Address already in use"));
         }
+        let base = self.networks.get(network).map_or(0, |(base, _)| u32::from(*base));
+        let assigned = (2..).map(|last| Ipv4Addr::from(base + last));
+        let address = model
+            .plan
+            .address
+            .or_else(|| assigned.into_iter().find(|address| !in_use.contains(address)));
         if let (Some(machine), ContainerState::Created) = (model.plan.labels.get(MACHINE_LABEL), model.state)
         {
             *self.started.entry(machine.clone()).or_default() += 1;
         }
         let model = self.find(name)?;
         model.state = ContainerState::Running;
+        model.address = address;
         model.load();
         let model = model.clone();
         self.tell(&model);
         Ok(())
+    }
+
+    /// The addresses of the running containers on a network, less that of the container `id`.
+    pub fn addresses_on(&self, network: &str, id: &str) -> Vec<Ipv4Addr> {
+        let running = self.containers.values().filter(|model| {
+            model.state == ContainerState::Running && model.plan.network == network && model.id != id
+        });
+        running.filter_map(|model| model.address).collect()
     }
 
     pub fn remove(&mut self, id: &str) -> Result<(), EngineError> {
@@ -168,6 +204,15 @@ impl Daemon {
         Ok(())
     }
 
+    /// Whether a command in this container goes on and on.
+    pub fn holds(&mut self, container: &str) -> bool {
+        let machine = self
+            .find(container)
+            .ok()
+            .and_then(|model| model.plan.labels.get(MACHINE_LABEL).cloned());
+        machine.is_some_and(|machine| self.holding.contains(&machine))
+    }
+
     pub fn run(&mut self, container: &str, command: &Command) -> Result<Vec<String>, EngineError> {
         let length: usize = command.argv[5].parse().unwrap();
         let model = self.find(container)?;
@@ -189,6 +234,12 @@ impl Daemon {
 }
 
 impl Model {
+    /// Says that it does not take its configuration.
+    pub fn refuse(&mut self) {
+        self.log
+            .push(format!("{:09} [ALERT] (1) : cannot take it", self.log.len()));
+    }
+
     pub fn load(&mut self) {
         self.loaded = self.files.get(PATH).cloned().unwrap_or_default();
         self.log
@@ -196,10 +247,9 @@ impl Model {
     }
 
     pub fn seen(&self) -> Container {
-        let address = self
-            .plan
-            .address
-            .map(|address| (self.plan.network.clone(), address));
+        let network = &self.plan.network;
+        let address = self.address.map(|address| (network.clone(), address));
+        let kept = self.plan.address.map(|_| network.clone());
         let ports = self
             .plan
             .ports
@@ -211,6 +261,7 @@ impl Model {
             labels: self.plan.labels.clone(),
             state: self.state,
             addresses: address.into_iter().collect(),
+            kept: kept.into_iter().collect(),
             ports: ports.collect(),
         }
     }

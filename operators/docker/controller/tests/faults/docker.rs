@@ -1,11 +1,16 @@
 //! The model of a daemon, behind a plan's boundary.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
 
 use docker_api::ImagePullPolicy;
 use docker_controller::engine::{
-    Command, Container, ContainerEvent, ContainerPlan, ContainerState, Engine, EngineError, Failure, Host,
-    Network, RegistryCredentials,
+    Command, Container, ContainerEvent, ContainerPlan, Engine, EngineError, Failure, Host, Network,
+    RegistryCredentials,
 };
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use http::Response;
@@ -24,6 +29,8 @@ use crate::daemon::{Daemon, Model, failure};
 pub struct Docker {
     pub daemon: Arc<Mutex<Daemon>>,
     pub boundary: Boundary,
+    /// Networks that have refused an address, as far as this incarnation knows.
+    pub noted: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Docker {
@@ -119,6 +126,9 @@ impl Engine for Docker {
         on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), EngineError> {
         let container = container.to_owned();
+        while self.daemon.lock().holds(&container) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let said = self
             .ask("exec", Kind::Call, move |daemon| daemon.run(&container, &command))
             .await?;
@@ -150,7 +160,13 @@ impl Engine for Docker {
     async fn signal(&self, container: &str, _: &str) -> Result<(), EngineError> {
         let container = container.to_owned();
         self.ask("signal", Kind::Update, move |daemon| {
-            daemon.find(&container)?.load();
+            let refuses = daemon.refuses_configurations;
+            let model = daemon.find(&container)?;
+            if refuses {
+                model.refuse();
+            } else {
+                model.load();
+            }
             Ok(())
         })
         .await
@@ -166,18 +182,14 @@ impl Engine for Docker {
 
     async fn network(&self, name: &str) -> Result<Option<Network>, EngineError> {
         let name = name.to_owned();
+        let assigns = self.noted.lock().contains(&name);
         self.ask("network", Kind::Read, move |daemon| {
-            let running = daemon
-                .containers
-                .values()
-                .filter(|model| model.state == ContainerState::Running);
-            let in_use = running
-                .filter(|model| model.plan.network == name)
-                .filter_map(|model| model.plan.address);
             let subnet = daemon.networks.get(&name).copied();
             Ok(subnet.map(|subnet| Network {
+                id: name.clone(),
                 subnet: Some(subnet),
-                in_use: in_use.collect(),
+                assigns,
+                in_use: daemon.addresses_on(&name, ""),
                 ours: true,
             }))
         })
@@ -194,6 +206,10 @@ impl Engine for Docker {
             Ok(())
         })
         .await
+    }
+
+    fn note_assigns(&self, network: &str) {
+        self.noted.lock().insert(network.to_owned());
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), EngineError> {

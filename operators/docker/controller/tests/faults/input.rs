@@ -66,6 +66,34 @@ async fn a_cluster_that_somebody_else_manages_is_never_written_to() -> Result<()
     Ok(())
 }
 
+/// Another may share the finalizer's name, and have what it guards.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deletion_of_a_cluster_that_became_somebody_elses_is_left_to_them() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    let managed =
+        |by: Option<&str>| json!({"metadata": {"annotations": {"cluster.x-k8s.io/managed-by": by}}});
+    scene
+        .objects
+        .patch("DockerCluster", "c1", &managed(Some("others")))
+        .await?;
+    scene.objects.delete("DockerCluster", "c1").await?;
+    for machine in [WORKER, CONTROL_PLANE] {
+        scene.objects.delete("DockerMachine", machine).await?;
+        scene.wait("DockerMachine", machine, Value::is_null).await?;
+    }
+    let name = format!("c1_lb.{}", scene.world.namespace.name());
+    let there = || scene.world.daemon.lock().containers.contains_key(&name);
+    let object = scene.objects.get("DockerCluster", "c1").await?;
+    ensure!(there() && object.is_some(), "it was removed: {object:?}");
+    scene.objects.patch("DockerCluster", "c1", &managed(None)).await?;
+    scene.wait("DockerCluster", "c1", Value::is_null).await?;
+    ensure!(!there(), "the load balancer was left behind");
+    operator.stop().await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_without_an_owner_is_not_taken_into_care() -> Result<()> {
     let scene = Scene::set().await?;

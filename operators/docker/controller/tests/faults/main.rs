@@ -13,6 +13,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod addresses;
 mod attempts;
 mod crash;
 mod daemon;

@@ -109,6 +109,30 @@ async fn a_port_of_the_host_that_somebody_else_has_is_told_by_the_cluster() -> R
     Ok(())
 }
 
+/// A load balancer that takes no configuration holds up the end of a machine, and not that of its cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_up_a_deletion_is_told_and_does_not_hold_up_the_deletion_of_the_cluster() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    scene.world.daemon.lock().refuses_configurations = true;
+    scene.objects.delete("DockerMachine", CONTROL_PLANE).await?;
+    let held = |object: &Value| {
+        reason(object, "Ready") == Some("Deleting")
+            && message_of(object, "ContainerProvisioned").is_some_and(|says| says.contains("cannot take it"))
+    };
+    scene.wait("DockerMachine", CONTROL_PLANE, held).await?;
+    scene.objects.delete("Cluster", "c1").await?;
+    scene.wait("DockerMachine", CONTROL_PLANE, Value::is_null).await?;
+    let name = format!("{CONTROL_PLANE}.{}", scene.world.namespace.name());
+    ensure!(
+        !scene.world.daemon.lock().containers.contains_key(&name),
+        "the object went before its container"
+    );
+    operator.stop().await;
+    Ok(())
+}
+
 /// Names as long as Kubernetes lets them be become containers; longer ones never come to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_of_any_length_that_kubernetes_takes_becomes_a_machine() -> Result<()> {

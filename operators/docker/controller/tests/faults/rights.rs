@@ -1,6 +1,6 @@
 //! The rights in Kubernetes that clusterctl and the chart grant are those that the provider needs, all and no others.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use docker_controller::{
@@ -117,6 +117,7 @@ fn replica(scene: &Scene, shutdown: &CancellationToken) -> JoinHandle<()> {
     let docker = Docker {
         daemon: scene.world.daemon.clone(),
         boundary: FaultPlan::new(Schedule::default()).boundary(),
+        noted: Arc::default(),
     };
     let settings = Settings {
         network: "nodes".into(),

@@ -35,7 +35,7 @@ pub const CONTROL_PLANE: &str = "control-plane";
 pub const WORKER: &str = "worker";
 /// Somebody else's container.
 pub const STRANGER: &str = "stranger";
-const NETWORK: &str = "nodes";
+pub const NETWORK: &str = "nodes";
 const SPEED: u32 = 20;
 const POLL: Duration = Duration::from_millis(20);
 
@@ -132,6 +132,7 @@ impl Operator {
         let docker = Docker {
             daemon: world.daemon.clone(),
             boundary: plan.boundary(),
+            noted: Arc::default(),
         };
         let settings = Settings {
             network: NETWORK.into(),
@@ -226,7 +227,7 @@ fn serves_the_control_plane(world: &World) -> Result<()> {
     let balancer = balancer.ok_or_else(|| anyhow::anyhow!("there is no load balancer"))?;
     let node = daemon.containers.get(&world.node(CONTROL_PLANE));
     let address = node
-        .and_then(|node| node.plan.address)
+        .and_then(|node| node.address)
         .ok_or_else(|| anyhow::anyhow!("there is no node"))?;
     let server = Server {
         name: world.node(CONTROL_PLANE),

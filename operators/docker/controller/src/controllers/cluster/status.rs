@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use docker_api::{ConditionType, DockerCluster, DockerClusterStatus, FailureDomain, Initialization, Reason};
 use jiff::Timestamp;
-use reconcile::error::ReconcileError as _;
+use reconcile::{conditions::DesiredCondition, error::ReconcileError as _};
 
 use super::Error;
 use crate::{controllers, load_balancer::LoadBalancer};
@@ -19,19 +19,15 @@ pub(super) fn observed(
     status.failure_domains = failure_domains(object);
     let available = match balancer {
         Ok(balancer) => {
-            // Never taken back: what was there once is healed, and its health is in the conditions.
-            status.initialization = Some(Initialization {
-                provisioned: Some(true),
-            });
-            status.ready = Some(true);
             status.host_port = balancer.host_port.map(i32::from);
-            let note = custom_template_note(object);
-            controllers::condition(
-                ConditionType::LoadBalancerAvailable,
-                true,
-                Reason::Available,
-                note,
-            )
+            if balancer.trouble.is_none() {
+                // Never taken back: what was there once is healed, and its health is in the conditions.
+                status.initialization = Some(Initialization {
+                    provisioned: Some(true),
+                });
+                status.ready = Some(true);
+            }
+            available(object, balancer)
         }
         Err(error) => {
             let reason = Reason::ALL
@@ -51,6 +47,19 @@ pub(super) fn observed(
         now,
     );
     status
+}
+
+/// What there is to say of a load balancer that runs.
+fn available(object: &DockerCluster, balancer: &LoadBalancer) -> DesiredCondition {
+    let say = |holds: bool, reason, message: String| {
+        controllers::condition(ConditionType::LoadBalancerAvailable, holds, reason, message)
+    };
+    if let Some(trouble) = &balancer.trouble {
+        return say(false, Reason::NotAvailable, trouble.clone());
+    }
+    let notes = custom_template_note(object).into_iter();
+    let notes: Vec<_> = notes.chain(balancer.notes.iter().map(String::as_str)).collect();
+    say(true, Reason::Available, notes.join("; "))
 }
 
 /// How many machines a message names.
@@ -107,13 +116,10 @@ fn failure_domains(object: &DockerCluster) -> Vec<FailureDomain> {
     domains
 }
 
-fn custom_template_note(object: &DockerCluster) -> &'static str {
-    let balancer = object.spec.load_balancer.as_ref();
-    if balancer.is_some_and(|balancer| balancer.custom_ha_proxy_config_template_ref.is_some()) {
-        "customHAProxyConfigTemplateRef is not evaluated; the controller's own configuration is in use"
-    } else {
-        ""
-    }
+fn custom_template_note(object: &DockerCluster) -> Option<&'static str> {
+    let balancer = object.spec.load_balancer.as_ref()?;
+    balancer.custom_ha_proxy_config_template_ref.as_ref()?;
+    Some("customHAProxyConfigTemplateRef is not evaluated; the controller's own configuration is in use")
 }
 
 #[cfg(test)]
@@ -141,6 +147,8 @@ mod tests {
     const BALANCER: LoadBalancer = LoadBalancer {
         address: Ipv4Addr::new(172, 30, 128, 1),
         host_port: Some(30_001),
+        trouble: None,
+        notes: Vec::new(),
     };
 
     #[test]
@@ -169,6 +177,31 @@ mod tests {
         assert_eq!(
             (ready.status.as_str(), ready.reason.as_str()),
             ("False", "NotAvailable")
+        );
+    }
+
+    #[test]
+    fn a_load_balancer_where_nobody_looks_for_it_is_not_available_and_a_note_does_no_harm() {
+        let noted = LoadBalancer {
+            notes: vec!["one".into(), "two".into()],
+            ..BALANCER
+        };
+        let status = observed(&object(&[]), Ok(&noted), Timestamp::UNIX_EPOCH);
+        let available = |status: &DockerClusterStatus| {
+            let found = conditions::find(&status.conditions, "LoadBalancerAvailable").unwrap();
+            (found.status.clone(), found.message.clone())
+        };
+        assert_eq!(available(&status), ("True".into(), "one; two".into()));
+        assert!(conditions::is_true(&status.conditions, READY));
+        let moved = LoadBalancer {
+            trouble: Some("it moved".into()),
+            ..BALANCER
+        };
+        let status = observed(&object(&[]), Ok(&moved), Timestamp::UNIX_EPOCH);
+        assert_eq!(available(&status), ("False".into(), "it moved".into()));
+        assert_eq!(
+            status.initialization, None,
+            "nobody would reach the control plane"
         );
     }
 

@@ -25,6 +25,9 @@ pub enum Error {
     /// The load balancer would not take the machine in, or let it go.
     #[error(transparent)]
     LoadBalancer(#[from] load_balancer::Error),
+    /// What follows the bootstrap has panicked; the node goes on by itself.
+    #[error("following the bootstrap failed, and is begun again: the task panicked: {0}")]
+    Panicked(String),
     /// The Secret with the bootstrap data is not there.
     #[error(
         "Secret {secret}, which the Machine names for its bootstrap data, does not exist; the bootstrap provider must write it again"
@@ -59,9 +62,11 @@ impl ReconcileError for Error {
             Self::Engine(error) | Self::LoadBalancer(load_balancer::Error::Engine(error)) => error.class(),
             Self::Spec(_) => Class::Terminal,
             // Cured by somebody's writing a Secret, or migrating what is stored, which wakes nobody here.
-            Self::Storage(_) | Self::LoadBalancer(_) | Self::DataMissing { .. } | Self::PullSecret { .. } => {
-                Class::Transient
-            }
+            Self::Storage(_)
+            | Self::LoadBalancer(_)
+            | Self::DataMissing { .. }
+            | Self::PullSecret { .. }
+            | Self::Panicked(_) => Class::Transient,
         }
     }
 
@@ -73,6 +78,7 @@ impl ReconcileError for Error {
             Self::Spec(node::Error::Mount { .. }) => Reason::MountInvalid.as_str(),
             Self::Spec(_) => Reason::SpecInvalid.as_str(),
             Self::LoadBalancer(_) => Reason::NotAvailable.as_str(),
+            Self::Panicked(_) => Reason::Bootstrapping.as_str(),
             Self::DataMissing { .. } => Reason::BootstrapDataInvalid.as_str(),
             Self::PullSecret { .. } => Reason::ImageUnavailable.as_str(),
         }

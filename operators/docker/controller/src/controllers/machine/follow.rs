@@ -12,11 +12,14 @@ use super::{
     status::{self, Bootstrap, Picture},
 };
 use crate::{
-    bootstrap::{self, Job, Outcome},
+    bootstrap::{self, Job, Outcome, mask},
     digest::fnv1a,
     engine::{Container, Engine},
-    identity, sabotage,
+    identity,
 };
+
+/// An event's note is cut to so many bytes, at its end.
+const NOTE_LIMIT: usize = 1024;
 
 impl<E: Engine + Clone> Machines<E> {
     /// Where the bootstrap is; starts or resumes its task where that is not known.
@@ -29,18 +32,23 @@ impl<E: Engine + Clone> Machines<E> {
     ) -> Result<Bootstrap, Error> {
         let uid = pass.uid();
         if let Some(state) = self.tasks.state(&uid) {
-            // The Secret was repaired meanwhile: begin again with it.
-            let tried = invalid_data(&state);
-            if tried.is_none() || tried == Some(self.data(scope, pass).await?.digest()) {
+            let begins_again = match invalid_data(&state) {
+                // The Secret may have been repaired meanwhile.
+                Some(tried) => tried != self.data(scope, pass).await?.digest(),
+                // A pause has ended it, and is over.
+                None => was_stopped(&state),
+            };
+            if !begins_again {
                 return self.task_state(&uid, state);
             }
             self.tasks.clear(&uid);
         }
-        if scope.machine.has_node() {
-            return Ok(Bootstrap::Completed { ignored: Vec::new() });
-        }
         if let Some(known) = status::known_bootstrap(object) {
             return Ok(known);
+        }
+        // Of one that has failed the node itself has to tell how, whoever has registered.
+        if scope.machine.has_node() && !status::is_repeating(object) {
+            return Ok(Bootstrap::Completed { ignored: Vec::new() });
         }
         let limit = object
             .spec
@@ -67,50 +75,16 @@ impl<E: Engine + Clone> Machines<E> {
         Ok(Bootstrap::Running { step: String::new() })
     }
 
-    /// What follows a bootstrap that went wrong: another attempt, where one is left and does no harm.
-    ///
-    /// A worker, and the first machine of a control plane, leave nothing behind that a fresh container would meet. A
-    /// further control plane machine may have become a member of etcd, which its successor could not be.
-    pub(super) fn repeated(
-        object: &DockerMachine,
-        scope: &Scope,
-        container: &Container,
-        bootstrap: Bootstrap,
-    ) -> Bootstrap {
-        let Bootstrap::Ended {
-            reason: Reason::Failed | Reason::Interrupted,
-            message,
-            output,
-        } = &bootstrap
-        else {
-            return bootstrap;
-        };
-        let (tried, of) = (
-            identity::attempt(&container.labels),
-            object.spec.bootstrap_attempts.unwrap_or(1),
-        );
-        let is_left = tried < of || (of > 1 && sabotage::active(sabotage::FORGET_ATTEMPTS));
-        let harmless = !scope.machine.is_control_plane()
-            || !scope.cluster.control_plane_initialized()
-            || sabotage::active(sabotage::REPEAT_CONTROL_PLANE);
-        if !is_left || !harmless {
-            return bootstrap;
-        }
-        let attempt = tried + 1;
-        Bootstrap::Repeating {
-            attempt,
-            message: format!("attempt {attempt} of {of} follows in a fresh container; before it, {message}"),
-            output: output.clone(),
-        }
-    }
-
     fn task_state(&self, uid: &str, state: TaskState<String, Outcome>) -> Result<Bootstrap, Error> {
         match state {
             TaskState::Running(step) | TaskState::Stopping(step) => Ok(Bootstrap::Running { step }),
             TaskState::Finished(step, ended) => {
                 let outcome = match ended {
                     Ended::Returned(outcome) => outcome.as_ref().clone(),
-                    Ended::Panicked(_) => Outcome::Stopped,
+                    Ended::Panicked(message) => {
+                        self.tasks.clear(uid);
+                        return Err(Error::Panicked(message));
+                    }
                 };
                 match outcome {
                     Outcome::Completed { ignored } => Ok(Bootstrap::Completed { ignored }),
@@ -132,10 +106,7 @@ impl<E: Engine + Clone> Machines<E> {
                         self.tasks.clear(uid);
                         Err(error.into())
                     }
-                    Outcome::Stopped => {
-                        self.tasks.clear(uid);
-                        Ok(Bootstrap::Running { step })
-                    }
+                    Outcome::Stopped => Ok(Bootstrap::Running { step }),
                 }
             }
         }
@@ -158,19 +129,28 @@ impl<E: Engine + Clone> Machines<E> {
         if before.is_some_and(|condition| condition.reason == reason.as_str()) {
             return;
         }
-        let note = if output.is_empty() {
-            message.clone()
-        } else {
-            format!("{message}; its last words:\n{output}")
-        };
         pass.event(Notice {
             kind: EventKind::Warning,
             reason: "BootstrapFailed",
             action: "Bootstrap",
-            note,
+            note: note(message, output),
         })
         .await;
     }
+}
+
+/// `message` and as much of the end of `output` as fits into an event: its last lines tell what went wrong.
+fn note(message: &str, output: &str) -> String {
+    let begin = format!("{message}; its last words:\n");
+    match mask::end(output, NOTE_LIMIT.saturating_sub(begin.len())) {
+        "" => message.to_owned(),
+        end => begin + end,
+    }
+}
+
+/// Whether the task has ended because it was told to.
+fn was_stopped(state: &TaskState<String, Outcome>) -> bool {
+    matches!(state, TaskState::Finished(_, Ended::Returned(outcome)) if **outcome == Outcome::Stopped)
 }
 
 /// The digest of data that could not be used.
@@ -181,5 +161,20 @@ fn invalid_data(state: &TaskState<String, Outcome>) -> Option<u64> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_the_last_lines_of_a_long_output() {
+        let lines: Vec<_> = (0..10).map(|i| format!("{i} {}", "é".repeat(150))).collect();
+        let note = note("it failed", &lines.join("\n"));
+        assert!(note.len() <= NOTE_LIMIT, "{}", note.len());
+        assert!(note.starts_with("it failed; its last words:\n7 "), "{note}");
+        assert!(note.ends_with(&lines[9]), "{note}");
+        assert_eq!(super::note("it failed", ""), "it failed");
     }
 }

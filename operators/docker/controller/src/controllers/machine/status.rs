@@ -102,6 +102,23 @@ pub(super) fn announced(object: &DockerMachine, container: Option<&Container>) -
     (told.reason == Reason::Repeating.as_str() && !made).then_some(attempt)
 }
 
+/// Whether the status announces another attempt.
+pub(super) fn is_repeating(object: &DockerMachine) -> bool {
+    has_reason(object, ConditionType::BootstrapCompleted, Reason::Repeating)
+}
+
+/// Whether the status says already that the object is being removed.
+pub(super) fn is_deleting(object: &DockerMachine) -> bool {
+    has_reason(object, ConditionType::ContainerProvisioned, Reason::Deleting)
+}
+
+fn has_reason(object: &DockerMachine, type_: ConditionType, reason: Reason) -> bool {
+    let status = object.status.as_ref();
+    status
+        .and_then(|status| conditions::find(&status.conditions, type_.as_str()))
+        .is_some_and(|told| told.reason == reason.as_str())
+}
+
 const IGNORED: &str = "modules of the cloud-config that are not supported were ignored: ";
 
 /// After a pass, which may have ended with `error`.
@@ -130,6 +147,10 @@ pub(super) fn observed(
     }
     if let Bootstrap::Repeating { attempt, .. } = picture.bootstrap {
         status.bootstrap_attempt = Some(attempt);
+    } else if let Some(container) = picture.container.as_ref().filter(|_| runs) {
+        // One that was announced and withdrawn is none.
+        let made = identity::attempt(&container.labels);
+        status.bootstrap_attempt = status.bootstrap_attempt.map(|announced| announced.min(made));
     }
     let parts = [
         container(object, picture, error),
@@ -262,10 +283,18 @@ fn bootstrap(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
     }
 }
 
-/// While it is being removed.
-pub(super) fn deleting(object: &DockerMachine, now: Timestamp) -> DockerMachineStatus {
+/// While it is being removed; `error` is what holds that up.
+pub(super) fn deleting(object: &DockerMachine, error: Option<&Error>, now: Timestamp) -> DockerMachineStatus {
     let mut status = object.status.clone().unwrap_or_default();
-    let message = "the container is being removed";
+    let message = error.map_or_else(
+        || "the container is being removed".to_owned(),
+        |error| {
+            format!(
+                "the container cannot be removed yet: {}",
+                reconcile::error::chain(error)
+            )
+        },
+    );
     let part = controllers::condition(
         ConditionType::ContainerProvisioned,
         false,

@@ -17,6 +17,17 @@ pub(super) fn of_summary(summary: ContainerSummary) -> Container {
         .network_settings
         .and_then(|settings| settings.networks)
         .unwrap_or_default();
+    let keeps = |endpoint: &EndpointSettings| {
+        let config = endpoint.ipam_config.as_ref();
+        config
+            .and_then(|config| config.ipv4_address.as_deref())
+            .is_some_and(|address| !address.is_empty())
+    };
+    let kept = networks
+        .iter()
+        .filter(|(_, endpoint)| keeps(endpoint))
+        .map(|(network, _)| network.clone())
+        .collect();
     let addresses = networks.into_iter().filter_map(|(network, endpoint)| {
         let kept = endpoint.ipam_config.and_then(|config| config.ipv4_address);
         let address = endpoint
@@ -43,6 +54,7 @@ pub(super) fn of_summary(summary: ContainerSummary) -> Container {
             _ => ContainerState::Stopped,
         },
         addresses: addresses.collect(),
+        kept,
         ports: ports
             .iter()
             .filter_map(|port| Some((port.private_port, port.public_port?)))

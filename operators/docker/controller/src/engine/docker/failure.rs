@@ -51,8 +51,17 @@ fn of_transport(error: &Error) -> (Failure, String) {
 
 fn of_response(status: u16, message: &str) -> Failure {
     let says = |text: &str| message.contains(text);
-    if says("port is already allocated") || says("bind: address already in use") {
+    // In lower case the kernel speaks, of a port; addresses are Docker's own, which begins with a capital.
+    if says("port is already allocated")
+        || says("address already in use")
+        || says("failed to bind host port")
+        || says("Ports are not available")
+        || says("ports are not available")
+    {
         return Failure::PortTaken;
+    }
+    if says("user specified IP address is supported") {
+        return Failure::AddressRefused;
     }
     if says("Address already in use") || says("Pool overlaps") {
         return Failure::AddressTaken;
@@ -131,7 +140,27 @@ mod tests {
         "listen tcp4 127.0.0.1:1: bind: address already in use",
         Failure::PortTaken
     )]
+    #[case(
+        500,
+        "failed to set up container networking: driver failed programming external connectivity on endpoint x: failed to bind host port for 127.0.0.1:1:172.18.0.2:80/tcp: address already in use",
+        Failure::PortTaken
+    )]
+    #[case(
+        500,
+        "failed to bind host port 127.0.0.1:1/tcp: permission denied",
+        Failure::PortTaken
+    )]
+    #[case(
+        500,
+        "Ports are not available: exposing port TCP 127.0.0.1:1 -> 127.0.0.1:0: listen tcp 127.0.0.1:1: bind: Only one usage",
+        Failure::PortTaken
+    )]
     #[case(403, "Address already in use", Failure::AddressTaken)]
+    #[case(
+        400,
+        "user specified IP address is supported only when connecting to networks with user configured subnets",
+        Failure::AddressRefused
+    )]
     #[case(
         403,
         "Pool overlaps with other one on this address space",
