@@ -113,6 +113,8 @@ pub struct Work<'a, I, R> {
     pub fence: &'a reconcile::fence::Fence,
     /// The member that leads, as recorded: it is not removed.
     pub leader: Option<i32>,
+    /// The member beyond the number of replicas that may be removed: [`Seen::spare`].
+    pub spare: Option<i32>,
 }
 
 impl<I: Instances, R: Records> Work<'_, I, R> {
@@ -128,7 +130,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let zones = self.operator.reader.zones(self.region, &desired.subnets).await;
         // Without the zones members are spread over subnets; a wrong subnet is reported by its launch.
         seen.zones = zones.unwrap_or_default().into_iter().collect();
-        seen.leader = self.leader;
+        (seen.leader, seen.spare) = (self.leader, self.spare);
         seen.mistagged = self.mistagged(desired, &ledger, &seen);
         let steps = plan::plan(
             desired,
@@ -157,27 +159,32 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 .as_deref()
                 .filter(|_| entry.phase != LaunchPhase::Over)
             {
-                let sighting = self.sight(entry, id, &seen.instances).await;
+                let (sighting, unlisted) = self.sight(entry, id, &seen.instances).await;
                 seen.sightings.insert(id.to_owned(), sighting);
+                seen.unlisted.extend(unlisted);
             }
         }
         Ok(seen)
     }
 
-    /// What is known of an instance. Only EC2's own word that it does not exist, asked for after a while, counts as
-    /// proof of absence.
-    async fn sight(&self, entry: &Launch, id: &str, shown: &[Instance]) -> Sighting {
+    /// What is known of an instance, and what it was if the listing does not show it. Only EC2's own word that it does
+    /// not exist, asked for after a while, counts as proof of absence.
+    async fn sight(&self, entry: &Launch, id: &str, shown: &[Instance]) -> (Sighting, Option<Instance>) {
         let now = self.operator.clock.now();
         if let Some(instance) = shown.iter().find(|instance| instance.id == id) {
-            self.evidence.lock().seen(id);
-            return Sighting::of(instance);
+            self.evidence.lock().seen(instance);
+            return (Sighting::of(instance), None);
         }
         if sabotage::active("trust-empty-list") {
-            return Sighting::Gone;
+            return (Sighting::Gone, None);
         }
-        self.evidence.lock().missed(id, now);
+        let last = {
+            let mut evidence = self.evidence.lock();
+            evidence.missed(id, now);
+            evidence.last(id).cloned()
+        };
         if !self.evidence.lock().is_missing(id) {
-            return Sighting::Missing;
+            return (Sighting::Missing, last);
         }
         match self.operator.cloud.get(self.region, id).await {
             Ok(instance) => {
@@ -185,15 +192,17 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 let identity = self.identity(entry.ordinal, entry.incarnation);
                 let marked = instance.identity().as_ref() == Some(&identity)
                     && instance.is_ours(&self.operator.operator_id);
-                if ours && instance.is_live() && !marked {
-                    return Sighting::Unmarked;
-                }
-                Sighting::of(&instance)
+                let sighting = if ours && instance.is_live() && !marked {
+                    Sighting::Unmarked
+                } else {
+                    Sighting::of(&instance)
+                };
+                (sighting, Some(instance))
             }
             Err(error) if error.is_not_found() && self.evidence.lock().is_long_missing(id, now) => {
-                Sighting::Gone
+                (Sighting::Gone, None)
             }
-            Err(_) => Sighting::Missing,
+            Err(_) => (Sighting::Missing, last),
         }
     }
 
@@ -232,8 +241,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                     let identity = self.identity(ordinal, incarnation);
                     let wanted =
                         LaunchParameters::new(desired, &identity, &subnet, &self.operator.operator_id);
-                    let frozen = self.records.freeze(ordinal, incarnation, &wanted).await;
-                    let frozen = frozen.map_err(PassError::Records)?;
+                    let frozen = self.freeze(ordinal, incarnation, &wanted).await?;
                     outcome
                         .ledger
                         .decide(&identity, &frozen, failures, self.operator.clock.now());

@@ -75,6 +75,7 @@ struct Misses {
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     misses: HashMap<String, Misses>,
+    last: HashMap<String, Instance>,
     exhausted: BTreeMap<(String, String), Timestamp>,
     holds: BTreeMap<i32, Hold>,
     leaving_since: Option<Timestamp>,
@@ -89,6 +90,10 @@ impl Evidence {
     /// Since when the cluster is known to be leaving: the moment of the first pass of its deletion. The API server's
     /// time of deletion is another clock's.
     pub fn leaving(&mut self, now: Timestamp) -> Timestamp {
+        if self.leaving_since.is_none() {
+            // What a launch was held for says nothing about a termination.
+            self.holds.clear();
+        }
         *self.leaving_since.get_or_insert(now)
     }
 
@@ -143,8 +148,18 @@ impl Evidence {
     }
 
     /// An instance was shown.
-    pub fn seen(&mut self, id: &str) {
-        self.misses.remove(id);
+    pub fn seen(&mut self, instance: &Instance) {
+        self.misses.remove(&instance.id);
+        if instance.is_live() {
+            self.last.insert(instance.id.clone(), instance.clone());
+        } else {
+            self.last.remove(&instance.id);
+        }
+    }
+
+    /// An instance as it was when it was shown last, if it was not on its way out.
+    pub fn last(&self, id: &str) -> Option<&Instance> {
+        self.last.get(id)
     }
 
     /// An instance was not shown by a look at `now`.
@@ -238,6 +253,18 @@ mod tests {
     #[test]
     fn absence_is_believed_only_five_minutes_after_the_id_was_known() {
         let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let shown = Instance {
+            id: "i-1".into(),
+            state: InstanceState::Running,
+            reason: None,
+            tags: BTreeMap::new(),
+            client_token: None,
+            zone: None,
+            private_ip: None,
+            subnet: None,
+            launched_at: None,
+            attached: Vec::new(),
+        };
         let mut evidence = Evidence::default();
         evidence.missed("i-1", at(0));
         assert!(!evidence.is_missing("i-1"), "one look is none");
@@ -248,7 +275,7 @@ mod tests {
             "and may still be younger than EC2 knows"
         );
         assert!(evidence.is_long_missing("i-1", at(301)));
-        evidence.seen("i-1");
+        evidence.seen(&shown);
         assert!(!evidence.is_long_missing("i-1", at(301)));
     }
 }

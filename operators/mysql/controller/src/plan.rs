@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - A converged world has an empty plan.
 //! - A member is launched only when its last launch is over; a launch is over only by proof.
-//! - At most one member is taken away at a time, from the highest number down.
+//! - At most one member is taken away at a time, from the highest number down, and none that may hold what no other has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,9 +109,22 @@ pub struct Seen {
     pub leader: Option<i32>,
     /// Members whose instances have other tags than they are to have.
     pub mistagged: BTreeSet<i32>,
+    /// Instances of the ledger that the listing did not show: as they were when they were asked for by their id, or seen
+    /// last.
+    pub unlisted: Vec<Instance>,
+    /// The member beyond the number of replicas that may be removed: another one has what it has.
+    pub spare: Option<i32>,
+    /// Why the next one may not be.
+    pub kept: Option<String>,
 }
 
 impl Seen {
+    /// The instance of this id as it was seen last.
+    pub fn instance(&self, id: &str) -> Option<&Instance> {
+        let mut all = self.instances.iter().chain(&self.unlisted);
+        all.find(|instance| instance.id == id)
+    }
+
     fn of(&self, id: &str) -> &Sighting {
         self.sightings.get(id).unwrap_or(&Sighting::Missing)
     }
@@ -255,7 +268,17 @@ fn leave(entry: &Launch, id: &str, seen: &Seen) -> Option<Step> {
     }
 }
 
-/// The member beyond the number of replicas that goes next. The leader does not: another one takes its place first.
+/// The launch of the member beyond the number of replicas that goes next. The leader does not: another one takes its
+/// place first.
+pub fn next_surplus(replicas: i32, ledger: &Ledger, leader: Option<i32>) -> Option<&Launch> {
+    let beyond = |entry: &&Launch| {
+        let leads = leader == Some(entry.ordinal) && entry.phase == LaunchPhase::Launched;
+        entry.ordinal >= replicas && entry.phase != LaunchPhase::Over && !leads
+    };
+    ledger.entries().iter().rev().find(beyond)
+}
+
+/// What becomes of the member that goes next.
 fn surplus(
     desired: &Desired,
     ledger: &Ledger,
@@ -263,15 +286,12 @@ fn surplus(
     evidence: &Evidence,
     now: Timestamp,
 ) -> Option<Step> {
-    let beyond = |entry: &&Launch| {
-        let leads = seen.leader == Some(entry.ordinal) && entry.phase == LaunchPhase::Launched;
-        entry.ordinal >= desired.replicas && entry.phase != LaunchPhase::Over && !leads
-    };
-    let entry = ledger.entries().iter().rev().find(beyond)?;
+    let entry = next_surplus(desired.replicas, ledger, seen.leader)?;
     match (entry.phase, &entry.instance_id) {
-        (LaunchPhase::Launched, Some(_)) => Some(Step::Retire {
-            ordinal: entry.ordinal,
-        }),
+        (LaunchPhase::Launched, Some(_)) => {
+            let ordinal = entry.ordinal;
+            (seen.spare == Some(ordinal)).then_some(Step::Retire { ordinal })
+        }
         (LaunchPhase::Retiring, Some(id)) if !evidence.is_held(entry.ordinal, now) => leave(entry, id, seen),
         (LaunchPhase::Retiring, Some(_)) => None,
         // Only a launch whose instance is known can be undone.

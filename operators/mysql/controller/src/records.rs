@@ -11,7 +11,7 @@ pub trait Records: Send + Sync {
     /// Its errors.
     type Error: ReconcileError;
 
-    /// Keeps the parameters of a launch for good, and returns what is kept: if there are some already, from before a
+    /// Keeps the parameters of a launch until it is over, and returns what is kept: if there are some already, from before a
     /// crash, those stay.
     fn freeze(
         &self,
@@ -26,6 +26,10 @@ pub trait Records: Send + Sync {
         ordinal: i32,
         incarnation: i32,
     ) -> impl Future<Output = Result<Option<LaunchParameters>, Self::Error>> + Send;
+
+    /// Forgets the parameters of a launch that is over. There may be none any more.
+    fn discard(&self, ordinal: i32, incarnation: i32)
+    -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Writes the ledger, on condition that nobody has written it since it was read.
     fn write(&self, ledger: &Ledger) -> impl Future<Output = Result<(), Self::Error>> + Send;

@@ -4,11 +4,13 @@
 //! - A leader is chosen once, when no member has any data; the choice is recorded before anything follows from it.
 //! - Only the server that was chosen leads: another one in its place, empty or not, is not promoted.
 //! - Writes are opened last: when as many replicas acknowledge as the promise of durability needs.
+//! - Commits never begin to wait for replicas that are not there.
 //! - A member with transactions that the leader does not have is never made to follow it.
 //! - Only a member without any data becomes a copy of another.
 //! - Another member leads only after the leader takes no more writes, when it has every transaction of it.
 //! - A formed cluster needs no change.
 
+mod acknowledging;
 mod copying;
 mod succession;
 
@@ -19,17 +21,15 @@ use mysql_api::{
     cluster::{Durability, Topology},
 };
 
-use self::copying::donor;
+use self::{
+    acknowledging::{is_starved, possible},
+    copying::donor,
+};
 use crate::{
     authority::{APPLICATION, REPLICATION},
     sabotage,
     server::{Acknowledgement, Address, Change, Survey},
 };
-
-/// A commit waits for acknowledgements for this long where nothing may be lost: a day, in milliseconds.
-const LOSSLESS: u64 = 86_400_000;
-/// And this long where writes must go on.
-const AVAILABLE: u64 = 10_000;
 
 /// A member as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,7 +216,8 @@ fn led(goal: &Goal, leader: (&Member, &Survey), members: &[Member]) -> Plan {
         standings: Vec::new(),
         lacking: None,
     };
-    let wanted = acknowledgement(replicas, goal.durability);
+    let wanted = acknowledging::wanted(replicas, goal.durability);
+    let possible = possible(wanted, survey);
     let needed: BTreeSet<String> = [REPLICATION, APPLICATION].map(str::to_owned).into();
     let complete = needed.is_subset(&survey.accounts);
     if survey.replication.is_some() {
@@ -228,9 +229,8 @@ fn led(goal: &Goal, leader: (&Member, &Survey), members: &[Member]) -> Plan {
     if !complete {
         plan.changes.push((head.ordinal, Change::CreateAccounts));
         plan.lack(Reason::Forming, || "accounts are being made".into());
-    } else if survey.acknowledgement != wanted {
-        // Before any replica connects: what it can do is agreed upon then.
-        plan.changes.push((head.ordinal, Change::Acknowledge(wanted)));
+    } else if survey.acknowledgement != possible {
+        plan.changes.push((head.ordinal, Change::Acknowledge(possible)));
     }
     for member in members {
         let standing = if member.ordinal == head.ordinal {
@@ -268,24 +268,17 @@ fn led(goal: &Goal, leader: (&Member, &Survey), members: &[Member]) -> Plan {
         );
         plan.lack(Reason::Forming, || message);
     }
+    if survey.acknowledgement != wanted {
+        plan.lack(Reason::Forming, || {
+            "it is being set for how many replicas a commit waits".into()
+        });
+    }
     for ordinal in 0..replicas {
         if !members.iter().any(|member| member.ordinal == ordinal) {
             plan.lack(Reason::Forming, || format!("member {ordinal} is missing"));
         }
     }
     plan
-}
-
-/// How a cluster of so many members acknowledges: half of them, so that the loss of the leader loses nothing.
-fn acknowledgement(replicas: i32, durability: Durability) -> Acknowledgement {
-    Acknowledgement {
-        enabled: replicas > 1,
-        replicas: u32::try_from(replicas / 2).unwrap_or_default().max(1),
-        timeout: match durability {
-            Durability::Lossless => LOSSLESS,
-            Durability::Available => AVAILABLE,
-        },
-    }
 }
 
 impl Plan {
@@ -360,10 +353,22 @@ impl Plan {
                 )
             });
         } else if accounts && let Some(donor) = donor(leader, survey, members) {
-            self.copy(member, donor, members);
+            if donor.ordinal == head.ordinal && is_starved(led) {
+                self.relieve(leader, member, members);
+            } else {
+                self.copy(member, donor, members);
+            }
         } else if !led.purged.is_within(&survey.executed) {
+            let why = if survey.executed.is_empty() {
+                "cannot become a copy, for its MySQL is of another series than the primary's; launch members from one image"
+            } else {
+                "has data of its own; terminate its instance, and it is replaced by a copy"
+            };
             self.lack(Reason::Diverged, || {
-                format!("{} lacks transactions that the primary has purged already, and has data of its own; terminate its instance, and it is replaced by a copy", member.name)
+                format!(
+                    "{} lacks transactions that the primary has purged already, and {why}",
+                    member.name
+                )
             });
         } else if accounts {
             self.changes

@@ -8,7 +8,7 @@ mod parts;
 use jiff::Timestamp;
 use mysql_api::{
     ConditionType, MySQLCluster, MySQLClusterStatus, Reason,
-    cluster::{Binding, Endpoints, Launch, LaunchPhase, Member, Phase, Role},
+    cluster::{ABANDON, Binding, Endpoints, Launch, LaunchPhase, Member, Phase, Role},
 };
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
@@ -152,12 +152,7 @@ pub fn ending(findings: Findings<'_>, now: Timestamp) -> MySQLClusterStatus {
                 hold.message
             ),
         ),
-        Some(hold) => condition(
-            ConditionType::DeletionBlocked,
-            true,
-            hold.verdict.reason(),
-            &hold.message,
-        ),
+        Some(hold) => obstructed(findings.cluster, hold.verdict.reason(), &hold.message),
         None if unresolved => condition(
             ConditionType::DeletionBlocked,
             false,
@@ -175,6 +170,34 @@ pub fn ending(findings: Findings<'_>, now: Timestamp) -> MySQLClusterStatus {
     status
 }
 
+/// The status of a cluster that is being deleted while its cloud cannot be asked.
+pub fn unending(cluster: &MySQLCluster, reason: Reason, message: &str, now: Timestamp) -> MySQLClusterStatus {
+    let mut status = without_intent(cluster);
+    status.phase = Some(Phase::Terminating);
+    let ready = condition(
+        ConditionType::Ready,
+        false,
+        Reason::Terminating,
+        "the deletion has begun",
+    );
+    put(
+        &mut status,
+        [ready, obstructed(cluster, reason, message)],
+        cluster,
+        now,
+    );
+    status
+}
+
+/// What keeps a deletion from going on, and how to end it all the same.
+fn obstructed(cluster: &MySQLCluster, reason: Reason, message: &str) -> DesiredCondition {
+    let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+    let message = format!(
+        "{message}; it is tried again. To end the deletion all the same and leave what is left to EC2, annotate the object with {ABANDON}={uid}"
+    );
+    condition(ConditionType::DeletionBlocked, true, reason, message)
+}
+
 /// What members do, and where clients find them.
 fn serving(status: &mut MySQLClusterStatus, desired: &Desired, formed: &Formed) {
     for member in &mut status.members {
@@ -182,6 +205,7 @@ fn serving(status: &mut MySQLClusterStatus, desired: &Desired, formed: &Formed) 
             member.certificate = Some(certificate.clone());
         }
         member.role = match formed.standings.get(&member.ordinal) {
+            _ if formed.kept == Some(member.ordinal) => Some(Role::Primary),
             Some(Standing::Leads) => Some(Role::Primary),
             Some(Standing::Follows) => Some(Role::Replica),
             Some(Standing::Idle) | None => None,
@@ -195,7 +219,7 @@ fn serving(status: &mut MySQLClusterStatus, desired: &Desired, formed: &Formed) 
     let serving = status
         .members
         .iter()
-        .filter(|member| member.role.is_some())
+        .filter(|member| member.role.is_some() && formed.kept != Some(member.ordinal))
         .count();
     status.replicas_ready = i32::try_from(serving).ok();
     status.ready = Some(format!("{serving}/{}", desired.replicas));
@@ -280,7 +304,7 @@ fn members(findings: Findings<'_>, _: Timestamp) -> MySQLClusterStatus {
 /// One member. What was pinned for its instance stays pinned.
 fn member(cluster: &str, entry: &Launch, seen: &Seen, last: &[Member]) -> Member {
     let id = entry.instance_id.as_deref();
-    let shown = id.and_then(|id| seen.instances.iter().find(|instance| instance.id == id));
+    let shown = id.and_then(|id| seen.instance(id));
     let state = id.map(|id| match seen.sightings.get(id) {
         Some(Sighting::Seen { state, .. }) => state.as_str(),
         Some(Sighting::Gone) => "terminated",

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::statement::{literal, statements};
 use crate::{
-    authority::{APPLICATION, Authority, OPERATOR, REPLICATION},
+    authority::{Authority, OPERATOR},
     gtid::GtidSet,
     server::{Acknowledgement, Address, Change, Replication, ServerError, Servers, Survey},
     version::{ReplicationWords, Version},
@@ -195,8 +195,7 @@ async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
     let following: Option<Row> = connection.query_first(words.status).await?;
     let acknowledging: Option<(String, u32)> =
         connection.query_first(statement::acknowledging(version)).await?;
-    let accounts = format!("SELECT user FROM mysql.user WHERE user IN ('{REPLICATION}', '{APPLICATION}')");
-    let accounts: Vec<String> = connection.query(accounts).await?;
+    let accounts: Vec<String> = connection.query(statement::complete_accounts()).await?;
     let copying: Option<u64> = connection.query_first(statement::COPYING).await?;
     connection.disconnect().await?;
     let set = |name: &'static str| {

@@ -58,6 +58,22 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         self.save(&before, &outcome.ledger).await
     }
 
+    /// Freezes the parameters of a launch. Those of the one before it, which is over, go first: without capacity there may
+    /// be a launch every few minutes, for days.
+    pub(super) async fn freeze(
+        &self,
+        ordinal: i32,
+        incarnation: i32,
+        wanted: &LaunchParameters,
+    ) -> Result<LaunchParameters, PassError<R::Error>> {
+        if incarnation > 1 {
+            let discarded = self.records.discard(ordinal, incarnation - 1).await;
+            discarded.map_err(PassError::Records)?;
+        }
+        let frozen = self.records.freeze(ordinal, incarnation, wanted).await;
+        frozen.map_err(PassError::Records)
+    }
+
     /// The frozen parameters of a launch, if they are those that it was recorded with.
     async fn thaw(
         &self,
@@ -123,14 +139,24 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 outcome.ledger.conclude(ordinal, false);
             }
             Verdict::Mismatch => self.search(ordinal, outcome).await,
-            // Not launched, and the spec has changed since: what was frozen is not wanted any more.
+            // Not launched, and the spec has changed since: what was frozen is not wanted any more, and what is wanted
+            // may be allowed.
             Verdict::Quota | Verdict::Denied
-                if desired.is_some_and(|desired| desired.template != frozen.template) =>
+                if desired.is_some_and(|desired| self.is_outdated(entry, frozen, desired)) =>
             {
+                self.evidence.lock().release(ordinal);
                 outcome.ledger.conclude(ordinal, false);
             }
             Verdict::Quota | Verdict::Denied | Verdict::Unknown | Verdict::Throttled => {}
         }
+    }
+
+    /// Whether a launch would be made with other parameters today: another image, another tag, another subnet.
+    fn is_outdated(&self, entry: &Launch, frozen: &LaunchParameters, desired: &Desired) -> bool {
+        let identity = self.identity(entry.ordinal, entry.incarnation);
+        let operator_id = &self.operator.operator_id;
+        !desired.subnets.contains(&frozen.subnet)
+            || LaunchParameters::new(desired, &identity, &frozen.subnet, operator_id) != *frozen
     }
 
     /// Looks for the instance of a launch by its token.

@@ -12,6 +12,7 @@ mod error;
 mod forming;
 mod leaving;
 mod records;
+mod scaling;
 mod story;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -172,6 +173,8 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         evidence: &Mutex<Evidence>,
     ) -> Result<Progress, ClusterError> {
         let records = StatusRecords { pass };
+        let (current, known) = (pass.current(), ledger(&pass.current()));
+        let surplus = self.surplus(&current, (desired, authority), &known).await;
         let work = Work {
             operator: &self.operator,
             records: &records,
@@ -179,9 +182,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             cluster_uid: &desired.uid,
             region: &desired.region,
             fence: pass.fence(),
-            leader: topology(&pass.current()).map(|topology| topology.primary),
+            leader: topology(&current).map(|topology| topology.primary),
+            spare: surplus.spare,
         };
-        let mut outcome = match work.apply(desired, ledger(&pass.current())).await {
+        let mut outcome = match work.apply(desired, known).await {
             Ok(outcome) => outcome,
             Err(PassError::Cloud(error)) => {
                 self.prevented(pass, verdict(&error).reason(), &error.to_string())
@@ -190,6 +194,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             }
             Err(error) => return Err(error.into()),
         };
+        outcome.seen.kept = surplus.kept;
         self.look_after(pass, &desired.region, &outcome);
         let forming = Forming {
             pass,

@@ -152,16 +152,27 @@ fn members_leave_one_at_a_time_from_the_highest_number() {
     let entries: Vec<_> = (0..5)
         .map(|ordinal| entry(ordinal, LaunchPhase::Launched, Some(&format!("i-{ordinal}"))))
         .collect();
+    let spare = |ordinal| Seen {
+        spare: Some(ordinal),
+        ..Seen::default()
+    };
     assert_eq!(
-        steps(3, entries.clone(), &Seen::default()),
+        steps(3, entries.clone(), &spare(4)),
         [Step::Retire { ordinal: 4 }]
     );
+    for other in [Seen::default(), spare(3)] {
+        assert_eq!(
+            steps(3, entries.clone(), &other),
+            [],
+            "it may hold what no other has"
+        );
+    }
     let mut entries = entries;
     entries[4].phase = LaunchPhase::Retiring;
     let waiting = steps(3, entries.clone(), &seen("i-4", InstanceState::ShuttingDown));
     assert_eq!(waiting, []);
     entries[4].phase = LaunchPhase::Over;
-    assert_eq!(steps(3, entries, &Seen::default()), [Step::Retire { ordinal: 3 }]);
+    assert_eq!(steps(3, entries, &spare(3)), [Step::Retire { ordinal: 3 }]);
 }
 
 #[test]

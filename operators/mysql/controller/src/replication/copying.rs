@@ -3,7 +3,7 @@
 
 use mysql_api::Reason;
 
-use super::{Member, Plan};
+use super::{Member, Plan, acknowledging::is_starved};
 use crate::server::{Change, Survey};
 
 /// From so many transactions on a new member becomes a copy instead of repeating them all.
@@ -31,7 +31,7 @@ impl Plan {
 
 /// The member that one without data is to become a copy of: a replica that serves, else the leader. None for a member
 /// that has data, or that need not be one because the leader still has its whole, short history; and none of another
-/// series, which MySQL would refuse.
+/// series, which MySQL would refuse. A leader whose commits hang is none as long as its whole history can be repeated.
 pub(super) fn donor<'a>(
     (head, led): (&'a Member, &Survey),
     survey: &Survey,
@@ -52,7 +52,8 @@ pub(super) fn donor<'a>(
     let replica = members
         .iter()
         .find(|other| other.ordinal != head.ordinal && other.survey.as_ref().is_some_and(serves));
-    replica.or_else(|| alike(led).then_some(head))
+    let hangs = is_starved(led) && led.purged.is_empty();
+    replica.or_else(|| (alike(led) && !hangs).then_some(head))
 }
 
 /// `9.7` of `9.7.4-log`.

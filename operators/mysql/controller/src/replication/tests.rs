@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use rstest::rstest;
 
+mod acknowledging;
 mod succession;
 
 use super::*;
@@ -100,7 +101,15 @@ impl Fleet {
                 server.accounts = [REPLICATION, APPLICATION].map(str::to_owned).into();
                 server.executed = format!("{}:1-6", server.uuid).parse().unwrap();
             }
-            Change::Acknowledge(how) => server.acknowledgement = how,
+            Change::Acknowledge(how) => {
+                let before = server.acknowledgement;
+                let waited_for = if before.enabled { before.replicas } else { 0 };
+                assert!(
+                    server.read_only || !how.enabled || how.replicas <= waited_for.max(server.acknowledging),
+                    "commits begin to wait for replicas that are not there: {how:?}"
+                );
+                server.acknowledgement = how;
+            }
             Change::Open => {
                 assert!(
                     server.acknowledging >= server.acknowledgement.replicas
@@ -124,6 +133,10 @@ impl Fleet {
                 assert!(server.executed.is_empty(), "data was overwritten");
                 let number: i32 = donor.host.split('.').nth(2).unwrap().parse().unwrap();
                 let copied = self.servers[&number].clone();
+                assert!(
+                    !is_starved(&copied),
+                    "the copy waits for commits that wait for it"
+                );
                 let server = self.servers.get_mut(&ordinal).unwrap();
                 (server.executed, server.purged) = (copied.executed.clone(), copied.executed);
                 server.accounts = copied.accounts;

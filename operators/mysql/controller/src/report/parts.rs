@@ -70,9 +70,11 @@ pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: us
         .iter()
         .any(|entry| entry.ordinal >= desired.replicas && entry.phase != LaunchPhase::Over);
     if surplus {
+        let kept = seen.kept.as_ref();
+        let waits = kept.map_or_else(String::new, |why| format!("; none is at the moment: {why}"));
         return say(
             Reason::ScalingDown,
-            format!("members are removed until {wanted} are left"),
+            format!("members are removed until {wanted} are left{waits}"),
         );
     }
     if present(LaunchPhase::Launched) < wanted {

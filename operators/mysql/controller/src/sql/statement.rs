@@ -129,11 +129,19 @@ fn follow(leader: &Address, authority: &Authority, words: &ReplicationWords) -> 
     format!("{} {}", words.change_source, options.join(", "))
 }
 
-/// Made while the server is closed to everybody but the operator.
+/// The accounts that are complete, of those that the operator makes.
+pub(super) fn complete_accounts() -> String {
+    format!(
+        "SELECT user FROM mysql.user WHERE user IN ('{REPLICATION}', '{APPLICATION}') AND account_locked = 'N'"
+    )
+}
+
+/// Made while the server is closed to everybody but the operator. An account is locked until it has its rights: one that is
+/// not is known to be complete, whatever came in between.
 fn accounts(authority: &Authority) -> Vec<String> {
     let user = |name: &str, password: &str| {
         format!(
-            "CREATE USER IF NOT EXISTS {}@'%' IDENTIFIED BY {} REQUIRE SSL",
+            "CREATE USER IF NOT EXISTS {}@'%' IDENTIFIED BY {} REQUIRE SSL ACCOUNT LOCK",
             literal(name),
             literal(password)
         )
@@ -142,9 +150,11 @@ fn accounts(authority: &Authority) -> Vec<String> {
         "SET GLOBAL super_read_only = OFF".into(),
         user(REPLICATION, &authority.replication_password),
         format!("GRANT REPLICATION SLAVE, BACKUP_ADMIN ON *.* TO '{REPLICATION}'@'%'"),
+        format!("ALTER USER '{REPLICATION}'@'%' ACCOUNT UNLOCK"),
         format!("CREATE DATABASE IF NOT EXISTS `{DATABASE}`"),
         user(APPLICATION, &authority.application_password),
         format!("GRANT ALL ON `{DATABASE}`.* TO '{APPLICATION}'@'%'"),
+        format!("ALTER USER '{APPLICATION}'@'%' ACCOUNT UNLOCK"),
     ]
 }
 
@@ -285,6 +295,23 @@ mod tests {
             .filter(|statement| statement.starts_with("CREATE USER"))
             .collect();
         assert_eq!(users.len(), 2);
-        assert!(users.iter().all(|statement| statement.ends_with("REQUIRE SSL")));
+        assert!(users.iter().all(|statement| statement.contains(" REQUIRE SSL ")));
+    }
+
+    #[test]
+    fn an_account_counts_only_when_it_has_its_rights() {
+        let authority = Authority::generate().unwrap();
+        let all = statements(&Change::CreateAccounts, &authority, Version::V9);
+        for name in [REPLICATION, APPLICATION] {
+            let place = |word: &str| {
+                let of = |statement: &String| {
+                    statement.starts_with(word) && statement.contains(&format!("'{name}'@"))
+                };
+                all.iter().position(of).unwrap()
+            };
+            assert!(all[place("CREATE USER")].ends_with("ACCOUNT LOCK"));
+            assert!(place("CREATE USER") < place("GRANT") && place("GRANT") < place("ALTER USER"));
+        }
+        assert!(complete_accounts().ends_with("account_locked = 'N'"));
     }
 }

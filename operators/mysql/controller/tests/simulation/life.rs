@@ -9,6 +9,7 @@ use mysql_controller::{
     desired::{Desired, Owner, Settings},
     evidence::Evidence,
     identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL},
+    plan::next_surplus,
     reader::Reader,
 };
 use parking_lot::Mutex;
@@ -99,7 +100,7 @@ struct Life {
 
 /// Lives one life, and says what was violated.
 pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
-    let clock = Clock::system();
+    let clock = Clock::accelerated(1);
     let chance = Chance::new(seed, trouble);
     let lag = if trouble == 0 {
         Duration::ZERO
@@ -187,6 +188,7 @@ impl Memory {
             region: REGION,
             fence,
             leader: None,
+            spare: None,
         }
     }
 }
@@ -208,7 +210,8 @@ impl Life {
                 self.strike();
             }
             let ledger = self.cloud.notebook.ledger();
-            let work = self.memory.work(&self.cloud, &self.fence);
+            let mut work = self.memory.work(&self.cloud, &self.fence);
+            work.spare = next_surplus(replicas, &ledger, None).map(|entry| entry.ordinal);
             let pass = tokio::select! {
                 pass = work.apply(&desired, ledger) => Some(pass.map_or(Duration::from_secs(1), |outcome| outcome.next)),
                 () = self.cloud.chance.death() => None,

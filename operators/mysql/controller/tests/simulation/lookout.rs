@@ -32,7 +32,7 @@ struct Scene {
 impl Scene {
     /// An account without trouble, and a lookout that runs.
     fn new() -> Self {
-        let clock = Clock::system();
+        let clock = Clock::accelerated(1);
         let chance = Chance::new(1, 0);
         let world = World::new(&Options {
             timings: Timings {

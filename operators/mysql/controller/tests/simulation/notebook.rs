@@ -85,6 +85,22 @@ impl Records for Notebook {
         found.await.map_err(Broken)
     }
 
+    async fn discard(&self, ordinal: i32, incarnation: i32) -> Result<(), Broken> {
+        let gone = self.chance.request(|| {
+            let mut pages = self.pages.lock();
+            let kept = |launch: &Launch| {
+                (launch.ordinal, launch.incarnation) == (ordinal, incarnation)
+                    && launch.phase != LaunchPhase::Over
+            };
+            assert!(
+                !pages.ledger.iter().any(kept),
+                "what a launch is repeated with is discarded"
+            );
+            pages.frozen.remove(&(ordinal, incarnation));
+        });
+        gone.await.map_err(Broken)
+    }
+
     async fn write(&self, ledger: &Ledger) -> Result<(), Broken> {
         let written = self.chance.request(|| {
             let mut pages = self.pages.lock();

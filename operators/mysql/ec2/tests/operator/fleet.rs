@@ -25,6 +25,8 @@ pub(crate) struct Fleet {
     world: World,
     /// By address: the instance that the server is on, and the server.
     servers: Arc<Mutex<BTreeMap<String, (String, Survey)>>>,
+    /// Instances whose servers answer nobody.
+    silent: Arc<Mutex<BTreeSet<String>>>,
     _printing: Arc<Printing>,
 }
 
@@ -57,6 +59,7 @@ impl Fleet {
         Self {
             world: world.clone(),
             servers: Arc::default(),
+            silent: Arc::default(),
             _printing: Arc::new(Printing(printing)),
         }
     }
@@ -68,6 +71,16 @@ impl Fleet {
         let (_, server) = found.unwrap();
         assert!(!server.read_only, "it takes no writes");
         server.executed = format!("{}:1-{transactions}", server.uuid).parse().unwrap();
+    }
+
+    /// Whether the server of an instance answers nobody from now on.
+    pub(crate) fn silence(&self, instance: &str, silent: bool) {
+        let mut all = self.silent.lock();
+        if silent {
+            all.insert(instance.to_owned());
+        } else {
+            all.remove(instance);
+        }
     }
 
     /// How many transactions the server of an instance has.
@@ -94,6 +107,9 @@ impl Fleet {
             .contains(&certificate(&instance.id))
         {
             return Err(failed("connection failed: another certificate"));
+        }
+        if self.silent.lock().contains(&instance.id) {
+            return Err(failed("no answer within 8 s"));
         }
         let mut servers = self.servers.lock();
         let server = servers

@@ -21,5 +21,6 @@ mod orphans;
 mod refusals;
 mod rights;
 mod rollout;
+mod silence;
 mod smoke;
 mod tags;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use fake_ec2::StateReason;
 use k8s_openapi::api::{
     core::v1::{Namespace, PersistentVolumeClaim, Service},
     events::v1::Event,
@@ -147,6 +148,14 @@ async fn live(bed: &Bed) {
     eventually("the Service is as it was", async || {
         let service = serde_json::to_value(services.get("whole").await.unwrap()).unwrap();
         service["spec"]["ports"][0]["targetPort"] != wrong
+    })
+    .await;
+    let lost = bed.ec2.world().instances().remove(2).id;
+    let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+    assert!(bed.ec2.world().terminate(&lost, &reason));
+    bed.until("whole", "a member is replaced", |cluster| {
+        let status = cluster.and_then(|cluster| cluster.status.as_ref());
+        status.is_some_and(|status| status.launches.iter().any(|launch| launch.incarnation == 2))
     })
     .await;
     let older = json!({"metadata": {"finalizers": [FINALIZER, OTHER_FINALIZER]}});

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use kube::ResourceExt as _;
 use mysql_api::{
     MySQLCluster, Reason,
-    cluster::{LaunchPhase, Topology},
+    cluster::{LaunchPhase, Role, Topology},
 };
 use parking_lot::Mutex;
 use reconcile::{
@@ -55,6 +55,8 @@ pub struct Formed {
     pub caught_up: bool,
     /// Whether no server that answers has any data.
     pub blank: bool,
+    /// The leader that clients are still sent to although it did not answer: nothing shows that it does not lead.
+    pub kept: Option<i32>,
 }
 
 /// One pass over the servers of a cluster.
@@ -101,6 +103,9 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             bound: false,
             changed: !plan.changes.is_empty(),
             blank: is_blank(&members),
+            kept: topology
+                .as_ref()
+                .and_then(|topology| self.kept(topology.primary, &members, &instances)),
             caught_up: topology.is_some_and(|topology| self.caught_up(topology.primary, &members)),
         };
         formed.lacking = self.refusal().or(formed.lacking);
@@ -119,6 +124,21 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             Err(ApplyError::Api(error)) => return Err(error.into()),
         }
         Ok(formed)
+    }
+
+    /// The leader, if it did not answer and is where clients were last told to write. A look that failed shows nothing:
+    /// only that its instance does not run any more, that its server is closed or another one, or that another leads,
+    /// takes it away from them.
+    fn kept(&self, leader: i32, members: &[Member], instances: &[(i32, &Instance)]) -> Option<i32> {
+        let silent = |member: &&Member| member.ordinal == leader && member.survey.is_none();
+        members.iter().find(silent)?;
+        let (_, instance) = instances.iter().find(|(ordinal, _)| *ordinal == leader)?;
+        let current = self.pass.current();
+        let mut last = current.status.iter().flat_map(|status| &status.members);
+        let written_to = last.any(|member| {
+            member.instance_id.as_deref() == Some(&instance.id) && member.role == Some(Role::Primary)
+        });
+        written_to.then_some(leader)
     }
 
     /// Whether every member has now what the leader had at the last look: while there are writes, nobody ever has what
@@ -152,7 +172,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             .filter(|entry| entry.phase == LaunchPhase::Launched && wanted(entry.ordinal));
         let running = launched.filter_map(|entry| {
             let id = entry.instance_id.as_deref()?;
-            let instance = seen.instances.iter().find(|instance| instance.id == id)?;
+            let instance = seen.instance(id)?;
             (instance.state == InstanceState::Running).then_some((entry.ordinal, instance))
         });
         running.collect()
@@ -270,10 +290,11 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         let backends: Vec<_> = instances
             .iter()
             .filter_map(|(ordinal, instance)| {
+                let kept = (formed.kept == Some(*ordinal)).then_some(Standing::Leads);
                 Some(Backend {
                     address: instance.private_ip.clone()?,
                     zone: instance.zone.clone(),
-                    standing: formed.standings.get(ordinal).copied()?,
+                    standing: kept.or(formed.standings.get(ordinal).copied())?,
                 })
             })
             .collect();

@@ -19,6 +19,7 @@ use crate::{
     act::{Leaving, Outcome, Work, is_over},
     cloud::Instances,
     ledger::Ledger,
+    outcome::verdict,
     records::Records,
     report::{self, Findings},
     server::Servers,
@@ -48,15 +49,33 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             region: &region,
             fence: pass.fence(),
             leader: None,
+            spare: None,
         };
         if cluster.annotations().get(ABANDON) == Some(&uid) {
             return self.abandon(pass, &work, &ledger).await;
         }
+        let left = self.part(cluster, (pass, &region), &work, ledger).await;
+        if let Err(ClusterError::Cloud(error)) = &left {
+            let (reason, message) = (verdict(error).reason(), error.to_string());
+            let status = report::unending(&pass.current(), reason, &message, pass.clock().now());
+            pass.write_status(&status).await?;
+        }
+        left
+    }
+
+    /// Goes on with a deletion: retires members, or takes the hands off them.
+    async fn part(
+        &self,
+        cluster: &MySQLCluster,
+        (pass, region): (&Pass<MySQLCluster>, &str),
+        work: &Work<'_, I, StatusRecords<'_>>,
+        ledger: Ledger,
+    ) -> Result<Progress, ClusterError> {
         if cluster.spec.deletion_policy == DeletionPolicy::Retain {
             let unresolved = |entry: &Launch| entry.phase == LaunchPhase::Launching;
             if ledger.entries().iter().any(unresolved) {
                 let outcome = work.resolve(ledger).await?;
-                self.look_after(pass, &region, &outcome);
+                self.look_after(pass, region, &outcome);
                 return self.report_leaving(pass, outcome).await;
             }
             for id in work.retain(&ledger).await? {
@@ -69,7 +88,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             Leaving::Over => self.let_go(pass).await,
             Leaving::Showing(again) => Ok(Progress::waiting(again)),
             Leaving::Going(outcome) => {
-                self.look_after(pass, &region, &outcome);
+                self.look_after(pass, region, &outcome);
                 self.report_leaving(pass, outcome).await
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    api::{ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
 };
 use mysql_api::MySQLCluster;
 use reconcile::{Class, Pass, ReconcileError, error::ApiError};
@@ -149,6 +149,28 @@ impl Records for StatusRecords<'_> {
     async fn frozen(&self, ordinal: i32, incarnation: i32) -> Result<Option<LaunchParameters>, RecordsError> {
         self.read(&frozen_name(&self.pass.key().name, ordinal, incarnation))
             .await
+    }
+
+    async fn discard(&self, ordinal: i32, incarnation: i32) -> Result<(), RecordsError> {
+        let name = frozen_name(&self.pass.key().name, ordinal, incarnation);
+        let what = format!("{}/{name}", self.pass.key().namespace);
+        let found = self.secrets().get_opt(&name).await;
+        let found = found.map_err(|error| ApiError::new(format!("read Secret {what}"), error))?;
+        let uid = self.pass.uid();
+        let ours = |secret: &Secret| secret.owner_references().iter().any(|owner| owner.uid == uid);
+        let Some(secret) = found.filter(ours) else {
+            return Ok(());
+        };
+        let this_one = Preconditions {
+            uid: secret.uid(),
+            ..Preconditions::default()
+        };
+        let how = DeleteParams::default().preconditions(this_one);
+        match self.secrets().delete(&name, &how).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(ApiError::new(format!("delete Secret {what}"), error).into()),
+            Ok(_) => Ok(()),
+        }
     }
 
     async fn write(&self, ledger: &Ledger) -> Result<(), RecordsError> {
