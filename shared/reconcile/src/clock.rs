@@ -5,8 +5,11 @@
 //! socket is being waited for.
 //!
 //! # Guarantees
-//! - [`Clock::now`] and [`Clock::elapsed`] never disagree about how long something took: both derive from one
-//!   monotonic reading, so a step of the host's wall clock does not shorten or lengthen a wait.
+//! - [`Clock::elapsed`] and all waits are monotonic: a step of the host's wall clock does not shorten or lengthen them.
+//! - [`Clock::now`] of the real clock is the host's wall clock, whatever has happened to it since the process began: a
+//!   correction, or a suspension of the host, during which the monotonic time stands still. What people write down as
+//!   a moment (a deadline, a schedule) is compared with it.
+//! - [`Clock::now`] of a clock that is sped up follows [`Clock::elapsed`].
 //! - Clones share their origin: two clones asked at the same moment answer the same.
 //!
 //! # Caveats
@@ -21,7 +24,8 @@ use tokio::time::Instant;
 /// Wall time, monotonic time and sleep, real or sped up by a factor.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    wall_origin: Timestamp,
+    /// When a clock that is independent of the host's wall clock began.
+    wall_origin: Option<Timestamp>,
     origin: Instant,
     speed: u32,
 }
@@ -40,14 +44,18 @@ impl Default for Clock {
 impl Clock {
     /// The real clock.
     pub fn system() -> Self {
-        Self::accelerated(1)
+        Self {
+            wall_origin: None,
+            origin: Instant::now(),
+            speed: 1,
+        }
     }
 
-    /// A clock that runs `speed` times as fast as the real one, starting from the current wall time. A `speed` of
-    /// 0 counts as 1.
+    /// A clock that runs `speed` times as fast as the real one, starting from the current wall time, which it never
+    /// asks again: also with a `speed` of 1, and so in virtual time. A `speed` of 0 counts as 1.
     pub fn accelerated(speed: u32) -> Self {
         Self {
-            wall_origin: Timestamp::now(),
+            wall_origin: Some(Timestamp::now()),
             origin: Instant::now(),
             speed: speed.max(1),
         }
@@ -63,10 +71,13 @@ impl Clock {
         self.origin.elapsed().saturating_mul(self.speed)
     }
 
-    /// Wall time: the origin plus [`Clock::elapsed`].
+    /// Wall time: the host's, or, for a clock that is sped up, its origin plus [`Clock::elapsed`].
     pub fn now(&self) -> Timestamp {
+        let Some(origin) = self.wall_origin else {
+            return Timestamp::now();
+        };
         let since = SignedDuration::try_from(self.elapsed()).unwrap_or(SignedDuration::MAX);
-        self.wall_origin.checked_add(since).unwrap_or(Timestamp::MAX)
+        origin.checked_add(since).unwrap_or(Timestamp::MAX)
     }
 
     /// Sleeps for `duration` of this clock's time.
@@ -98,6 +109,15 @@ mod tests {
         clock.sleep(Duration::from_secs(100)).await;
         assert_eq!(real.elapsed(), Duration::from_secs(1));
         assert_eq!(clock.elapsed(), Duration::from_secs(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_real_clock_tells_the_hosts_wall_time_however_much_monotonic_time_has_passed() {
+        let clock = Clock::system();
+        clock.sleep(Duration::from_hours(24)).await;
+        assert_eq!(clock.elapsed(), Duration::from_hours(24));
+        let off = clock.now().duration_since(Timestamp::now()).abs();
+        assert!(off < SignedDuration::from_hours(1), "{off:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,10 +17,11 @@ pub enum Class {
     Transient,
     /// Somebody else wrote in between (409). Retried soon, from a fresh read; never an event, for it is normal.
     Conflict,
-    /// Credentials or permissions are missing (401, 403). They get repaired under us, so it is retried, slowly,
+    /// Credentials, permissions or keys are missing (401, 403). They get repaired under us, so it is retried, slowly,
     /// and loudly: an error log line and a Warning event each time.
     Denied,
-    /// A dependency is not ready. Not an error: no event, no error metric, a fixed delay.
+    /// A dependency is not ready. Not an error: no event, no error metric. Looked at again after the delay that
+    /// [`ReconcileError::retry_after`] names; without one, with growing backoff.
     Waiting,
 }
 
@@ -46,7 +47,8 @@ pub trait ReconcileError: StdError + Send + Sync + 'static {
     /// set.
     fn reason(&self) -> &'static str;
 
-    /// A delay that the other side asked for (`Retry-After`). The next attempt is not made earlier.
+    /// A delay that the other side asked for (`Retry-After`), or, for [`Class::Waiting`], after which it is worth
+    /// looking again. The next attempt is not made earlier.
     fn retry_after(&self) -> Option<Duration> {
         None
     }

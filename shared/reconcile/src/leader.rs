@@ -1,8 +1,9 @@
 //! Leader election with client-go's protocol on a Lease, made for hosts that sleep and servers that hang.
 //!
 //! # What happens
-//! 1. Every replica reads the Lease, and watches it. Who finds none creates it; who finds it without holder claims it.
-//! 2. A standby notes *on its own clock* when the record last changed. Timestamps inside of the record are never
+//! 0. A replica that cannot work yet stands by: it is no candidate before [`Leadership::campaign`].
+//! 1. Every candidate reads the Lease, and watches it. Who finds none creates it; who finds it without holder claims it.
+//! 2. A candidate notes *on its own clock* when the record last changed. Timestamps inside of the record are never
 //!    compared with anything, so hosts may disagree about the time as much as they like.
 //! 3. If the record has not changed for the duration that it states, the standby claims it, at that very moment.
 //! 4. Every claim is a PUT with the resourceVersion that the decision was based on: of two claims, one is refused.
@@ -62,6 +63,7 @@ use std::{io, thread, time::Duration};
 
 use kube::Api;
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use self::config::{ConfigError, LeaderConfig, Timing, process_identity};
 use self::elector::{Elector, State};
@@ -102,7 +104,20 @@ impl LeaderElector {
         kube: kube::Config,
         options: ClientOptions,
     ) -> Result<Leadership, Error> {
+        let leadership = Self::stand_by(config, kube, options).await?;
+        leadership.campaign();
+        Ok(leadership)
+    }
+
+    /// As [`Self::spawn`], for a process that is not ready to lead: it becomes a candidate by
+    /// [`Leadership::campaign`]. Until then the lease is left to those who can work.
+    pub async fn stand_by(
+        config: LeaderConfig,
+        kube: kube::Config,
+        options: ClientOptions,
+    ) -> Result<Leadership, Error> {
         config.validate()?;
+        let campaign = CancellationToken::new();
         let (fence, keeper) = Fence::kept(&config.full_name());
         let (state_out, state) = watch::channel(State::Standby);
         let (release, commands) = oneshot::channel();
@@ -114,6 +129,7 @@ impl LeaderElector {
             options,
             keeper,
             state: state_out,
+            campaign: campaign.clone(),
         };
         let body = move || start.run(started_out, commands);
         thread::Builder::new()
@@ -124,6 +140,7 @@ impl LeaderElector {
         Ok(Leadership {
             fence,
             state,
+            campaign,
             release,
             farewell,
         })
@@ -137,6 +154,7 @@ struct Start {
     options: ClientOptions,
     keeper: FenceKeeper,
     state: watch::Sender<State>,
+    campaign: CancellationToken,
 }
 
 impl Start {
@@ -149,11 +167,12 @@ impl Start {
                 return;
             }
         };
+        let campaign = self.campaign.clone();
         runtime.block_on(async {
             match self.elector() {
                 Ok(elector) => {
                     let _ = started.send(Ok(()));
-                    elector.run(commands).await;
+                    elector.run(campaign, commands).await;
                 }
                 Err(error) => {
                     let _ = started.send(Err(error));
@@ -169,6 +188,7 @@ impl Start {
             mut options,
             keeper,
             state,
+            ..
         } = self;
         options.fence = Fence::open();
         options.qps = 0.0;
@@ -201,11 +221,17 @@ type Farewell = oneshot::Sender<()>;
 pub struct Leadership {
     fence: Fence,
     state: watch::Receiver<State>,
+    campaign: CancellationToken,
     release: oneshot::Sender<Farewell>,
     farewell: Duration,
 }
 
 impl Leadership {
+    /// From now on this process is a candidate. Saying it again changes nothing.
+    pub fn campaign(&self) {
+        self.campaign.cancel();
+    }
+
     /// Resolves when this process holds the lease; fails if the election ended before that.
     pub async fn acquired(&self) -> Result<(), LeaseLost> {
         let mut state = self.state.clone();

@@ -4,11 +4,13 @@
 //! 1. Metrics and probes are served. `/healthz` is well from here on.
 //! 2. The CRDs are waited for, never created: a missing one keeps the replica unready and is named in the log.
 //! 3. Watches start, on every replica. `/readyz` is well when every first list is in, whatever the leadership.
-//! 4. With leader election: when the lease is ours, passes and tasks begin. Without: at once.
+//! 4. With leader election: a replica that is ready becomes a candidate, and when the lease is ours, passes and tasks
+//!    begin. Without: at once.
 //! 5. On SIGTERM or SIGINT no pass begins; those under way and all tasks are awaited, at most for the drain timeout;
 //!    then the lease is released, so that another replica takes over within a second, and [`Manager::run`] returns.
 //!
 //! # Guarantees
+//! - A replica that is not ready leaves the lease to those that are.
 //! - When the lease is lost, [`Manager::run`] returns an error at once, without draining: another replica may be
 //!   acting already. The caller must end the process.
 //! - The lease is released only after the last pass and task have ended, or is left to expire.
@@ -224,7 +226,7 @@ impl Manager {
         };
         let leadership = match &options.leader_election {
             Some(lease) => {
-                Some(LeaderElector::spawn(lease.clone(), config.clone(), client_options.clone()).await?)
+                Some(LeaderElector::stand_by(lease.clone(), config.clone(), client_options.clone()).await?)
             }
             None => None,
         };
@@ -279,7 +281,8 @@ impl Manager {
                 name
             });
         }
-        watch_over(&mut running, leadership.as_ref(), &elected, &shutdown).await?;
+        let election = leadership.as_ref().map(|leadership| (leadership, &readiness));
+        watch_over(&mut running, election, &elected, &shutdown).await?;
 
         info!("Draining");
         stop.cancel();
@@ -308,13 +311,18 @@ async fn wind_up(
 /// Lets the controllers act once the lease is ours; returns when the shutdown begins.
 async fn watch_over(
     running: &mut JoinSet<&'static str>,
-    leadership: Option<&Leadership>,
+    election: Option<(&Leadership, &Readiness)>,
     elected: &CancellationToken,
     shutdown: &CancellationToken,
 ) -> Result<(), ManagerError> {
-    if let Some(leadership) = leadership {
+    if let Some((leadership, readiness)) = election {
+        let acquired = async {
+            readiness.ready().await;
+            leadership.campaign();
+            leadership.acquired().await
+        };
         tokio::select! {
-            acquired = leadership.acquired() => match acquired {
+            acquired = acquired => match acquired {
                 Ok(()) => info!("Acquired the lease"),
                 Err(lost) => return Err(lost.into()),
             },
@@ -325,7 +333,7 @@ async fn watch_over(
     elected.cancel();
     tokio::select! {
         () = shutdown.cancelled() => Ok(()),
-        lost = lost(leadership) => Err(lost.into()),
+        lost = lost(election.map(|(leadership, _)| leadership)) => Err(lost.into()),
         died = running.join_next(), if !running.is_empty() => Err(died_error(died)),
     }
 }

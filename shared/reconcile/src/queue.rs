@@ -8,7 +8,8 @@
 //! - **No overlap**: a key that is being worked on is not handed out again before [`Queue::done`]; an add in the
 //!   meantime is remembered and honoured then.
 //! - **Priority**: everything at [`Priority::User`] goes before anything at [`Priority::Background`]. Adding a
-//!   waiting key again keeps the earlier time and the higher priority.
+//!   waiting key again keeps the earlier time and the higher priority. A key in work that is to be looked at again
+//!   later ([`Queue::again_after`]) comes back at the priority it was taken at.
 //! - **Fairness**: within a priority, namespaces take turns; ten thousand objects in one do not delay another.
 //!
 //! # Caveats
@@ -76,8 +77,8 @@ struct State {
     lanes: [Lane; 2],
     /// Keys that wait in a lane, or that must return to one when their current pass is done.
     waiting: HashMap<ObjectKey, Waiting>,
-    /// Keys being worked on, since when.
-    processing: HashMap<ObjectKey, Duration>,
+    /// Keys being worked on: since when, and what they were taken at.
+    processing: HashMap<ObjectKey, Waiting>,
     delayed: BinaryHeap<Reverse<(Duration, Priority, ObjectKey)>>,
     /// The due time that counts for a delayed key; heap entries that differ from it are stale.
     due: HashMap<ObjectKey, (Duration, Priority)>,
@@ -188,7 +189,11 @@ impl State {
                     // A burst (the first list, a resync) leaves no memory behind.
                     self.waiting.shrink_to(KEPT);
                 }
-                self.processing.insert(key.clone(), now);
+                let taken = Waiting {
+                    since: now,
+                    ..waiting
+                };
+                self.processing.insert(key.clone(), taken);
                 return Some((key, waiting));
             }
         }
@@ -248,6 +253,14 @@ impl Queue {
         shared.changed.notify_one();
     }
 
+    /// Adds a key that is being worked on again after `delay`, at the priority it was taken at: objects of the first
+    /// list that fail, or wait, do not stand in the way of what a person has changed.
+    pub fn again_after(&self, key: &ObjectKey, delay: Duration) {
+        let taken = self.shared.state.lock().processing.get(key).copied();
+        let priority = taken.map_or(Priority::Background, |taken| taken.priority);
+        self.add_after(key.clone(), delay, priority);
+    }
+
     /// The next key, when there is one. Cancel-safe. One caller at a time is expected: the dispatcher.
     pub async fn next(&self) -> ObjectKey {
         let shared = &self.shared;
@@ -278,10 +291,10 @@ impl Queue {
         let shared = &self.shared;
         {
             let mut state = shared.state.lock();
-            if let Some(since) = state.processing.remove(key) {
+            if let Some(taken) = state.processing.remove(key) {
                 shared
                     .metrics
-                    .worked(shared.clock.elapsed().saturating_sub(since));
+                    .worked(shared.clock.elapsed().saturating_sub(taken.since));
             }
             if let Some(waiting) = state.waiting.get(key).copied() {
                 state.lanes[waiting.priority.lane()].push(key.clone());
@@ -324,7 +337,7 @@ impl Queue {
         let ages = state
             .processing
             .values()
-            .map(|since| now.saturating_sub(*since).as_secs_f64());
+            .map(|taken| now.saturating_sub(taken.since).as_secs_f64());
         let (total, longest) = ages.fold((0.0, 0.0), |(sum, max): (f64, f64), age| {
             (sum + age, max.max(age))
         });

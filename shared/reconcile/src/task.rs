@@ -262,6 +262,18 @@ where
         true
     }
 
+    /// Stops the task, if it still runs, and drops its result: nobody will look at it.
+    pub fn abandon(&self, uid: &str) {
+        let mut entries = self.shared.entries.lock();
+        let Some(entry) = entries.get_mut(uid) else { return };
+        if entry.ended.is_some() {
+            entries.remove(uid);
+        } else {
+            entry.abandoned = true;
+            entry.cancel.cancel();
+        }
+    }
+
     /// Drops the result of a task that has ended. A running one is left alone.
     pub fn clear(&self, uid: &str) {
         let mut entries = self.shared.entries.lock();
@@ -324,14 +336,7 @@ where
     }
 
     fn abandon(&self, uid: &str) {
-        let mut entries = self.shared.entries.lock();
-        let Some(entry) = entries.get_mut(uid) else { return };
-        if entry.ended.is_some() {
-            entries.remove(uid);
-        } else {
-            entry.abandoned = true;
-            entry.cancel.cancel();
-        }
+        Self::abandon(self, uid);
     }
 
     fn drain(&self) -> BoxFuture<'static, Vec<ObjectKey>> {

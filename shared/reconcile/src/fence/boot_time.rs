@@ -5,8 +5,8 @@ use std::{ops::Add, time::Duration};
 use rustix::time::{ClockId, clock_gettime};
 
 /// A moment, as nanoseconds since boot. `std`'s `Instant` stands still while the host is suspended, and so would let a
-/// replica that slept through its lease believe that no time has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// replica that slept through its lease believe that no time has passed. The default is the moment of booting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BootTime(u64);
 
 /// CLOCK_BOOTTIME, where there is one; elsewhere the monotonic clock (which on macOS counts suspension, too).

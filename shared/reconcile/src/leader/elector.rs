@@ -15,6 +15,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Farewell,
@@ -100,12 +101,16 @@ impl Elector {
         }
     }
 
-    /// Takes part until the lease is lost or `commands` says to leave.
-    pub(super) async fn run(mut self, mut commands: oneshot::Receiver<Farewell>) {
+    /// Takes part from `campaign` on, until the lease is lost or `commands` says to leave.
+    pub(super) async fn run(
+        mut self,
+        campaign: CancellationToken,
+        mut commands: oneshot::Receiver<Farewell>,
+    ) {
         let command = tokio::select! {
             biased;
             command = &mut commands => Some(command),
-            () = self.take_part() => None,
+            () = self.take_part(campaign) => None,
         };
         self.keeper.close();
         self.signals.gauge.set(0);
@@ -131,7 +136,8 @@ impl Elector {
         self.signals.state.send_replace(State::Ended);
     }
 
-    async fn take_part(&mut self) {
+    async fn take_part(&mut self, campaign: CancellationToken) {
+        campaign.cancelled().await;
         self.acquire().await;
         tracing::info!(
             lease = self.config.full_name(),

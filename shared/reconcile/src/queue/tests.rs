@@ -216,3 +216,34 @@ async fn adds_and_depth_are_counted_as_client_go_does() {
     queue.done(&queue.next().await);
     assert_eq!(value("workqueue_adds_total"), 3, "one that is due is added then");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_by_itself_waits_where_it_was_taken_from() {
+    let queue = queue(&Clock::system());
+    queue.add(key("a", "listed"), Priority::Background);
+    queue.add(key("b", "edited"), Priority::User);
+    for expected in ["b/edited", "a/listed"] {
+        let taken = queue.next().await;
+        assert_eq!(taken.to_string(), expected);
+        queue.again_after(&taken, Duration::from_secs(1));
+        queue.done(&taken);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Both are due; what a person has just changed goes before the one that failed in the first list.
+    queue.add(key("c", "changed"), Priority::User);
+    let order = drain(&queue).await;
+    assert_eq!(order.last().map(String::as_str), Some("a/listed"), "{order:?}");
+    assert_eq!(order.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_during_a_pass_is_not_put_off_by_the_passes_own_return() {
+    let queue = queue(&Clock::system());
+    queue.add(key("a", "x"), Priority::Background);
+    let taken = queue.next().await;
+    queue.add(key("a", "x"), Priority::User);
+    queue.again_after(&taken, Duration::from_mins(5));
+    queue.done(&taken);
+    queue.add(key("a", "resynced"), Priority::Background);
+    assert_eq!(drain(&queue).await, ["a/x", "a/resynced"]);
+}

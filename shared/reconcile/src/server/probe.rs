@@ -19,6 +19,7 @@ use axum::{
     routing::get,
 };
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 /// The check that every probe has: it holds whenever somebody is there to answer.
 const PING: &str = "ping";
@@ -27,6 +28,7 @@ const PING: &str = "ping";
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     checks: Arc<RwLock<Vec<Gate>>>,
+    opened: Arc<Notify>,
 }
 
 /// One check: a gate that fails until it is opened. Clones share its state.
@@ -34,6 +36,7 @@ pub struct Readiness {
 pub struct Gate {
     name: Arc<str>,
     open: Arc<AtomicBool>,
+    opened: Arc<Notify>,
 }
 
 impl Gate {
@@ -41,6 +44,7 @@ impl Gate {
     pub fn open(&self) {
         if !self.open.swap(true, Ordering::AcqRel) {
             tracing::debug!(check = %self.name, "Ready");
+            self.opened.notify_waiters();
         }
     }
 
@@ -72,6 +76,7 @@ impl Readiness {
         let gate = Gate {
             name: name.into(),
             open: Arc::default(),
+            opened: self.opened.clone(),
         };
         checks.push(gate.clone());
         gate
@@ -80,6 +85,20 @@ impl Readiness {
     /// Whether every check holds.
     pub fn is_ready(&self) -> bool {
         self.checks.read().iter().all(Gate::is_open)
+    }
+
+    /// Returns when every check holds.
+    pub async fn ready(&self) {
+        loop {
+            let opened = self.opened.notified();
+            tokio::pin!(opened);
+            // Before the look, or the last gate could open unseen between the two.
+            opened.as_mut().enable();
+            if self.is_ready() {
+                return;
+            }
+            opened.await;
+        }
     }
 
     fn outcomes(&self) -> Vec<(Arc<str>, bool)> {

@@ -156,3 +156,22 @@ fn unclear_addresses_are_refused(#[values("8080", "::1:8080", ":http", "[::1:80"
     let error = text.parse::<BindAddress>().unwrap_err().to_string();
     assert!(error.contains("write `:8080`"), "{error}");
 }
+
+#[tokio::test]
+async fn who_waits_for_readiness_is_told_when_the_last_check_holds() {
+    let readiness = Readiness::new();
+    let gates = ["crds", "cache"].map(|name| readiness.gate(name));
+    let waiting = tokio::spawn({
+        let readiness = readiness.clone();
+        async move { readiness.ready().await }
+    });
+    gates[0].open();
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    gates[1].open();
+    tokio::time::timeout(std::time::Duration::from_mins(1), waiting)
+        .await
+        .unwrap()
+        .unwrap();
+    readiness.ready().await;
+}

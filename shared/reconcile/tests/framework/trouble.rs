@@ -9,7 +9,7 @@ use kube::{
 };
 use reconcile::{
     apply::{Applied, Applier},
-    client::wire_layer,
+    client::{WireLayer, WireService, wire_layer},
     leader::{LeaderConfig, Timing},
     manager::ManagerError,
 };
@@ -18,6 +18,8 @@ use testkit::{
     audit::Filter,
     fault::{FaultPlan, kube::FaultLayer},
 };
+use tokio_util::sync::CancellationToken;
+use tower::{ServiceExt as _, layer::layer_fn, service_fn};
 
 use crate::bed::{self, Bed, Mode, Operator, reports, until};
 
@@ -237,4 +239,61 @@ async fn a_lease_lost_while_draining_ends_the_process_at_once() {
     };
     let (ended, ()) = tokio::join!(operator.end(), steal);
     assert!(matches!(ended, Err(ManagerError::LeaseLost(_))), "{ended:?}");
+}
+
+/// Lets no request for widgets through before `admitted`; the first one sets `asked`.
+fn held_back(asked: CancellationToken, admitted: CancellationToken) -> WireLayer {
+    wire_layer(layer_fn(move |inner: WireService| {
+        let (asked, admitted) = (asked.clone(), admitted.clone());
+        service_fn(move |request: http::Request<kube::client::Body>| {
+            let (asked, admitted, inner) = (asked.clone(), admitted.clone(), inner.clone());
+            async move {
+                if request.uri().path().ends_with("/widgets") {
+                    asked.cancel();
+                    admitted.cancelled().await;
+                }
+                inner.oneshot(request).await
+            }
+        })
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_not_ready_leaves_the_lease_to_one_that_is() {
+    let bed = Bed::new().await;
+    let leases: Api<Lease> = Api::namespaced(bed.plane.client(), bed.namespace.name());
+    let holder = async || {
+        let lease = leases.get_opt(LEASE).await.unwrap();
+        lease.and_then(|lease| lease.spec?.holder_identity)
+    };
+    let (asked, admitted) = (CancellationToken::new(), CancellationToken::new());
+    let held = held_back(asked.clone(), admitted.clone());
+    let replica = |identity: &str| {
+        let mut election = election(bed.namespace.name());
+        identity.clone_into(&mut election.identity);
+        election
+    };
+    let unready = Operator::start(bed.plane, &bed.namespace, |options| {
+        options.leader_election = Some(replica("unready"));
+        options.wire = Some(held);
+    });
+    tokio::time::timeout(bed::DEADLINE, asked.cancelled())
+        .await
+        .unwrap();
+    let ready = Operator::start(bed.plane, &bed.namespace, |options| {
+        options.leader_election = Some(replica("ready"));
+    });
+    bed.create("x", Mode::Report).await;
+    bed.until("x", "reported", reports(1)).await;
+    assert_eq!(holder().await.as_deref(), Some("ready"));
+    assert!(unready.journal.of("x").is_empty());
+    ready.stop().await;
+    // Nobody else is there, and still it takes nothing before its first list is in.
+    assert_eq!(holder().await.as_deref(), Some(""));
+    admitted.cancel();
+    until("the other leads", async || {
+        holder().await.as_deref() == Some("unready")
+    })
+    .await;
+    unready.stop().await;
 }

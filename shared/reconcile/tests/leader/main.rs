@@ -375,3 +375,26 @@ async fn a_standby_leaves_without_touching_the_lease() {
     assert_eq!(election.holder().await, holder);
     assert!(leader.is_leader());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_by_leaves_the_lease_alone_until_it_campaigns() {
+    let election = Election::new().await;
+    let mut config = LeaderConfig::new(LEASE, election.namespace.name());
+    config.timing = Timing::FAST;
+    let options = ClientOptions::new("test-operator/1.0");
+    let unready = LeaderElector::stand_by(config, election.plane.config().clone(), options)
+        .await
+        .unwrap();
+    let leader = election.join(Timing::FAST).await;
+    acquired(&leader).await;
+    leader.release().await;
+    // A candidate would have it within a moment: nobody wants it.
+    let leader = election.join(Timing::FAST).await;
+    acquired(&leader).await;
+    assert!(!unready.is_leader());
+    leader.release().await;
+    unready.campaign();
+    acquired(&unready).await;
+    unready.release().await;
+    assert_eq!(election.holder().await, "");
+}

@@ -84,6 +84,8 @@ pub struct Settings {
     pub expire_after: Option<u64>,
     /// Operations that are denied, for example `DescribeTable`.
     pub denied: Vec<String>,
+    /// The exception with which every request is refused, for example `KMSDisabledException`.
+    pub refused: Option<&'static str>,
     /// What to do once this many keys were deleted, once.
     pub hooks: Vec<(u64, Hook)>,
 }
@@ -136,6 +138,10 @@ impl Faults {
     /// The refusal of a request that needs no look at its body.
     fn refusal(&self, operation: &str, request: &Request<Bytes>) -> Option<Response<Body>> {
         let settings = self.0.settings.lock();
+        if let Some(name) = settings.refused {
+            let kind = format!("com.amazonaws.dynamodb.v20120810#{name}");
+            return Some(exception(&kind, "refused by the test", &[]));
+        }
         if let Some(most) = settings.expire_after {
             let mut calls = self.0.calls.lock();
             let calls = calls
