@@ -24,6 +24,9 @@ use reconcile::{
     fence::Fence,
 };
 
+/// How long until an image that is on its way is asked after again.
+const PULL_WAIT: Duration = Duration::from_secs(2);
+
 /// A container, as the engine lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
@@ -210,6 +213,8 @@ pub enum Failure {
     MountMissing,
     /// The image is not there, cannot be pulled, or is of another architecture.
     Image,
+    /// The image is on its way; ask again.
+    Pulling,
     /// A field of the plan cannot be used.
     Invalid,
     /// Access to the socket is denied.
@@ -224,6 +229,7 @@ impl ReconcileError for EngineError {
     fn class(&self) -> Class {
         match self.kind {
             Failure::Denied => Class::Denied,
+            Failure::Pulling => Class::Waiting,
             // Only people can cure these, and none of the cures sends an event.
             Failure::NameTaken | Failure::MountMissing | Failure::Image | Failure::Invalid => {
                 Class::Transient
@@ -237,11 +243,15 @@ impl ReconcileError for EngineError {
         let reason = match self.kind {
             Failure::NameTaken => Reason::NameConflict,
             Failure::MountMissing => Reason::MountInvalid,
-            Failure::Image => Reason::ImageUnavailable,
+            Failure::Image | Failure::Pulling => Reason::ImageUnavailable,
             Failure::Invalid | Failure::PortTaken => Reason::SpecInvalid,
             _ => Reason::DockerUnavailable,
         };
         reason.as_str()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        (self.kind == Failure::Pulling).then_some(PULL_WAIT)
     }
 }
 
@@ -324,7 +334,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Removes a network.
     fn remove_network(&self, name: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Sees to it that an image is there, as `policy` says.
+    /// Sees to it that an image is there, as `policy` says. Fails with [`Failure::Pulling`] where that takes long; the
+    /// image then comes all the same.
     fn ensure_image(
         &self,
         image: &str,

@@ -9,6 +9,7 @@
 mod container;
 mod failure;
 mod image;
+mod pull;
 mod stream;
 
 use std::{
@@ -63,6 +64,7 @@ struct Shared {
     fence: OnceLock<Fence>,
     /// Networks that refuse addresses that are asked for, by id.
     assigning: Mutex<BTreeSet<String>>,
+    pulls: pull::Pulls,
 }
 
 impl DockerEngine {

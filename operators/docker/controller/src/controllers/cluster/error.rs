@@ -46,6 +46,9 @@ impl ReconcileError for Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.retry_after(),
+            Self::Engine(error) | Self::LoadBalancer(load_balancer::Error::Engine(error)) => {
+                error.retry_after()
+            }
             _ => None,
         }
     }

@@ -31,7 +31,12 @@ impl DockerEngine {
         }
     }
 
-    async fn pull(&self, image: &str, credentials: Option<&RegistryCredentials>) -> Result<(), EngineError> {
+    /// One pull, from its beginning to its end.
+    pub(super) async fn transfer(
+        &self,
+        image: &str,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<(), EngineError> {
         let action = format!("pull image {image}");
         let client = self.acting(&action).await?;
         let (name, tag) = split_reference(image);

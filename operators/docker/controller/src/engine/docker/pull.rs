@@ -1,0 +1,171 @@
+//! Pulls, beside the passes: a registry that is slow holds no worker for longer than [`PATIENCE`].
+//!
+//! # Guarantees
+//! - One pull at a time for an image with the same credentials, however many machines ask for it.
+//! - Whoever asks while it goes on gets [`Failure::Pulling`], and asks again; whoever asks first after its end, and soon,
+//!   gets its outcome.
+
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::DockerEngine;
+use crate::{
+    digest::fnv1a,
+    engine::{EngineError, Failure, RegistryCredentials},
+};
+
+/// How long a pass waits for a pull: most are over by then.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an outcome stands for the image: later it may be another one.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// The end of a pull; none as long as it goes on.
+type Outcome = Option<(Instant, Result<(), EngineError>)>;
+
+/// The pulls under way, and those that nobody has asked after since they ended.
+#[derive(Default)]
+pub(super) struct Pulls {
+    flights: Mutex<HashMap<(String, u64), watch::Receiver<Outcome>>>,
+}
+
+impl DockerEngine {
+    /// Pulls `image`, or joins whoever does.
+    pub(super) async fn pull(
+        &self,
+        image: &str,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<(), EngineError> {
+        let secret = credentials.map(|known| format!("{}:{}", known.username, known.password));
+        let key = (
+            image.to_owned(),
+            secret.map_or(0, |secret| fnv1a(secret.as_bytes())),
+        );
+        let mut flight = self.flight(&key, credentials);
+        let ended = timeout(PATIENCE, flight.wait_for(Option::is_some)).await;
+        let ended = ended.map(|seen| seen.ok()?.as_ref().map(|(_, result)| result.clone()));
+        let failed = |kind, message: &str| EngineError {
+            kind,
+            action: format!("pull image {image}"),
+            message: message.to_owned(),
+        };
+        let Ok(outcome) = ended else {
+            return Err(failed(Failure::Pulling, "the registry is still sending it"));
+        };
+        let mut flights = self.shared.pulls.flights.lock();
+        if flights.get(&key).is_some_and(|known| known.same_channel(&flight)) {
+            flights.remove(&key);
+        }
+        outcome.unwrap_or_else(|| Err(failed(Failure::Unavailable, "the pull was cut off")))
+    }
+
+    /// The pull of this image that is under way or has just ended, or else a new one.
+    fn flight(
+        &self,
+        key: &(String, u64),
+        credentials: Option<&RegistryCredentials>,
+    ) -> watch::Receiver<Outcome> {
+        let mut flights = self.shared.pulls.flights.lock();
+        let stale = |known: &watch::Receiver<Outcome>| {
+            let ended = known.borrow().as_ref().map(|(ended, _)| *ended);
+            ended.map_or_else(|| known.has_changed().is_err(), |ended| ended.elapsed() > FRESH)
+        };
+        if let Some(known) = flights.get(key).filter(|known| !stale(known)) {
+            return known.clone();
+        }
+        let (sender, flight) = watch::channel(None);
+        let (engine, image, credentials) = (self.clone(), key.0.clone(), credentials.cloned());
+        tokio::spawn(async move {
+            let result = engine.transfer(&image, credentials.as_ref()).await;
+            sender.send_replace(Some((Instant::now(), result)));
+        });
+        flights.insert(key.clone(), flight.clone());
+        flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::Ipv4Addr,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use axum::{
+        Router,
+        body::Body,
+        extract::Request,
+        http::{Response, StatusCode},
+    };
+    use docker_api::ImagePullPolicy;
+    use reconcile::error::{Class, ReconcileError as _};
+    use tokio::{net::TcpListener, sync::Semaphore};
+
+    use super::*;
+    use crate::engine::Engine as _;
+
+    /// A daemon without images, behind a registry that sends nothing until it is let.
+    struct Daemon {
+        pulls: AtomicUsize,
+        lets: Semaphore,
+    }
+
+    impl Daemon {
+        async fn answer(self: Arc<Self>, request: Request) -> Response<Body> {
+            let path = request.uri().path();
+            let (status, body) = if path.ends_with("/images/create") {
+                self.pulls.fetch_add(1, Ordering::SeqCst);
+                let _let = self.lets.acquire().await.unwrap();
+                (StatusCode::OK, r#"{"status": "done"}"#)
+            } else if path.ends_with("/version") {
+                (
+                    StatusCode::OK,
+                    r#"{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#,
+                )
+            } else {
+                (StatusCode::NOT_FOUND, r#"{"message": "No such image"}"#)
+            };
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = status;
+            response
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slow_registry_holds_nobody_and_is_asked_once_for_all() {
+        let daemon = Arc::new(Daemon {
+            pulls: AtomicUsize::new(0),
+            lets: Semaphore::new(0),
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let engine = DockerEngine::new(format!("tcp://{}", listener.local_addr().unwrap()));
+        let serving = daemon.clone();
+        let router = Router::new().fallback(move |request| serving.clone().answer(request));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let ask = || engine.ensure_image("node:1", ImagePullPolicy::IfNotPresent, None);
+        let (one, other) = tokio::join!(ask(), ask());
+        for error in [one.unwrap_err(), other.unwrap_err()] {
+            assert_eq!(
+                (error.kind, error.class()),
+                (Failure::Pulling, Class::Waiting),
+                "{error}"
+            );
+            assert_eq!(error.reason(), "ImageUnavailable");
+        }
+        daemon.lets.add_permits(1);
+        let ended = async {
+            while let Err(error) = engine.pull("node:1", None).await {
+                assert_eq!(error.kind, Failure::Pulling, "{error}");
+            }
+        };
+        timeout(Duration::from_mins(2), ended).await.unwrap();
+        assert_eq!(daemon.pulls.load(Ordering::SeqCst), 1);
+    }
+}
