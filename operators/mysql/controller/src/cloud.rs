@@ -213,7 +213,7 @@ pub trait Instances: Send + Sync + 'static {
         fence: &Fence,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
 
-    /// Takes our identity off an instance: its tags of ours are removed.
+    /// Takes the tombstone off an instance.
     fn release(
         &self,
         region: &str,

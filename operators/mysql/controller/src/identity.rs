@@ -22,6 +22,10 @@ pub const OWNER: &str = "mysql.alx.ke/owner";
 /// terminated, so that what survives the cluster all the same is known to be unwanted.
 pub const TOMBSTONE: &str = "mysql.alx.ke/tombstone";
 
+/// Tag of an instance that was to outlive its cluster: the cluster's UID. It is no orphan, and keeps the other tags so that
+/// another cluster can take it over.
+pub const RETAINED: &str = "mysql.alx.ke/retained";
+
 /// How our client tokens begin.
 const TOKEN_PREFIX: &str = "mc";
 /// Length of the digest in a client token: 240 bits. With the prefix it stays below EC2's 64 characters.
@@ -51,6 +55,11 @@ impl Identity {
     /// Whether tags name this cluster as the one whose deletion the instance was to end with.
     pub fn is_entombed(&self, tags: &BTreeMap<String, String>) -> bool {
         tags.get(TOMBSTONE) == Some(&self.cluster_uid)
+    }
+
+    /// Whether tags name this cluster as the one that the instance was to outlive.
+    pub fn is_retained(&self, tags: &BTreeMap<String, String>) -> bool {
+        tags.get(RETAINED) == Some(&self.cluster_uid)
     }
 
     /// The tags that carry it.

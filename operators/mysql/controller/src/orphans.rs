@@ -60,9 +60,9 @@ pub fn orphans<'a>(
             .is_some_and(|at| now.duration_since(at) > AGE)
     };
     let is_alone = |instance: &Instance| {
-        instance
-            .identity()
-            .is_some_and(|identity| !existing.contains(&identity.cluster_uid))
+        instance.identity().is_some_and(|identity| {
+            !existing.contains(&identity.cluster_uid) && !identity.is_retained(&instance.tags)
+        })
     };
     instances
         .filter(|instance| {
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::{
         cloud::InstanceState,
-        identity::{Identity, OPERATOR_ID, TOMBSTONE},
+        identity::{Identity, OPERATOR_ID, RETAINED, TOMBSTONE},
     };
 
     const NOW: i64 = 1_000_000;
@@ -281,6 +281,15 @@ mod tests {
         let mut young = instance("gone", 7200);
         young.launched_at = None;
         assert!(![theirs, copied, ending, young].iter().any(found));
+    }
+
+    #[test]
+    fn who_was_to_outlive_its_cluster_is_none_until_it_outlives_another() {
+        let mut kept = instance("gone", 7200);
+        kept.tags.insert(RETAINED.into(), "gone".into());
+        assert!(!found(&kept));
+        kept.tags.insert(RETAINED.into(), "earlier".into());
+        assert!(found(&kept), "it was adopted since");
     }
 
     #[test]

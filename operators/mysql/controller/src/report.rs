@@ -78,7 +78,7 @@ pub fn wanted(
         provisioned,
         credentials(findings.evidence, desired.replicas),
         up_to_date(findings, (desired, turn), now),
-        fault_tolerant(desired.replicas),
+        fault_tolerant(desired.replicas, formed.acknowledging),
     ];
     put(
         &mut status,

@@ -26,7 +26,7 @@ use aws_sdk_ec2::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use mysql_controller::{
     cloud::{CloudError, Instance, Instances, Subnet},
-    identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL, OWNER, TOMBSTONE},
+    identity::{OPERATOR_ID, TOMBSTONE},
     parameters::LaunchParameters,
 };
 use parking_lot::Mutex;
@@ -216,13 +216,8 @@ impl Instances for Ec2 {
     }
 
     async fn release(&self, region: &str, id: &str, fence: &Fence) -> Result<(), CloudError> {
-        let tags = [CLUSTER_UID, ORDINAL, INCARNATION, OPERATOR_ID, OWNER, TOMBSTONE];
-        let tags = tags.map(|key| aws_sdk_ec2::types::Tag::builder().key(key).build());
-        let request = self
-            .client(region)
-            .delete_tags()
-            .resources(id)
-            .set_tags(Some(tags.into()));
+        let tombstone = aws_sdk_ec2::types::Tag::builder().key(TOMBSTONE).build();
+        let request = self.client(region).delete_tags().resources(id).tags(tombstone);
         fenced(fence, "DeleteTags")?;
         request.send().await.map(drop).map_err(failed("DeleteTags"))
     }

@@ -34,7 +34,7 @@ pub struct Aws {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub subnet_ids: Vec<String>,
 
-    /// The security groups of the members: they must allow 3306 and 33062 from the cluster's nodes and among the members.
+    /// The security groups of the members: they must allow 3306 from the cluster's nodes and among the members.
     #[schemars(
         length(min = 1, max = 16),
         inner(length(min = 1, max = 32), regex(pattern = r"^sg-[0-9a-f]{8,17}$"))

@@ -7,7 +7,7 @@ use mysql_api::cluster::LaunchPhase;
 use super::{Outcome, PassError, Work, is_over};
 use crate::{
     cloud::{CloudError, Instance, InstanceState, Instances},
-    identity::TOMBSTONE,
+    identity::{RETAINED, TOMBSTONE},
     ledger::Ledger,
     plan::{self, Step},
     records::Records,
@@ -109,17 +109,29 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         self.entomb(listing.of(self.cluster_uid)).await
     }
 
-    /// Takes the operator's hands off the instances of a ledger, and returns their ids.
+    /// Marks the instances of a ledger as ones that outlive their cluster, and returns their ids. What they are known by
+    /// stays on them, for who takes them over.
     pub async fn retain(&self, ledger: &Ledger) -> Result<Vec<String>, PassError<R::Error>> {
         let mut released = Vec::new();
         let kept = ledger
             .entries()
             .iter()
             .filter(|entry| entry.phase != LaunchPhase::Over);
+        let tags = BTreeMap::from([(RETAINED.to_owned(), self.cluster_uid.to_owned())]);
+        let cloud = &self.operator.cloud;
         for id in kept.filter_map(|entry| entry.instance_id.clone()) {
-            match self.operator.cloud.release(self.region, &id, self.fence).await {
-                Err(error) if !error.is_not_found() => return Err(PassError::Cloud(error)),
-                _ => released.push(id),
+            let tagged = cloud
+                .tag(self.region, std::slice::from_ref(&id), &tags, self.fence)
+                .await;
+            let marked = match tagged {
+                // It may have been to go, before somebody changed their mind.
+                Ok(()) => cloud.release(self.region, &id, self.fence).await,
+                Err(error) => Err(error),
+            };
+            match marked {
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(PassError::Cloud(error)),
+                Ok(()) => released.push(id),
             }
         }
         Ok(released)

@@ -12,6 +12,7 @@ mod error;
 mod forming;
 mod leaving;
 mod records;
+mod retention;
 mod scaling;
 mod story;
 

@@ -187,8 +187,9 @@ pub(super) fn up_to_date(
     condition(ConditionType::UpToDate, false, Reason::MembersOutdated, message)
 }
 
-pub(super) fn fault_tolerant(replicas: i32) -> DesiredCondition {
-    let say = |message| {
+/// From how many members there are to be, and how many replicas acknowledge to the leader, if it answered.
+pub(super) fn fault_tolerant(replicas: i32, acknowledging: Option<u32>) -> DesiredCondition {
+    let say = |message: &str| {
         condition(
             ConditionType::FaultTolerant,
             false,
@@ -196,12 +197,23 @@ pub(super) fn fault_tolerant(replicas: i32) -> DesiredCondition {
             message,
         )
     };
+    // Without one of them half of the members still acknowledge.
+    let enough = u32::try_from(replicas / 2).unwrap_or_default() + 1;
+    let acknowledging = acknowledging.unwrap_or_default();
     match replicas {
         ..=1 => say(
             "one member: its loss is the loss of the only copy; three members survive the loss of any one",
         ),
         2 => say(
             "two members: the loss of one stops writes while durability is Lossless; three survive the loss of any one",
+        ),
+        _ if acknowledging < enough => condition(
+            ConditionType::FaultTolerant,
+            false,
+            Reason::Forming,
+            format!(
+                "{acknowledging} replicas acknowledge, and the loss of any one member is survived with {enough}"
+            ),
         ),
         _ => condition(
             ConditionType::FaultTolerant,
@@ -229,4 +241,29 @@ pub(super) fn backup(cluster: &MySQLCluster) -> Option<DesiredCondition> {
             "backup.enabled is false: none is taken",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(1, Some(0), "False", "TooFewMembers")]
+    #[case(2, Some(1), "False", "TooFewMembers")]
+    #[case(3, None, "False", "Forming")]
+    #[case(3, Some(1), "False", "Forming")]
+    #[case(3, Some(2), "True", "Redundant")]
+    #[case(5, Some(2), "False", "Forming")]
+    #[case(5, Some(3), "True", "Redundant")]
+    fn the_loss_of_a_member_is_survived_by_replicas_that_acknowledge_not_by_those_that_are_wanted(
+        #[case] replicas: i32,
+        #[case] acknowledging: Option<u32>,
+        #[case] status: &str,
+        #[case] reason: &str,
+    ) {
+        let condition = fault_tolerant(replicas, acknowledging);
+        assert_eq!((condition.status.as_str(), condition.reason), (status, reason));
+    }
 }

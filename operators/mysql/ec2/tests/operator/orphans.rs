@@ -13,7 +13,7 @@ use mysql_api::{
     cluster::{ABANDON, ADOPT},
 };
 use mysql_controller::{
-    identity::{CLUSTER_UID, OPERATOR_ID, TOMBSTONE},
+    identity::{CLUSTER_UID, OPERATOR_ID, RETAINED, TOMBSTONE},
     orphans::Policy,
 };
 use serde_json::json;
@@ -168,6 +168,72 @@ async fn a_cluster_takes_over_the_instances_of_an_earlier_one_when_it_is_told_to
         .unwrap();
     bed.until("heir", "it is gone", |cluster| cluster.is_none()).await;
     assert!(bed.ec2.world().live(CLUSTER_UID, &uid).is_empty());
+    bed.stop().await;
+}
+
+/// With everything that is needed to reach them: nobody could log in otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retained_instances_can_be_taken_over_with_the_accounts_that_they_have() {
+    let bed = Bed::new().await;
+    let mut spec = sample(3);
+    spec["deletionPolicy"] = json!("Retain");
+    bed.create("kept", spec).await;
+    let old = bed.until("kept", "it is ready", ready).await.unwrap();
+    let from = old.uid().unwrap();
+    let ids = old.status.unwrap().aws_instance_ids;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let names = ["kept-operator", "kept-binding"];
+    let mut before = Vec::new();
+    for name in names {
+        before.push(secrets.get(name).await.unwrap());
+    }
+    bed.clusters
+        .delete("kept", &DeleteParams::default())
+        .await
+        .unwrap();
+    bed.until("kept", "it is gone", |cluster| cluster.is_none()).await;
+    let live = bed.ec2.world().live(CLUSTER_UID, &from);
+    assert_eq!(live.len(), 3, "what they are known by stays on them");
+    assert!(live.iter().all(|one| one.tags.get(RETAINED) == Some(&from)));
+    for (name, before) in names.iter().zip(&before) {
+        let after = secrets.get(name).await.unwrap();
+        assert_eq!(after.uid(), before.uid());
+        assert!(
+            after.owner_references().is_empty(),
+            "Kubernetes removes what has an owner that is gone"
+        );
+    }
+
+    let spec = serde_json::from_value(sample(3)).unwrap();
+    let mut heir = MySQLCluster::new("kept", spec);
+    heir.annotations_mut().insert(ADOPT.into(), from);
+    bed.clusters.create(&PostParams::default(), &heir).await.unwrap();
+    let new = bed.until("kept", "it is ready", ready).await.unwrap();
+    assert_eq!(
+        new.status.as_ref().unwrap().aws_instance_ids,
+        ids,
+        "the same instances"
+    );
+    for (name, before) in names.iter().zip(&before) {
+        let after = secrets.get(name).await.unwrap();
+        assert_eq!(
+            after.data.as_ref().unwrap().get("password"),
+            before.data.as_ref().unwrap().get("password")
+        );
+        assert_eq!(after.owner_references()[0].uid, new.uid().unwrap(), "{name}");
+    }
+    bed.clusters
+        .delete("kept", &DeleteParams::default())
+        .await
+        .unwrap();
+    bed.until("kept", "it is gone", |cluster| cluster.is_none()).await;
+    assert!(
+        bed.ec2
+            .world()
+            .instances()
+            .iter()
+            .all(|one| one.state == State::Terminated)
+    );
     bed.stop().await;
 }
 

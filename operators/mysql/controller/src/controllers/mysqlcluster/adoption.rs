@@ -4,36 +4,33 @@
 //! 1. `mysql.alx.ke/adopt=<UID>` stands on a cluster that has launched nothing yet.
 //! 2. The instances of that UID are looked at; what speaks against taking them over is a condition, and nothing is
 //!    launched as long as the annotation is there.
-//! 3. The Secret by which their members know the operator is taken over.
+//! 3. The Secret by which their members know the operator is taken over, and the binding.
 //! 4. They are recorded as this cluster's, and then tagged so. After a crash in between they are tagged as any member
 //!    whose tags were taken off.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
-use kube::{
-    Api, Resource as _, ResourceExt as _,
-    api::{Patch, PatchParams},
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
 use mysql_api::{
     MySQLCluster,
     cluster::{ADOPT, Launch, LaunchPhase},
 };
-use reconcile::{Pass, error::ApiError};
-use serde_json::json;
+use reconcile::Pass;
 
 use super::ClusterError;
 use crate::{
     act::Operator,
     cloud::{Instance, Instances},
     desired::Desired,
+    endpoints::binding_name,
     identity::{Identity, OWNER},
     ledger::Ledger,
     parameters::LaunchParameters,
     records::Records,
 };
 
-use super::records::StatusRecords;
+use super::{records::StatusRecords, retention};
 
 /// The UID that a cluster is to take over from; nothing if it is not, or not any more.
 pub(super) fn asked(cluster: &MySQLCluster) -> Option<String> {
@@ -106,7 +103,7 @@ pub(super) async fn adopt<I: Instances>(
         Ok(entries) => entries,
         Err(why) => return Ok(Err(why)),
     };
-    if let Err(why) = take_over_secret(pass, from).await? {
+    if let Err(why) = take_over_secrets(pass, from).await? {
         return Ok(Err(why));
     }
     let mut ledger = Ledger::default();
@@ -129,36 +126,27 @@ pub(super) async fn adopt<I: Instances>(
     Ok(Ok(()))
 }
 
-/// Makes the Secret by which the members know the operator this cluster's.
-async fn take_over_secret(pass: &Pass<MySQLCluster>, from: &str) -> Result<Result<(), String>, ClusterError> {
-    let key = pass.key();
-    let name = format!("{}-operator", key.name);
-    let secrets: Api<Secret> = Api::namespaced(pass.client().clone(), &key.namespace);
-    let failed = |verb: &str| format!("{verb} Secret {}/{name}", key.namespace);
-    let found = secrets.get_opt(&name).await;
-    let Some(secret) = found.map_err(|error| ApiError::new(failed("read"), error))? else {
-        return Ok(Err(format!(
-            "the Secret {name} by which the members know the operator is missing; restore it, without its owner references"
-        )));
-    };
-    let owners = secret.owner_references();
-    if owners.iter().any(|owner| owner.uid == pass.uid()) {
-        return Ok(Ok(()));
+/// Makes the Secret by which the members know the operator this cluster's, and the one that applications have bound to.
+async fn take_over_secrets(
+    pass: &Pass<MySQLCluster>,
+    from: &str,
+) -> Result<Result<(), String>, ClusterError> {
+    let name = retention::operator_name(&pass.key().name);
+    match retention::take_over(pass, &name, from).await? {
+        None => {
+            return Ok(Err(format!(
+                "the Secret {name} by which the members know the operator is missing; restore it, without its owner references"
+            )));
+        }
+        Some(false) => return Ok(Err(format!("the Secret {name} belongs to somebody else"))),
+        Some(true) => {}
     }
-    if owners.iter().any(|owner| owner.uid != from) {
-        return Ok(Err(format!("the Secret {name} belongs to somebody else")));
+    // It is written anew where there is none.
+    let name = binding_name(&pass.key().name);
+    match retention::take_over(pass, &name, from).await? {
+        Some(false) => Ok(Err(format!("the Secret {name} belongs to somebody else"))),
+        Some(true) | None => Ok(Ok(())),
     }
-    let owner = pass.current().controller_owner_ref(&());
-    let patch = json!({"metadata": {
-        "uid": secret.uid(),
-        "resourceVersion": secret.resource_version(),
-        "ownerReferences": [owner],
-    }});
-    let patched = secrets
-        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-        .await;
-    patched.map_err(|error| ApiError::new(failed("take over"), error))?;
-    Ok(Ok(()))
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub struct Formed {
     pub caught_up: bool,
     /// Whether no server that answers has any data.
     pub blank: bool,
+    /// How many replicas acknowledge to the leader, if it answered.
+    pub acknowledging: Option<u32>,
     /// The leader that clients are still sent to although it did not answer: nothing shows that it does not lead.
     pub kept: Option<i32>,
 }
@@ -103,6 +105,10 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             bound: false,
             changed: !plan.changes.is_empty(),
             blank: is_blank(&members),
+            acknowledging: topology.as_ref().and_then(|topology| {
+                let leader = members.iter().find(|member| member.ordinal == topology.primary)?;
+                Some(leader.survey.as_ref()?.acknowledging)
+            }),
             kept: topology
                 .as_ref()
                 .and_then(|topology| self.kept(topology.primary, &members, &instances)),
@@ -338,7 +344,7 @@ pub(super) async fn authority(pass: &Pass<MySQLCluster>) -> Result<Authority, Cl
     use reconcile::error::ApiError;
 
     let key = pass.key();
-    let name = format!("{}-operator", key.name);
+    let name = super::retention::operator_name(&key.name);
     let what = format!("Secret {}/{name}", key.namespace);
     let secrets: Api<Secret> = Api::namespaced(pass.client().clone(), &key.namespace);
     let found = secrets

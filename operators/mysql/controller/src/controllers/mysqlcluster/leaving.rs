@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::{Api, ResourceExt as _};
 use mysql_api::{
     MySQLCluster,
-    cluster::{ABANDON, DeletionPolicy, Launch, LaunchPhase, OTHER_FINALIZER},
+    cluster::{ABANDON, ADOPT, DeletionPolicy, Launch, LaunchPhase, OTHER_FINALIZER},
 };
 use reconcile::{
     Pass, Progress,
@@ -14,7 +14,7 @@ use reconcile::{
     finalizer,
 };
 
-use super::{ClusterError, Clusters, ledger, records::StatusRecords, story};
+use super::{ClusterError, Clusters, ledger, records::StatusRecords, retention, story};
 use crate::{
     act::{Leaving, Outcome, Work, is_over},
     cloud::Instances,
@@ -24,6 +24,9 @@ use crate::{
     report::{self, Findings},
     server::Servers,
 };
+
+/// What is left of a cluster whose members were terminated.
+const NOTHING: &str = "no instance is left";
 
 impl<I: Instances, S: Servers> Clusters<I, S> {
     /// One pass of a deletion.
@@ -37,7 +40,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         let region = cluster.status.as_ref().and_then(|status| status.region.clone());
         // Without a region in status nothing was ever launched.
         let Some(region) = region.filter(|_| !ledger.entries().is_empty()) else {
-            return self.let_go(pass).await;
+            return self.let_go(pass, NOTHING).await;
         };
         let evidence = self.evidence(&uid);
         let records = StatusRecords { pass };
@@ -78,14 +81,19 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
                 self.look_after(pass, region, &outcome);
                 return self.report_leaving(pass, outcome).await;
             }
-            for id in work.retain(&ledger).await? {
-                let note = format!("{id} is left running, and no longer this operator's");
-                tell(pass, EventKind::Normal, ("Retained", "Release"), note).await;
-            }
-            return self.let_go(pass).await;
+            let kept = work.retain(&ledger).await?;
+            retention::release(pass).await?;
+            let note = format!(
+                "deletionPolicy is Retain: these instances are left running: {}. With the Secrets {name}-operator and {name}-binding, which stay as well, a new MySQLCluster {name} takes them over if it is created with the annotation {ADOPT}={uid}",
+                kept.join(", "),
+                name = pass.key().name,
+                uid = pass.uid(),
+            );
+            tell(pass, EventKind::Normal, ("Retained", "Delete"), note).await;
+            return self.let_go(pass, "the instances are left running").await;
         }
         match work.leave(ledger).await? {
-            Leaving::Over => self.let_go(pass).await,
+            Leaving::Over => self.let_go(pass, NOTHING).await,
             Leaving::Showing(again) => Ok(Progress::waiting(again)),
             Leaving::Going(outcome) => {
                 self.look_after(pass, region, &outcome);
@@ -141,10 +149,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             left.join(", ")
         );
         tell(pass, EventKind::Warning, ("Abandoned", "Delete"), note).await;
-        self.let_go(pass).await
+        self.let_go(pass, "what was abandoned is left to EC2").await
     }
 
-    async fn let_go(&self, pass: &Pass<MySQLCluster>) -> Result<Progress, ClusterError> {
+    async fn let_go(&self, pass: &Pass<MySQLCluster>, left: &str) -> Result<Progress, ClusterError> {
         let object = pass.current();
         if finalizer::has(object.as_ref(), OTHER_FINALIZER) {
             let api: Api<MySQLCluster> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
@@ -155,7 +163,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
                 })?;
             pass.live().await?;
         }
-        let note = "cleanup complete: no instance is left".to_owned();
+        let note = format!("cleanup complete: {left}");
         tell(pass, EventKind::Normal, ("CleanupComplete", "Delete"), note).await;
         Ok(Progress::Settled)
     }
