@@ -30,6 +30,7 @@ pub mod budget;
 mod departure;
 mod division;
 mod error;
+mod failures;
 mod frontier;
 pub mod interpolation;
 pub mod key;

@@ -8,6 +8,9 @@ mod faults;
 #[cfg(feature = "virtual-time")]
 #[path = "engine/limits.rs"]
 mod limits;
+#[cfg(feature = "virtual-time")]
+#[path = "engine/outage.rs"]
+mod outage;
 #[path = "engine/plain.rs"]
 mod plain;
 #[cfg(feature = "virtual-time")]

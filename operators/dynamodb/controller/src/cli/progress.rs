@@ -17,6 +17,9 @@ pub(super) struct Bar {
     following: JoinHandle<()>,
 }
 
+/// Characters of the reason for another round, which stands beside the bar on one line.
+const LONGEST: usize = 80;
+
 /// Shows what `progress` tells.
 pub(super) fn show(progress: watch::Receiver<Progress>) -> Bar {
     show_on(ProgressDrawTarget::stderr(), progress)
@@ -51,6 +54,15 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
         Stage::Verifying => "Verifying",
         Stage::Retrying => "Retrying",
     });
+    if let Some(trouble) = progress
+        .trouble
+        .as_ref()
+        .filter(|_| progress.stage == Stage::Retrying)
+    {
+        // It may take minutes, and people want to know what for.
+        let words: String = trouble.chars().take(LONGEST).collect();
+        bar.set_message(format!("Retrying ({words})"));
+    }
     bar.set_length(length);
     bar.set_position(done);
 }
@@ -153,5 +165,21 @@ mod tests {
             ..Progress::default()
         });
         assert!(known.contains("0/7"), "{known}");
+    }
+
+    #[test]
+    fn who_waits_for_another_round_is_told_what_for() {
+        let paper = Paper::default();
+        let target = ProgressDrawTarget::term_like(Box::new(paper.clone()));
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let progress = Progress {
+            stage: Stage::Retrying,
+            trouble: Some("Query failed: out of order".into()),
+            ..Progress::default()
+        };
+        draw(&bar, &progress);
+        bar.tick();
+        let drawn = paper.0.lock().clone();
+        assert!(drawn.contains("Retrying (Query failed: out of order)"), "{drawn}");
     }
 }

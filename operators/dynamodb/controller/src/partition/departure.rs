@@ -1,17 +1,17 @@
-//! The last look at the fence: as the bytes of a request leave.
+//! The last look at the fence, and at when the table was seen: as the bytes of a request leave.
 //!
 //! Between the moment at which a request is handed to the client and the moment at which it is written to a connection,
 //! the client signs it, resolves a name and connects. A process that is stopped in between (a suspended host, SIGSTOP)
-//! would send it after it woke up, when another operator has long finished and the partition may have new items.
+//! would send it after it woke up, when another operator has long finished and the partition may have new items, or the
+//! table may be another one.
 //!
 //! # Guarantees
-//! - The fence is asked when the connection asks for the request's body, with nothing to wait for between that and the
-//!   writing. If it is closed then, the connection is given up: the server gets no whole request and carries out none.
+//! - Both are asked when the connection asks for the request's body, with nothing to wait for between that and the
+//!   writing. If either says no, the connection is given up: the server gets no whole request and carries out none.
 //! - [`Departure::refused`] tells such a request, of which it is certain that nothing came of it, from one that is lost.
 
 use std::{
     fmt,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -30,24 +30,33 @@ use aws_smithy_types::{body::SdkBody, config_bag::ConfigBag};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::pin::Pin;
 use crate::sabotage;
 
-/// The lease was lost while the request was being sent.
+/// The request may not leave any more.
 #[derive(Debug, thiserror::Error)]
-#[error("the lease was lost while the request was on its way to a connection; it was not sent")]
-struct Withheld;
+enum Withheld {
+    #[error("the lease was lost while the request was on its way to a connection; it was not sent")]
+    LeaseLost,
+    #[error(
+        "the table was last seen too long ago when the request was on its way to a connection; it was not sent"
+    )]
+    TableUnseen,
+}
 
 /// Watches over one request until it leaves. Clones watch over the same one.
 #[derive(Clone)]
 pub(super) struct Departure {
     fence: Arc<dyn Fn() -> bool + Send + Sync>,
+    table: Pin,
     refused: Arc<AtomicBool>,
 }
 
 impl Departure {
-    pub(super) fn new(fence: Arc<dyn Fn() -> bool + Send + Sync>) -> Self {
+    pub(super) fn new(fence: Arc<dyn Fn() -> bool + Send + Sync>, table: Pin) -> Self {
         Self {
             fence,
+            table,
             refused: Arc::default(),
         }
     }
@@ -59,11 +68,16 @@ impl Departure {
 
     fn look(&self) -> Result<(), Withheld> {
         let ignored = sabotage::active(sabotage::IGNORE_FENCE) || sabotage::active(sabotage::ASK_FENCE_EARLY);
-        if (self.fence)() || ignored {
+        let open = (self.fence)() || ignored;
+        if open && !self.table.is_stale() {
             return Ok(());
         }
         self.refused.store(true, Ordering::Relaxed);
-        Err(Withheld)
+        Err(if open {
+            Withheld::TableUnseen
+        } else {
+            Withheld::LeaseLost
+        })
     }
 }
 
@@ -99,7 +113,7 @@ impl Intercept for Departure {
     }
 }
 
-/// A body whose first byte is given out only while the fence is open.
+/// A body whose first byte is given out only while the request may leave.
 struct Watched {
     body: SdkBody,
     /// Nothing once the look has been taken.
@@ -111,13 +125,13 @@ impl Body for Watched {
     type Error = BoxError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        mut self: std::pin::Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(departure) = self.departure.take() {
             departure.look()?;
         }
-        Pin::new(&mut self.body).poll_frame(context)
+        std::pin::Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {

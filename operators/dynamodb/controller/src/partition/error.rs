@@ -31,12 +31,16 @@ pub enum Kind {
     Credentials,
     /// There are no credentials.
     NoCredentials,
+    /// Where the credentials come from (STS, the instance, the pod's agent) gives none now.
+    CredentialSource,
     /// An action is not allowed.
     Denied,
     /// No such table.
     TableMissing,
-    /// The table exists and does not serve: archived, encryption key out of reach.
+    /// The table exists and does not serve: it is being changed.
     TableUnavailable,
+    /// The table exists and does not serve until somebody gives it its encryption key back.
+    KeyInaccessible,
     /// Refused for a reason that no retry mends.
     Rejected,
 }
@@ -77,6 +81,16 @@ impl Failure {
 }
 
 impl Problem {
+    /// Nobody wants `operation` any more: it was not begun.
+    pub(crate) fn unwanted(operation: &'static str) -> Self {
+        Self {
+            kind: Kind::Transient,
+            operation,
+            code: None,
+            message: "the run was told to end".to_owned(),
+        }
+    }
+
     /// Whether trying again, later or slower, can help.
     pub fn is_passing(&self) -> bool {
         matches!(
@@ -129,6 +143,14 @@ impl Problem {
                     "{operation} on table '{table}': there are no AWS credentials ({said}); set `credentials.secretRef`"
                 ),
             ),
+            // Not one of the problems that a run tries again by itself: how long it lasts is not for rounds to count.
+            Kind::CredentialSource => (
+                Class::Transient,
+                Reason::Retrying,
+                format!(
+                    "{operation} on table '{table}': where the operator's AWS credentials come from gives none now ({said}); it will be asked again"
+                ),
+            ),
             Kind::Denied => (
                 Class::Denied,
                 Reason::AccessDenied,
@@ -147,6 +169,13 @@ impl Problem {
                 Class::Waiting,
                 Reason::TableUnavailable,
                 format!("table '{table}' cannot be used now ({said})"),
+            ),
+            Kind::KeyInaccessible => (
+                Class::Denied,
+                Reason::TableUnavailable,
+                format!(
+                    "DynamoDB cannot use the encryption key of table '{table}' ({said}); enable the key, or allow its use again"
+                ),
             ),
             Kind::Rejected => (
                 Class::Terminal,
@@ -201,7 +230,7 @@ where
             service.err().reasons(),
         ),
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => Kind::Transient,
-        _ if caused_by::<CredentialsError>(error) => Kind::NoCredentials,
+        _ if let Some(cause) = cause::<CredentialsError>(error) => by_provider(cause),
         SdkError::DispatchFailure(dispatch) if dispatch.is_io() || dispatch.is_other() => Kind::Unreachable,
         SdkError::DispatchFailure(_) => Kind::Transient,
         _ => Kind::Rejected,
@@ -260,8 +289,8 @@ fn by_answer(code: Option<&str>, status: u16, reasons: &[ThrottlingReason]) -> K
         | "KMSAccessDeniedException"
         | "KMSDisabledException"
         | "KMSInvalidStateException"
-        | "KMSNotFoundException"
-        | "TableInUseException" => Kind::TableUnavailable,
+        | "KMSNotFoundException" => Kind::KeyInaccessible,
+        "TableInUseException" => Kind::TableUnavailable,
         "InternalServerError"
         | "InternalFailure"
         | "InternalServerErrorException"
@@ -277,15 +306,19 @@ fn by_answer(code: Option<&str>, status: u16, reasons: &[ThrottlingReason]) -> K
     }
 }
 
-fn caused_by<T: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut source = Some(error);
-    while let Some(error) = source {
-        if error.is::<T>() {
-            return true;
+/// Whether there are no credentials, or those who have them cannot be asked.
+fn by_provider(error: &CredentialsError) -> Kind {
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
+            Kind::NoCredentials
         }
-        source = error.source();
+        _ => Kind::CredentialSource,
     }
-    false
+}
+
+/// The cause of this type in the chain of `error`.
+fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref::<T>())
 }
 
 /// One line, at most 400 characters: what a server says ends up in conditions and events.
@@ -297,99 +330,4 @@ fn bounded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use aws_sdk_dynamodb::error::ErrorMetadata;
-    use aws_smithy_runtime_api::http::StatusCode;
-    use aws_smithy_types::body::SdkBody;
-
-    use super::*;
-
-    #[test]
-    fn every_documented_error_has_its_class() {
-        for (code, reason, class) in [
-            (
-                "ResourceNotFoundException",
-                Reason::TableNotFound,
-                Class::Terminal,
-            ),
-            ("ValidationException", Reason::RequestRejected, Class::Terminal),
-            ("AccessDeniedException", Reason::AccessDenied, Class::Denied),
-            ("ExpiredTokenException", Reason::CredentialsInvalid, Class::Denied),
-            (
-                "UnrecognizedClientException",
-                Reason::CredentialsInvalid,
-                Class::Denied,
-            ),
-            (
-                "InvalidSignatureException",
-                Reason::CredentialsInvalid,
-                Class::Denied,
-            ),
-            ("InternalServerError", Reason::Retrying, Class::Transient),
-            (
-                "ReplicatedWriteConflictException",
-                Reason::Retrying,
-                Class::Transient,
-            ),
-            ("ThrottlingException", Reason::Retrying, Class::Transient),
-            ("KMSDisabledException", Reason::TableUnavailable, Class::Waiting),
-        ] {
-            let problem = Problem {
-                kind: by_answer(Some(code), 400, &[]),
-                operation: "Query",
-                code: None,
-                message: String::new(),
-            };
-            let failure = problem.into_failure("Orders");
-            assert_eq!((failure.reason, failure.class), (reason, class), "{code}");
-            assert!(failure.message.contains("Orders"), "{}", failure.message);
-        }
-        assert_eq!(by_answer(None, 502, &[]), Kind::Transient);
-    }
-
-    #[test]
-    fn an_answer_with_a_code_that_nobody_knows_is_judged_by_its_status() {
-        let answered = |status: u16| {
-            let error = QueryError::generic(ErrorMetadata::builder().code("NewlyInvented").build());
-            let status = StatusCode::try_from(status).unwrap();
-            let error = SdkError::service_error(error, HttpResponse::new(status, SdkBody::empty()));
-            classify("Query", &error).kind
-        };
-        for status in [500, 502, 503, 504] {
-            assert_eq!(answered(status), Kind::Transient, "{status}");
-        }
-        assert_eq!(answered(429), Kind::Throttled(None));
-        assert_eq!(answered(400), Kind::Rejected);
-    }
-
-    #[test]
-    fn an_answer_without_words_is_told_by_its_status() {
-        let error = QueryError::generic(ErrorMetadata::builder().code("NewlyInvented").build());
-        let status = StatusCode::try_from(400).unwrap();
-        let error = SdkError::service_error(error, HttpResponse::new(status, SdkBody::empty()));
-        let message = classify("Query", &error).into_failure("Orders").message;
-        assert!(
-            message.contains("(NewlyInvented: HTTP status 400, without a message)"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn a_throttle_names_its_bottleneck() {
-        let reason = ThrottlingReason::builder()
-            .reason("IndexWriteProvisionedThroughputExceeded")
-            .resource("arn:aws:dynamodb:us-east-1:123456789012:table/Orders/index/byStatus")
-            .build();
-        let kind = by_answer(Some("ProvisionedThroughputExceededException"), 400, &[reason]);
-        assert_eq!(
-            kind,
-            Kind::Throttled(Some(Bottleneck::Index("byStatus".to_owned())))
-        );
-    }
-
-    #[test]
-    fn what_a_server_says_is_kept_to_one_bounded_line() {
-        let text = bounded(&format!("a\nb{}", "x".repeat(1000)));
-        assert!(text.starts_with("a b") && text.len() == 400);
-    }
-}
+mod tests;

@@ -13,7 +13,6 @@ use std::{
 
 use dynamodb_api::Reason;
 use parking_lot::Mutex;
-use rand::RngExt as _;
 use reconcile::Class;
 use tokio::task::JoinSet;
 
@@ -21,6 +20,7 @@ use super::{
     error::{Failure, Problem},
     frontier::{Frontier, Piece},
     pace::Pace,
+    pause::{between_rounds, in_outage},
     pin::{missing_or_replaced, same_table, watch_table},
     range::SortRange,
     request::{End, Finished, Progress, Stage},
@@ -36,8 +36,6 @@ use crate::sabotage;
 const PASSES: u32 = 10;
 /// How often the progress is told.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
-/// Longest pause between rounds.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How much, in WCU per second, all ranges of a run grow by first after a cut.
 const RUN_STEP: f64 = 40.0;
 /// Ranges in a row that turn out empty before dividing is given up.
@@ -59,11 +57,7 @@ pub(crate) async fn delete(
         run.settle_doubts(&left);
         if run.is_interrupted() {
             teller.tell(run, Stage::Deleting);
-            return Ok(Finished {
-                end: End::Interrupted,
-                totals: run.totals(),
-                rounds: teller.round,
-            });
+            return Ok(teller.interrupted(run));
         }
         let verdict = if let Some(verdict) = run.take_verdict() {
             Err(missing_or_replaced(run, verdict).await)
@@ -71,7 +65,11 @@ pub(crate) async fn delete(
             teller.tell(run, Stage::Verifying);
             verify(run, range).await
         };
+        if run.is_interrupted() && !matches!(verdict, Ok(true)) {
+            return Ok(teller.interrupted(run));
+        }
         let throttled = matches!(&verdict, Err(Verdict::Passing(problem)) if problem.is_throttle());
+        let outage = !throttled && matches!(verdict, Err(Verdict::Passing(_)));
         teller.trouble = match verdict {
             Ok(true) => {
                 teller.tell(run, Stage::Verifying);
@@ -91,7 +89,11 @@ pub(crate) async fn delete(
         teller.end_round(run, throttled);
         give_up(run, &teller, passes)?;
         teller.tell(run, Stage::Retrying);
-        rest(run, teller.idle.max(passes / 2)).await;
+        let pause = match teller.idle {
+            idle if outage && idle > 0 => in_outage(idle),
+            idle => between_rounds(idle.max(passes / 2)),
+        };
+        rest(run, pause).await;
         // What was found may lie in another table of the same name.
         if let Err(Verdict::Final(failure)) = same_table(run).await {
             return Err(failure);
@@ -128,12 +130,8 @@ fn give_up(run: &Run, teller: &Teller, passes: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits between rounds: full jitter, doubling with each round that brought nothing.
-async fn rest(run: &Run, attempt: u32) {
-    let longest = Duration::from_millis(250)
-        .saturating_mul(1 << attempt.min(10))
-        .min(LONGEST_PAUSE);
-    let pause = longest.mul_f64(rand::rng().random_range(0.0..=1.0));
+/// Waits between rounds, for as long as the run is wanted.
+async fn rest(run: &Run, pause: Duration) {
     tokio::select! {
         () = run.control.cancel.cancelled() => {}
         () = run.control.clock.sleep(pause) => {}
@@ -190,6 +188,14 @@ impl Teller {
             idle: 0,
             before: 0,
             trouble: None,
+        }
+    }
+
+    fn interrupted(&self, run: &Run) -> Finished {
+        Finished {
+            end: End::Interrupted,
+            totals: run.totals(),
+            rounds: self.round,
         }
     }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use super::{
     budget::Share,
     departure::Departure,
     error::{Failure, Kind, Problem, classify},
+    failures::Failures,
     frontier::Piece,
     interpolation::Alphabet,
     key::Key,
@@ -36,8 +37,6 @@ use crate::sabotage;
 
 /// Keys in one request: DynamoDB's limit.
 pub(crate) const BATCH: usize = 25;
-/// Requests in a row, over all ranges, that may fail without a success between them before the round is given up.
-const FAILURES_IN_A_ROW: u32 = 12;
 
 /// The state of one run.
 #[derive(Debug)]
@@ -55,7 +54,7 @@ pub(crate) struct Run {
     pub(crate) stop: Mutex<CancellationToken>,
     verdict: Mutex<Option<Verdict>>,
     fenced: AtomicBool,
-    failures_in_a_row: AtomicU32,
+    failures: Failures,
     /// Mean WCU of one deletion, in thousandths, as answers showed it.
     item_wcu_milli: AtomicU64,
     pub(crate) pulse: Pulse,
@@ -145,7 +144,7 @@ impl Run {
             allowance,
             verdict: Mutex::new(None),
             fenced: AtomicBool::new(false),
-            failures_in_a_row: AtomicU32::new(0),
+            failures: Failures::default(),
             item_wcu_milli: AtomicU64::new(1000),
             pulse: Pulse::new(now),
             pin: Pin::new(),
@@ -170,7 +169,7 @@ impl Run {
     pub(crate) fn begin_round(&self) {
         *self.stop.lock() = self.control.cancel.child_token();
         *self.verdict.lock() = None;
-        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        self.failures.end();
     }
 
     /// Ends the round; the first verdict stands, except that a final one replaces a passing one.
@@ -205,18 +204,18 @@ impl Run {
             return true;
         }
         if problem.is_passing() {
-            let failures = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-            if failures >= FAILURES_IN_A_ROW {
+            let enough = self.failures.add(self.now());
+            if enough {
                 self.end_round(Verdict::Passing(problem.clone()));
             }
-            return failures < FAILURES_IN_A_ROW;
+            return !enough;
         }
         self.end_round(Verdict::Final(problem.clone().into_failure(&self.request.table)));
         false
     }
 
     pub(crate) fn note_success(&self) {
-        self.failures_in_a_row.store(0, Ordering::Relaxed);
+        self.failures.end();
     }
 
     /// Counts and shows a request that was refused for lack of capacity; `false` if `problem` is another one.
@@ -281,17 +280,14 @@ impl Run {
 
     /// Whether the table was seen recently enough to write to it.
     pub(crate) fn knows_the_table(&self) -> bool {
-        !self.pin.is_stale() || sabotage::active(sabotage::FORGET_TABLE_ID_PIN)
+        !self.pin.is_stale()
     }
 
-    /// Sends one batch. The fence and the pin are asked immediately before, and the fence once more as the bytes leave;
-    /// `Err(None)` means that nothing was sent.
+    /// Sends one batch. The fence and the pin are asked immediately before, and once more as the bytes leave; `Err(None)`
+    /// means that nothing was sent.
     pub(crate) async fn send(&self, entries: Vec<Entry>) -> (Vec<Entry>, Result<Answer, Option<Problem>>) {
-        if !(self.control.fence)() && !sabotage::active(sabotage::IGNORE_FENCE) {
-            return (entries, Err(self.fence_off()));
-        }
-        if !self.knows_the_table() {
-            return (entries, Err(None));
+        if self.is_fenced() || !self.knows_the_table() {
+            return (entries, Err(self.withheld()));
         }
         let table = &self.source.table().name;
         let request = self
@@ -306,10 +302,10 @@ impl Run {
                     .collect(),
             )
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let departure = Departure::new(Arc::clone(&self.control.fence));
+        let departure = Departure::new(Arc::clone(&self.control.fence), self.pin.clone());
         let output = match request.customize().interceptor(departure.clone()).send().await {
             Ok(output) => output,
-            Err(_) if departure.refused() => return (entries, Err(self.fence_off())),
+            Err(_) if departure.refused() => return (entries, Err(self.withheld())),
             Err(error) => return (entries, Err(Some(classify("BatchWriteItem", &error)))),
         };
         let wcu = output
@@ -342,10 +338,17 @@ impl Run {
         )
     }
 
-    /// Ends the round, since the lease is lost; there is no problem to tell.
-    fn fence_off(&self) -> Option<Problem> {
-        self.fenced.store(true, Ordering::Relaxed);
-        self.stop.lock().cancel();
+    fn is_fenced(&self) -> bool {
+        !(self.control.fence)() && !sabotage::active(sabotage::IGNORE_FENCE)
+    }
+
+    /// Nothing was sent, and there is no problem to tell. If that is because the lease is lost, the round ends; a table
+    /// that was not seen for a while is being looked at.
+    fn withheld(&self) -> Option<Problem> {
+        if self.is_fenced() {
+            self.fenced.store(true, Ordering::Relaxed);
+            self.stop.lock().cancel();
+        }
         None
     }
 

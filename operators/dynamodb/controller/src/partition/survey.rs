@@ -118,11 +118,17 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
     })
 }
 
-/// Reads a page, patiently; a place among the process's reads is held only while the request is under way.
+/// Reads a page, patiently, for as long as the run is wanted; a place among the process's reads is held only while the
+/// request is under way.
 pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> {
+    let cancel = &run.control.cancel;
     let mut attempt = 0;
     loop {
-        let place = run.slots.reading().await;
+        let place = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Problem::unwanted("Query")),
+            place = run.slots.reading() => place,
+        };
         let answer = run.source.page(query).await;
         drop(place);
         if let Err(problem) = &answer {
@@ -135,7 +141,10 @@ pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> 
             }
             Err(problem) if problem.is_passing() && attempt < ATTEMPTS && !run.is_interrupted() => {
                 attempt += 1;
-                run.control.clock.sleep(pause(attempt)).await;
+                tokio::select! {
+                    () = cancel.cancelled() => return Err(problem),
+                    () = run.control.clock.sleep(pause(attempt)) => {}
+                }
             }
             Err(problem) => return Err(problem),
         }

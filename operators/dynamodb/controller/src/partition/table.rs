@@ -240,13 +240,7 @@ async fn require_recovery(client: &Client, name: &str) -> Result<(), Failure> {
 fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
     match description.table_status() {
         None | Some(TableStatus::Active | TableStatus::Updating) => {}
-        Some(status) => {
-            return Err(Failure {
-                class: Class::Waiting,
-                reason: Reason::TableUnavailable,
-                message: format!("table '{name}' is {status}: it must be ACTIVE"),
-            });
-        }
+        Some(status) => return Err(unusable(name, status)),
     }
     let key = |wanted| {
         key_attribute(
@@ -285,6 +279,26 @@ fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
             .and_then(aws_sdk_dynamodb::types::TableWarmThroughputDescription::write_units_per_second)
             .and_then(units),
     })
+}
+
+/// A table that is being made, or deleted, is so for seconds. From the other states only a person brings it back.
+fn unusable(name: &str, status: &TableStatus) -> Failure {
+    let (class, advice) = match status {
+        TableStatus::Archiving | TableStatus::Archived => (
+            Class::Denied,
+            "; DynamoDB archives a table whose encryption key it cannot use: restore it from the backup of that time",
+        ),
+        TableStatus::InaccessibleEncryptionCredentials => (
+            Class::Denied,
+            "; enable the table's encryption key, or allow its use again",
+        ),
+        _ => (Class::Waiting, ""),
+    };
+    Failure {
+        class,
+        reason: Reason::TableUnavailable,
+        message: format!("table '{name}' is {status}: it must be ACTIVE{advice}"),
+    }
 }
 
 fn indexes(description: &TableDescription) -> Vec<IndexSummary> {
@@ -328,71 +342,4 @@ fn key_attribute(
 }
 
 #[cfg(test)]
-mod tests {
-    use dynamodb_api::SortKeyPredicate;
-
-    use super::*;
-
-    fn table(kind: AttributeType, sort: Option<AttributeType>) -> Table {
-        Table {
-            name: "Orders".into(),
-            id: "id-1".into(),
-            partition_key: KeyAttribute {
-                name: "pk".into(),
-                kind,
-            },
-            sort_key: sort.map(|kind| KeyAttribute {
-                name: "sk".into(),
-                kind,
-            }),
-            indexes: Vec::new(),
-            streams: false,
-            replicas: 0,
-            provisioned_wcu: None,
-            warm_wcu: None,
-        }
-    }
-
-    #[test]
-    fn another_table_of_the_same_name_is_refused() {
-        check_pin("Orders", "id-1", None).unwrap();
-        check_pin("Orders", "id-1", Some("id-1")).unwrap();
-        let failure = check_pin("Orders", "id-1", Some("id-0")).unwrap_err();
-        assert_eq!(failure.reason, Reason::TableReplaced);
-    }
-
-    #[test]
-    fn a_request_that_does_not_fit_the_table_is_refused_with_its_reason() {
-        use AttributeType::{B, N, S};
-        let with = |value: &str| Request::new("Orders", value);
-        let refuse = |table: Table, request: &Request| resolve(table, request).unwrap_err().reason;
-        assert_eq!(
-            refuse(table(N, None), &with("abc")),
-            Reason::PartitionValueInvalid
-        );
-        assert_eq!(
-            refuse(table(N, None), &with(&"1".repeat(39))),
-            Reason::PartitionValueInvalid
-        );
-        assert_eq!(
-            refuse(table(B, None), &with("***")),
-            Reason::PartitionValueInvalid
-        );
-        assert_eq!(refuse(table(S, None), &with("")), Reason::PartitionValueInvalid);
-        let asserted = Request {
-            key_type: Some(N),
-            ..with("1")
-        };
-        assert_eq!(refuse(table(S, None), &asserted), Reason::KeyTypeMismatch);
-        let ranged = Request {
-            sort_key: Some(SortKeyPredicate {
-                ge: Some("x".into()),
-                ..Default::default()
-            }),
-            ..with("1")
-        };
-        assert_eq!(refuse(table(S, None), &ranged), Reason::SortKeyInvalid);
-        assert_eq!(refuse(table(S, Some(N)), &ranged), Reason::SortKeyInvalid);
-        assert!(resolve(table(S, Some(S)), &ranged).is_ok());
-    }
-}
+mod tests;

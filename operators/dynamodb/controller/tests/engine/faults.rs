@@ -121,7 +121,7 @@ async fn lost_answers_failures_and_hangs_lose_nothing() {
 async fn a_round_given_up_is_taken_up_where_everything_before_is_acknowledged() {
     // One range, one batch at a time; then a storm that ends the round, with keys read and not acknowledged.
     let mut schedule = Schedule::default();
-    for number in 10..22 {
+    for number in 10..30 {
         schedule = schedule.at(WRITE, Which::Nth(number), Fault::Refuse);
     }
     let faulty = Bed::orders(900).await.faulty(schedule, |_| {});

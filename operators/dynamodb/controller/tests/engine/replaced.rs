@@ -106,3 +106,28 @@ async fn a_wrong_answer_that_there_is_no_table_does_not_end_the_job() {
     assert_eq!(finished.unwrap().end, End::Empty);
     assert_eq!(simulation.left(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_was_held_up_on_its_way_does_not_leave_on_a_look_that_is_too_old() {
+    let simulation = slow();
+    let steer = async {
+        simulation.has_been_asked(20).await;
+        // From here on nobody looks, and each batch leaves later than a look is good for.
+        simulation.looks(Looks::Failing);
+        simulation.hold_batches(Duration::from_secs(8));
+        // Those that were past the delay.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let asked = simulation.asked().batches;
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!(
+            simulation.asked().batches,
+            asked,
+            "left on a look that is too old"
+        );
+        simulation.looks(Looks::Answered);
+        simulation.hold_batches(Duration::ZERO);
+    };
+    let (finished, ()) = tokio::join!(run(&simulation), steer);
+    assert_eq!(finished.unwrap().end, End::Empty);
+    assert_eq!(simulation.left(), 0);
+}

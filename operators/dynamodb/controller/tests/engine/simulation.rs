@@ -111,6 +111,12 @@ struct State {
     throttled_proofs: u32,
     /// So many of the next batches find no table.
     blind_batches: u32,
+    /// Until when every request fails.
+    outage: Option<Instant>,
+    /// Requests that failed on the way.
+    failed: u64,
+    /// How long a batch is on its way before its bytes leave.
+    batches_held: Duration,
 }
 
 impl std::fmt::Debug for Simulation {

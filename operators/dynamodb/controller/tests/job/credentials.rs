@@ -142,3 +142,39 @@ async fn a_denied_action_is_named_and_the_job_goes_on_once_it_is_allowed() {
         operator.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_key_is_disabled_is_looked_at_every_few_minutes_and_told_of() {
+    let bed = Bed::new(server().await, 50).await;
+    let clock = Clock::accelerated(FAST);
+    let speeding = clock.clone();
+    let operator = bed.operator_with(|options, _| options.clock = speeding);
+    bed.faults
+        .set(|settings| settings.refused = Some("KMSDisabledException"));
+    bed.create("x", bed.spec()).await;
+    let status = bed.until("x", "Unknown", "TableUnavailable").await;
+    assert!(
+        message(&status).contains("encryption key"),
+        "{}",
+        message(&status)
+    );
+    assert!(conditions::is_true(&status.conditions, "Stalled"));
+    let event = bed.until_event("x", "TableUnavailable").await;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+
+    let looks = || bed.proxy.audit().count("DynamoDB DescribeTable");
+    let (begun, before) = (clock.elapsed(), looks());
+    crate::bed::eventually("three more looks", async || {
+        let more = looks() - before;
+        if more >= 3 { Ok(()) } else { Err(format!("{more}")) }
+    })
+    .await;
+    // Two and a half minutes at least between two; the first may have been near.
+    let more = looks() - before;
+    let took = (clock.elapsed() - begun).as_secs_f64();
+    assert!(more as f64 <= 1.0 + took / 150.0, "{more} looks within {took} s");
+
+    bed.faults.set(|settings| settings.refused = None);
+    bed.until("x", "True", "PartitionEmpty").await;
+    operator.stop().await;
+}

@@ -31,12 +31,39 @@ pub(super) fn set(tasks: &JobTasks, pass: &Pass<DdbctlDpJob>, left: Duration) {
 
 /// There is nothing to be woken for any more.
 pub(super) fn clear(tasks: &JobTasks, uid: &str) {
-    let name = name(uid);
-    tasks.stop(&name);
-    tasks.clear(&name);
+    tasks.abandon(&name(uid));
 }
 
 /// The name of the task, which no object has.
 fn name(uid: &str) -> String {
     format!("{uid}/deadline")
+}
+
+#[cfg(test)]
+mod tests {
+    use reconcile::{clock::Clock, key::ObjectKey, task::Tasks};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_is_gone_leaves_no_alarm_behind() {
+        let tasks: JobTasks = Tasks::new(Clock::system(), Duration::from_secs(5));
+        let id = TaskId {
+            uid: name("uid"),
+            key: ObjectKey::new("ns", "x"),
+            spec_hash: 1,
+        };
+        tasks.start(&id, |context| async move {
+            context.cancel.cancelled().await;
+            Ok(TaskOutput::Interrupted)
+        });
+        clear(&tasks, "uid");
+        while tasks.running() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(
+            tasks.state(&id.uid).is_none(),
+            "its end is kept for nobody to look at"
+        );
+    }
 }

@@ -197,12 +197,19 @@ pub(super) fn hash(job: &Job, status: &DdbctlDpJobStatus) -> u64 {
 
 /// Jobs with equal keys share a table's capacity.
 fn shared_with(job: &Job, status: &DdbctlDpJobStatus, signer: String) -> TableKey {
+    // All ways to AWS lead to the same tables.
+    let endpoint = job.endpoint.url().filter(|_| !job.endpoint.is_aws());
+    // A table of this id is this table, whoever asks and whatever it is called, by its name or by its ARN. Before it is
+    // known nothing is written.
+    let (credentials, table) = match &status.table_id {
+        Some(id) => (id.clone(), String::new()),
+        None => (signer, job.target.table_name.clone()),
+    };
     TableKey {
-        endpoint: job.target.endpoint.clone().unwrap_or_default(),
+        endpoint: endpoint.unwrap_or_default(),
         region: job.target.region.clone(),
-        // A table of this id is this table, whoever asks. Before it is known nothing is written.
-        credentials: status.table_id.clone().unwrap_or(signer),
-        table: job.target.table_name.clone(),
+        credentials,
+        table,
     }
 }
 
@@ -256,14 +263,16 @@ mod tests {
 
     #[test]
     fn jobs_on_one_table_share_its_capacity_whatever_credentials_they_have() {
-        let job = |table: &str| {
+        let at = |endpoint: &str, table: &str| {
             let spec = DdbctlDpJobSpec {
                 table_name: Some(table.into()),
                 partition_value: Some("tenant".into()),
+                endpoint_url: (!endpoint.is_empty()).then(|| endpoint.into()),
                 ..DdbctlDpJobSpec::default()
             };
             Job::parse(&DdbctlDpJob::new("x", spec)).unwrap()
         };
+        let job = |table: &str| at("", table);
         let of = |id: &str| DdbctlDpJobStatus {
             table_id: Some(id.into()),
             ..DdbctlDpJobStatus::default()
@@ -272,6 +281,16 @@ mod tests {
         assert_eq!(key("Orders", "1", "team-a/aws"), key("Orders", "1", "team-b/aws"));
         // Another account's table of the same name has another id.
         assert_ne!(key("Orders", "1", "team-a/aws"), key("Orders", "2", "team-a/aws"));
-        assert_ne!(key("Orders", "1", "operator"), key("Items", "1", "operator"));
+        // Before the id is known, name and credentials are all there is.
+        let early = |table: &str| shared_with(&job(table), &DdbctlDpJobStatus::default(), "operator".into());
+        assert_ne!(early("Orders"), early("Items"));
+        // A table has a name, an ARN, and a region's endpoint that may be spelled out.
+        let plain = key("Orders", "1", "operator");
+        let arn = "arn:aws:dynamodb:us-east-1:123456789012:table/Orders";
+        assert_eq!(plain, key(arn, "1", "operator"));
+        let spelled_out = at("https://dynamodb.us-east-1.amazonaws.com", "Orders");
+        assert_eq!(plain, shared_with(&spelled_out, &of("1"), "operator".into()));
+        let elsewhere = at("http://dynamodb.local:8000", "Orders");
+        assert_ne!(plain, shared_with(&elsewhere, &of("1"), "operator".into()));
     }
 }

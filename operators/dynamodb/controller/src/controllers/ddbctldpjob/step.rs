@@ -155,6 +155,8 @@ pub fn next(
             Some(Step::Retry(failure)) => failed = Some(failure),
             // A plan is no reason to begin late.
             Some(Step::Record(_)) if expired => {}
+            // It failed by settings that were changed meanwhile; if they were not the cause, the next one fails as well.
+            Some(Step::Finish(ending)) if respecified && !ending.succeeded => {}
             // What a task has achieved counts, whatever was asked meanwhile.
             Some(step) => return step,
             None => {}

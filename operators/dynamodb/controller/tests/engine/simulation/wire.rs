@@ -4,6 +4,7 @@ use aws_smithy_runtime_api::{
     client::{
         http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
         orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
         runtime_components::RuntimeComponents,
     },
     http::StatusCode,
@@ -12,12 +13,38 @@ use aws_smithy_types::body::SdkBody;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{Looks, Simulation};
 
 impl Simulation {
+    /// From now on, and for so long, every request fails with a 503.
+    pub(crate) fn fail_for(&self, outage: Duration) {
+        self.0.state.lock().outage = Some(Instant::now() + outage);
+    }
+
+    /// Requests that an outage has failed so far, and proofs that were throttled.
+    pub(crate) fn failed(&self) -> u64 {
+        self.0.state.lock().failed
+    }
+
+    /// From now on batches are held up for so long before their bytes leave: a connection has to be made first, say.
+    pub(crate) fn hold_batches(&self, delay: Duration) {
+        self.0.state.lock().batches_held = delay;
+    }
+
     /// What the test wants to go wrong.
     pub(super) fn refuse(&self, operation: &str, body: &Value) -> Option<(u16, Value)> {
         let mut state = self.0.state.lock();
+        if state.outage.is_some_and(|end| Instant::now() < end) {
+            state.failed += 1;
+            return Some((
+                503,
+                json!({"__type": "ServiceUnavailable", "message": "out of order"}),
+            ));
+        }
         let take = |count: &mut u32| {
             let left = count.checked_sub(1);
             *count = left.unwrap_or(0);
@@ -28,11 +55,14 @@ impl Simulation {
                 Some((500, json!({"__type": "InternalServerError", "message": "later"})))
             }
             // Only the proof reads two keys at most.
-            "Query" if body["Limit"] == json!(2) && take(&mut state.throttled_proofs) => Some((
-                400,
-                json!({"__type": "ProvisionedThroughputExceededException", "message": "too many reads",
-                    "ThrottlingReasons": [{"reason": "TableReadProvisionedThroughputExceeded", "resource": "arn:aws:dynamodb:us-east-1:0:table/Orders"}]}),
-            )),
+            "Query" if body["Limit"] == json!(2) && take(&mut state.throttled_proofs) => {
+                state.failed += 1;
+                Some((
+                    400,
+                    json!({"__type": "ProvisionedThroughputExceededException", "message": "too many reads",
+                        "ThrottlingReasons": [{"reason": "TableReadProvisionedThroughputExceeded", "resource": "arn:aws:dynamodb:us-east-1:0:table/Orders"}]}),
+                ))
+            }
             "BatchWriteItem" if take(&mut state.blind_batches) => Some((
                 400,
                 json!({"__type": "ResourceNotFoundException", "message": "no such table"}),
@@ -43,18 +73,20 @@ impl Simulation {
 
     /// Counts what is under way; a look that hangs does so here.
     async fn travel(&self, operation: &str) {
-        let hangs = {
+        let (hangs, held) = {
             let mut state = self.0.state.lock();
             if operation == "Query" {
                 state.queries_under_way += 1;
                 state.asked.most_queries = state.asked.most_queries.max(state.queries_under_way);
             }
-            operation == "DescribeTable" && state.looks == Looks::Hanging
+            let hangs = operation == "DescribeTable" && state.looks == Looks::Hanging;
+            let batch = operation == "BatchWriteItem";
+            (hangs, batch.then_some(state.batches_held))
         };
         if hangs {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(self.0.layout.latency / 2).await;
+        tokio::time::sleep(self.0.layout.latency / 2 + held.unwrap_or_default()).await;
     }
 
     fn arrive(&self, operation: &str) {
@@ -77,7 +109,11 @@ impl HttpConnector for Simulation {
             let target = request.headers().get("x-amz-target").unwrap_or_default();
             let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
             simulation.travel(&operation).await;
-            let body = request.take_body().collect().await.unwrap().to_bytes();
+            let body = match request.take_body().collect().await {
+                Ok(body) => body.to_bytes(),
+                // As a connection ends that is given no whole request.
+                Err(withheld) => return Err(ConnectorError::user(withheld.into())),
+            };
             let (status, answer) = simulation.answer(&operation, &body);
             tokio::time::sleep(simulation.0.layout.latency / 2).await;
             simulation.arrive(&operation);

@@ -294,3 +294,25 @@ fn other_settings_are_tried_at_once_after_a_failure() {
     assert_eq!(again(true), Step::Delete);
     assert_eq!(again(false), Step::Retry(failure(Class::Denied)));
 }
+
+#[test]
+fn a_run_that_settings_of_yesterday_have_ended_does_not_end_a_job_that_has_others() {
+    let ended = finished(Err(failure(Class::Terminal)));
+    let begins = |status: &DdbctlDpJobStatus, respecified| {
+        next(&job(|_| {}), status, Some(&ended), at(2000), respecified)
+    };
+    assert_eq!(begins(&begun(), true), Step::Delete);
+    assert_eq!(begins(&fresh(), true), Step::Measure);
+    assert!(matches!(begins(&begun(), false), Step::Finish(ending) if !ending.succeeded));
+    // What ends the job in any case still does.
+    let cancelled = job(|spec| spec.cancel = true);
+    assert!(matches!(
+        next(&cancelled, &begun(), Some(&ended), at(2000), true),
+        Step::Finish(ending) if ending.reason == Reason::Cancelled
+    ));
+    let empty = finished(Ok(TaskOutput::Deleted(End::Empty)));
+    assert!(matches!(
+        next(&job(|_| {}), &begun(), Some(&empty), at(2000), true),
+        Step::Finish(ending) if ending.succeeded
+    ));
+}
