@@ -85,8 +85,15 @@ async fn the_deletion_of_a_cluster_that_became_somebody_elses_is_left_to_them() 
     }
     let name = format!("c1_lb.{}", scene.world.namespace.name());
     let there = || scene.world.daemon.lock().containers.contains_key(&name);
-    let object = scene.objects.get("DockerCluster", "c1").await?;
-    ensure!(there() && object.is_some(), "it was removed: {object:?}");
+    let object = scene
+        .objects
+        .get("DockerCluster", "c1")
+        .await?
+        .unwrap_or_default();
+    ensure!(
+        there() && reason(&object, "Ready") == Some("Ready"),
+        "it was taken into care: {object:#}"
+    );
     scene.objects.patch("DockerCluster", "c1", &managed(None)).await?;
     scene.wait("DockerCluster", "c1", Value::is_null).await?;
     ensure!(!there(), "the load balancer was left behind");
