@@ -20,7 +20,7 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Leaving {
     /// Something is left to be done, or to be waited for.
-    Going(Outcome),
+    Going(Box<Outcome>),
     /// Every launch is proven over, and a last listing still shows something; again after this time.
     Showing(Duration),
     /// Nothing is left.
@@ -31,7 +31,10 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     /// One pass of a deletion.
     pub async fn leave(&self, ledger: Ledger) -> Result<Leaving, PassError<R::Error>> {
         if !is_over(&ledger) {
-            return self.wind_up(ledger).await.map(Leaving::Going);
+            return self
+                .wind_up(ledger)
+                .await
+                .map(|outcome| Leaving::Going(Box::new(outcome)));
         }
         let left = self.sweep().await?;
         Ok(if left.is_empty() {

@@ -300,7 +300,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
                 Some(Backend {
                     address: instance.private_ip.clone()?,
                     zone: instance.zone.clone(),
-                    standing: kept.or(formed.standings.get(ordinal).copied())?,
+                    standing: kept.or_else(|| formed.standings.get(ordinal).copied())?,
                 })
             })
             .collect();

@@ -97,7 +97,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             Leaving::Showing(again) => Ok(Progress::waiting(again)),
             Leaving::Going(outcome) => {
                 self.look_after(pass, region, &outcome);
-                self.report_leaving(pass, outcome).await
+                self.report_leaving(pass, *outcome).await
             }
         }
     }
