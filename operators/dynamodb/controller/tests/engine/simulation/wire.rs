@@ -112,7 +112,7 @@ impl HttpConnector for Simulation {
             let body = match request.take_body().collect().await {
                 Ok(body) => body.to_bytes(),
                 // As a connection ends that is given no whole request.
-                Err(withheld) => return Err(ConnectorError::user(withheld.into())),
+                Err(withheld) => return Err(ConnectorError::user(withheld)),
             };
             let (status, answer) = simulation.answer(&operation, &body);
             tokio::time::sleep(simulation.0.layout.latency / 2).await;
