@@ -146,7 +146,10 @@ async fn only_paths_of_the_host_that_the_operator_allows_are_mounted() {
         .try_create("DockerMachineTemplate", &template)
         .await
         .unwrap_err();
-    assert!(template.contains("capdkc-host-paths beside the provider lists what is"), "{template}");
+    assert!(
+        template.contains("capdkc-host-paths beside the provider lists what is"),
+        "{template}"
+    );
 
     let parameters = json!({"apiVersion": "v1", "kind": "ConfigMap"});
     let parameters: Api<DynamicObject> =
