@@ -143,7 +143,7 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
     }
     // Who asks for some tests watches them fail.
     if args.filter.is_none() {
-        second::look(&artifacts, run, stages)?;
+        second::look(&artifacts, &run, stages)?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
 const MOST: usize = 5;
 
 /// Runs each test that failed once more, if they are few.
-pub(super) fn look(artifacts: &Artifacts, run: Run, stages: &mut Stages) -> Result<()> {
+pub(super) fn look(artifacts: &Artifacts, run: &Run, stages: &mut Stages) -> Result<()> {
     let again = worth_a_look(&stages.failures(), &artifacts.tests);
     for (failed, binary, name) in again {
         let mut alone = run.clone();
