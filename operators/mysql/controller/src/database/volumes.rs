@@ -153,6 +153,17 @@ pub fn standing(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid: &
     }
 }
 
+/// Whether a data volume goes with the object of this UID: it was made for it, or taken over by it. One that was left for
+/// the next of its name, or that the next has by now, does not: a deletion may be looked at once more, from a past that
+/// the API server still tells, when the object is gone and another has its name.
+pub fn goes_with(claim: &PersistentVolumeClaim, names: &Names, uid: &str) -> bool {
+    match standing(claim, Role::Data, names, uid) {
+        Standing::Ours => true,
+        Standing::Inherited => owned(claim, names, uid) == Owned::Ours,
+        Standing::Leaving | Standing::Foreign => false,
+    }
+}
+
 /// What marks an inherited claim as this object's, as a merge patch. What is on a data volume is kept.
 pub fn inheritance(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid: &str) -> Value {
     let mut annotations = json!({ MADE_FOR: uid });

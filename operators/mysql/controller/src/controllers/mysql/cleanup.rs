@@ -28,7 +28,7 @@ use crate::database::{
     plan::{self, Ending, Farewell, Leave},
     pods::{self, Stuck},
     report::{self, Facts, Said},
-    volumes::{Content, Role, Standing, fixed_of, standing},
+    volumes::{Content, Role, fixed_of, goes_with},
 };
 
 /// With it the garbage collector removes children before their owner.
@@ -53,10 +53,7 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
     let claim = hand
         .get::<PersistentVolumeClaim>(&wanted.names.data_claim())
         .await?;
-    let claim = claim.filter(|claim| {
-        let whose = standing(claim, Role::Data, &wanted.names, &wanted.uid);
-        matches!(whose, Standing::Ours | Standing::Inherited)
-    });
+    let claim = claim.filter(|claim| goes_with(claim, &wanted.names, &wanted.uid));
     confine(hand, &mut wanted, claim.as_ref()).await?;
     let content = claim.as_ref().map(Content::of);
     let Sight { live, seen, stuck } = backups::look(hand, &wanted, facts).await?;

@@ -129,6 +129,19 @@ fn a_claim_is_taken_only_if_it_is_provably_ours(
 }
 
 #[rstest]
+#[case::ours(made_for("u"), true)]
+#[case::ours_and_going(going(made_for("u")), true)]
+#[case::originals(owned_by("otus.homework/v1", "MySQL", "u"), true)]
+#[case::left_for_us_and_not_taken(made_for("older"), false)]
+#[case::of_the_next_of_our_name(made_for("younger"), false)]
+#[case::predecessors(owned_by("otus.homework/v1", "MySQL", "older"), false)]
+#[case::bare(json!({}), false)]
+fn a_deletion_takes_along_only_what_its_own_object_had(#[case] metadata: Value, #[case] goes: bool) {
+    let names = Names::new("m").unwrap();
+    assert_eq!(goes_with(&claimed(&metadata), &names, "u"), goes);
+}
+
+#[rstest]
 #[case(Content::Awaited)]
 #[case(Content::Empty)]
 #[case(Content::Restored("b1".into()))]

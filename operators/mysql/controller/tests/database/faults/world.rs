@@ -18,6 +18,7 @@ use mysql_api::MySQL;
 use reconcile::{client::wire_layer, clock::Clock, manager::Options};
 use serde_json::json;
 use testkit::{
+    audit::{Filter, Position},
     control_plane::{ControlPlane, TestNamespace},
     fault::{FaultPlan, crash::Harness, kube::FaultLayer},
 };
@@ -103,7 +104,30 @@ impl World {
 
     async fn claim(&self, name: &str) -> Result<String> {
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.plane.client(), self.namespace.name());
-        Ok(claims.get(name).await?.uid().unwrap_or_default())
+        match claims.get_opt(name).await? {
+            Some(claim) => Ok(claim.uid().unwrap_or_default()),
+            None => bail!("{name} is gone; {}", self.what_was_written().await?),
+        }
+    }
+
+    /// Every write to the volumes and the objects of this world.
+    async fn what_was_written(&self) -> Result<String> {
+        let writes = Filter::writes().namespace(self.namespace.name());
+        let audit = self.plane.audit();
+        let written = audit
+            .query(&self.plane.client(), Position::default(), &writes)
+            .await?;
+        let lines = written.iter().filter_map(|event| {
+            let object = event.object_ref.as_ref()?;
+            let told =
+                ["mysqls", "persistentvolumeclaims", "deployments"].contains(&object.resource.as_str());
+            told.then(|| {
+                let (name, part, code) = (&object.name, &object.subresource, event.code());
+                let (verb, what, who) = (&event.verb, &object.resource, &event.user_agent);
+                format!("{} {verb} {what} {name} {part} {code} {who}", event.received)
+            })
+        });
+        Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
     async fn until(&self, what: &str, holds: impl Fn(Option<&MySQL>) -> bool) -> Result<()> {
