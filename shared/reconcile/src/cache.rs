@@ -6,8 +6,9 @@
 //!
 //! # Guarantees
 //! - **Read your writes**: once [`Cache::wrote`] returned, no pass sees the object as it was before that write.
-//! - **No time travel**: for one UID, an event or list entry with a lower resourceVersion than the cached one is
-//!   ignored.
+//! - **No time travel**: an event or list entry with a lower resourceVersion than the cached one is ignored, also where
+//!   it shows an earlier object of the same name, which a list of the past would bring back in the place of the present
+//!   one.
 //! - **No ghosts**: the answer to a write is dropped when the object has meanwhile been seen deleted.
 //!
 //! # Assumptions
@@ -98,6 +99,12 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
                 objects
                     .insert(key, object)
                     .map_or(Change::Added(None), Change::Updated)
+            }
+            Some(known)
+                if !is_newer(object.as_ref(), known.as_ref())
+                    && !sabotage::active(sabotage::GO_BACK_IN_TIME) =>
+            {
+                Change::Stale
             }
             _ => Change::Added(objects.insert(key, object)),
         }
@@ -266,9 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn a_recreated_object_is_new_whatever_its_version() {
+    fn a_recreated_object_is_new_and_its_predecessor_never_comes_back() {
         let cache = Cache::default();
         let _ = cache.saw(object("a", "7"));
-        assert!(matches!(cache.saw(object("b", "5")), Change::Added(Some(_))));
+        assert!(matches!(cache.saw(object("b", "9")), Change::Added(Some(_))));
+        assert!(matches!(cache.saw(object("a", "8")), Change::Stale));
+        assert_eq!(version(&cache).unwrap(), "9");
     }
 }
