@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - No line that contains a line of the bootstrap data, or of a file in it (base64 taken off), a bootstrap token, a
 //!   digest, a certificate key or a PEM block comes out as it was: what matches is replaced by `[masked]`.
-//! - Nor does a word of the data that looks like a secret ([`words`]).
+//! - Nor does a word of the data that looks like a secret.
 //! - The result has at most the asked-for number of lines, each at most 200 characters.
 //!
 //! # Caveats
