@@ -178,6 +178,8 @@ impl Reconciler for Widgets {
                 let (journal, task) = (self.journal.clone(), name.clone());
                 self.tasks.start(&id(pass), |context| async move {
                     context.cancel.cancelled().await;
+                    // What it has in flight: who does not wait for that is found out.
+                    tokio::time::sleep(Duration::from_millis(500)).await;
                     journal.write(&task, "task ended");
                 });
             }
