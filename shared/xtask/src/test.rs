@@ -187,6 +187,8 @@ fn environment(args: &Args) -> Vec<(String, String)> {
     // Nor do as many seeds have to be drawn to notice one as to trust that there is none.
     if args.sabotage.is_some() {
         environment.push(("SCHEDULES".to_owned(), "50".to_owned()));
+        // And what a mistake of ours makes fail is no regression to be kept beside the sources.
+        environment.push(("PROPTEST_DISABLE_FAILURE_PERSISTENCE".to_owned(), "1".to_owned()));
     }
     environment
 }
