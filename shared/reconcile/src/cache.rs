@@ -87,26 +87,19 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
     /// two of one object would be memory for nothing.
     pub(crate) fn saw_as(&self, key: ObjectKey, object: Arc<K>) -> Change<K> {
         let mut objects = self.objects.write();
-        match objects.get(&key) {
-            Some(known) if same_uid(known.as_ref(), object.as_ref()) => {
-                if object.meta().resource_version == known.meta().resource_version {
-                    return Change::Known;
-                }
-                if !is_newer(object.as_ref(), known.as_ref()) && !sabotage::active(sabotage::GO_BACK_IN_TIME)
-                {
-                    return Change::Stale;
-                }
-                objects
-                    .insert(key, object)
-                    .map_or(Change::Added(None), Change::Updated)
-            }
-            Some(known)
-                if !is_newer(object.as_ref(), known.as_ref())
-                    && !sabotage::active(sabotage::GO_BACK_IN_TIME) =>
-            {
-                Change::Stale
-            }
-            _ => Change::Added(objects.insert(key, object)),
+        let Some(known) = objects.get(&key) else {
+            return Change::Added(objects.insert(key, object));
+        };
+        let same = same_uid(known.as_ref(), object.as_ref());
+        if same && object.meta().resource_version == known.meta().resource_version {
+            return Change::Known;
+        }
+        if !is_newer(object.as_ref(), known.as_ref()) && !sabotage::active(sabotage::GO_BACK_IN_TIME) {
+            return Change::Stale;
+        }
+        match objects.insert(key, object) {
+            Some(known) if same => Change::Updated(known),
+            known => Change::Added(known),
         }
     }
 

@@ -58,8 +58,8 @@ use serde_json::json;
 use self::series::{Book, Entry, Known};
 use crate::clock::Clock;
 
-/// Longer notes are refused by the API server.
-const NOTE_LIMIT: usize = 1024;
+/// Bytes of a note that are told: the API server refuses a longer one, so its end is cut off.
+pub const NOTE_LIMIT: usize = 1024;
 /// Longer instance names are refused by the API server.
 const INSTANCE_LIMIT: usize = 128;
 /// An event's name is `<object>.<16 hex digits>` and a DNS subdomain of at most 253 bytes.

@@ -9,6 +9,7 @@ pub mod docker;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 pub mod fault;
+pub mod golden;
 pub mod helm;
 pub mod image;
 pub mod process;

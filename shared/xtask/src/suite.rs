@@ -83,6 +83,15 @@ impl Tally {
 }
 
 impl Run {
+    /// The same, of these tests alone. By their exact names, since the harness cannot combine filters.
+    pub(crate) fn exactly(&self, names: impl IntoIterator<Item = String>) -> Self {
+        let flags = ["--exact", "--include-ignored"].map(str::to_owned);
+        Self {
+            arguments: flags.into_iter().chain(names).collect(),
+            ..self.clone()
+        }
+    }
+
     /// Runs `binaries`, as many at a time as `at_once` says, the next when one ends.
     pub(crate) fn all<'a>(
         &self,

@@ -178,12 +178,12 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         if sabotage::active("trust-empty-list") {
             return (Sighting::Gone, None);
         }
-        let last = {
+        let (is_missing, last) = {
             let mut evidence = self.evidence.lock();
             evidence.missed(id, now);
-            evidence.last(id).cloned()
+            (evidence.is_missing(id), evidence.last(id).cloned())
         };
-        if !self.evidence.lock().is_missing(id) {
+        if !is_missing {
             return (Sighting::Missing, last);
         }
         match self.operator.cloud.get(self.region, id).await {

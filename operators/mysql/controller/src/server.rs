@@ -41,6 +41,13 @@ pub struct Acknowledgement {
     pub timeout: u64,
 }
 
+impl Acknowledgement {
+    /// For how many replicas a commit waits; zero for none.
+    pub fn waited_for(self) -> u32 {
+        if self.enabled { self.replicas } else { 0 }
+    }
+}
+
 /// What one look at a server showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(

@@ -19,9 +19,7 @@ const MOST: usize = 5;
 pub(super) fn look(artifacts: &Artifacts, run: &Run, stages: &mut Stages) -> Result<()> {
     let again = worth_a_look(&stages.failures(), &artifacts.tests);
     for (failed, binary, name) in again {
-        let mut alone = run.clone();
-        alone.arguments = ["--exact", "--include-ignored"].map(str::to_owned).into();
-        alone.arguments.push(name);
+        let alone = run.exactly([name]);
         let mut passed = false;
         stages.tests(&format!("alone: {failed}"), || {
             let mut tally = alone.binary(&binary)?;

@@ -45,17 +45,11 @@ impl Smokes {
         Ok(Some(Cluster::begin(artifacts.program("testkit")?, all)))
     }
 
-    /// Runs them one binary after the other: each takes the whole machine. By their exact names, since the harness
-    /// cannot combine a filter with "contains `smoke_`".
+    /// Runs them one binary after the other: each takes the whole machine.
     pub(super) fn run(&self, run: &Run, cluster: &Shared) -> Result<Tally> {
         let mut total = Tally::default();
         for (binary, names) in &self.0 {
-            let mut smoke = run.clone();
-            smoke.arguments = ["--exact", "--include-ignored"]
-                .map(str::to_owned)
-                .into_iter()
-                .chain(names.clone())
-                .collect();
+            let mut smoke = run.exactly(names.iter().cloned());
             smoke.environment.extend(cluster.environment.iter().cloned());
             total.add(smoke.binary(binary)?);
         }

@@ -62,9 +62,9 @@ pub struct TableKey {
     pub endpoint: String,
     /// The region.
     pub region: String,
-    /// Names the credentials without revealing them: accounts are told apart by it.
+    /// Names the credentials without revealing them: accounts are told apart by it. Empty if `table` is an id.
     pub credentials: String,
-    /// Name of the table.
+    /// Id of the table, or its name as long as that is not known.
     pub table: String,
 }
 

@@ -16,25 +16,25 @@ const LONGEST_OUTAGE: Duration = Duration::from_mins(6);
 
 /// Full jitter: anything up to a pause that doubles with every attempt, 5 s at most.
 pub(crate) fn pause(attempt: u32) -> Duration {
-    let longest = SHORTEST.saturating_mul(1 << attempt.min(7)).min(LONGEST);
-    longest.mul_f64(rand::rng().random_range(0.0..=1.0))
+    doubled(SHORTEST, attempt, LONGEST).mul_f64(rand::rng().random_range(0.0..=1.0))
 }
 
 /// Before a round after `attempt` that brought nothing, or found something left: full jitter.
 pub(crate) fn between_rounds(attempt: u32) -> Duration {
-    let longest = Duration::from_millis(250)
-        .saturating_mul(1 << attempt.min(10))
-        .min(LONGEST_BETWEEN_ROUNDS);
+    let longest = doubled(Duration::from_millis(250), attempt, LONGEST_BETWEEN_ROUNDS);
     longest.mul_f64(rand::rng().random_range(0.0..=1.0))
 }
 
 /// Before a round after `idle` in a row that failed for a passing reason: 10 s, doubling up to 6 min, and a quarter more
 /// at most. With the default `backoffLimit` a job outlives any outage of ten minutes.
 pub(crate) fn in_outage(idle: u32) -> Duration {
-    let least = OUTAGE
-        .saturating_mul(1 << idle.saturating_sub(1).min(10))
-        .min(LONGEST_OUTAGE);
+    let least = doubled(OUTAGE, idle.saturating_sub(1), LONGEST_OUTAGE);
     least.mul_f64(rand::rng().random_range(1.0..=1.25))
+}
+
+/// `first`, doubled so many times, `most` at most.
+fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(10)).min(most)
 }
 
 #[cfg(test)]

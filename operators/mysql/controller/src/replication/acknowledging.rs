@@ -36,8 +36,7 @@ pub(super) fn possible(wanted: Acknowledgement, leader: &Survey) -> Acknowledgem
         return wanted;
     }
     let now = leader.acknowledgement;
-    let waited_for = if now.enabled { now.replicas } else { 0 };
-    match waited_for.max(leader.acknowledging) {
+    match now.waited_for().max(leader.acknowledging) {
         0 => Acknowledgement {
             enabled: false,
             replicas: now.replicas,

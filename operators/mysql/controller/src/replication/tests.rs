@@ -102,8 +102,7 @@ impl Fleet {
                 server.executed = format!("{}:1-6", server.uuid).parse().unwrap();
             }
             Change::Acknowledge(how) => {
-                let before = server.acknowledgement;
-                let waited_for = if before.enabled { before.replicas } else { 0 };
+                let waited_for = server.acknowledgement.waited_for();
                 assert!(
                     server.read_only || !how.enabled || how.replicas <= waited_for.max(server.acknowledging),
                     "commits begin to wait for replicas that are not there: {how:?}"

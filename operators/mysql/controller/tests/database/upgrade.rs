@@ -37,6 +37,7 @@ use serde_json::{Value, json};
 use testkit::{
     audit::{Filter, Position},
     control_plane::{ControlPlane, Options as PlaneOptions},
+    golden,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -207,11 +208,8 @@ async fn what_a_release_leaves_can_be_recorded() {
             "no {kind} is left"
         );
     }
-    if let Ok(version) = std::env::var("GOLDEN") {
-        let golden = json!({"definition": definition(&bed.client).await, "objects": left});
-        let path = folder().join(format!("{version}.json"));
-        std::fs::write(path, serde_json::to_string_pretty(&golden).unwrap() + "\n").unwrap();
-    }
+    let left = json!({"definition": definition(&bed.client).await, "objects": left});
+    golden::record(&folder(), &left).unwrap();
 }
 
 async fn definition(client: &Client) -> Value {
@@ -237,15 +235,10 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_earlier_releases_have_left_is_not_touched_and_what_happens_meanwhile_is_not_lost() {
-    let mut releases = 0;
-    for entry in std::fs::read_dir(folder()).unwrap() {
-        let path = entry.unwrap().path();
-        let golden: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        eprintln!("{}", path.display());
+    for (release, golden) in golden::releases(&folder()).unwrap() {
+        eprintln!("{release}");
         upgrade(&golden).await;
-        releases += 1;
     }
-    assert!(releases > 0, "there is nothing to upgrade from");
 }
 
 async fn upgrade(golden: &Value) {

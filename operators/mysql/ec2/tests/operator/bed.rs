@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use fake_ec2::{FakeEc2, Limits, Options as Ec2Options, Timings};
+use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -25,6 +26,7 @@ use mysql_ec2::Ec2;
 use reconcile::{
     Controller, Manager,
     clock::Clock,
+    conditions,
     manager::{ManagerError, Options},
 };
 use serde_json::{Value, json};
@@ -214,6 +216,17 @@ impl Bed {
         }
     }
 
+    /// The addresses behind a Service of the cluster.
+    pub(crate) async fn behind(&self, service: &str) -> Vec<String> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), self.namespace.name());
+        let slice = slices.get(service).await.unwrap();
+        slice
+            .endpoints
+            .into_iter()
+            .flat_map(|endpoint| endpoint.addresses)
+            .collect()
+    }
+
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
@@ -231,11 +244,24 @@ pub(crate) fn sample(replicas: i32) -> Value {
     }})
 }
 
+fn found<'a>(cluster: Option<&'a MySQLCluster>, type_: &str) -> Option<&'a Condition> {
+    conditions::find(&cluster?.status.as_ref()?.conditions, type_)
+}
+
 /// Status and reason of a condition.
 pub(crate) fn condition(cluster: Option<&MySQLCluster>, type_: &str) -> Option<(String, String)> {
-    let conditions = &cluster?.status.as_ref()?.conditions;
-    let found = conditions.iter().find(|condition| condition.type_ == type_)?;
+    let found = found(cluster, type_)?;
     Some((found.status.clone(), found.reason.clone()))
+}
+
+/// What a condition says.
+pub(crate) fn message<'a>(cluster: Option<&'a MySQLCluster>, type_: &str) -> Option<&'a str> {
+    Some(found(cluster, type_)?.message.as_str())
+}
+
+/// Whether its members serve.
+pub(crate) fn ready(cluster: Option<&MySQLCluster>) -> bool {
+    says(cluster, "Ready", "True", "Replicating")
 }
 
 /// Whether a condition has this status and reason.

@@ -13,7 +13,7 @@ use mysql_ec2::Ec2;
 use reconcile::fence::Fence;
 use rstest::rstest;
 
-use crate::bed::{Bed, ec2, sample, says, sdk};
+use crate::bed::{Bed, ec2, ready, sample, says, sdk};
 
 pub(crate) fn parameters() -> LaunchParameters {
     let spec = serde_json::from_value(sample(1)).unwrap();
@@ -166,7 +166,6 @@ async fn a_zone_without_capacity_is_left_for_another() {
 async fn a_settled_cluster_costs_no_writes_and_one_listing_a_minute() {
     let bed = Bed::new().await;
     bed.create("idle", sample(3)).await;
-    let ready = |cluster: Option<&_>| says(cluster, "Ready", "True", "Replicating");
     let before = bed.until("idle", "it is ready", ready).await.unwrap();
     let calls = bed.ec2.world().audit().len();
     let started = bed.ec2.world().clock().elapsed();

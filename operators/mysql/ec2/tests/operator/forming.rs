@@ -3,7 +3,6 @@
 
 use k8s_openapi::api::{
     core::v1::{Secret, Service},
-    discovery::v1::EndpointSlice,
     events::v1::Event,
 };
 use kube::{
@@ -16,19 +15,7 @@ use mysql_api::{
 };
 use serde_json::json;
 
-use crate::bed::{Bed, sample, says};
-
-fn ready(cluster: Option<&MySQLCluster>) -> bool {
-    says(cluster, "Ready", "True", "Replicating")
-}
-
-fn addresses(slice: &EndpointSlice) -> Vec<String> {
-    slice
-        .endpoints
-        .iter()
-        .flat_map(|endpoint| endpoint.addresses.clone())
-        .collect()
-}
+use crate::bed::{Bed, ready, sample, says};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_become_a_primary_with_replicas_that_clients_can_find() {
@@ -59,10 +46,9 @@ async fn members_become_a_primary_with_replicas_that_clients_can_find() {
         Some(format!("formed-ro.{namespace}.svc:3306"))
     );
 
-    let slices: Api<EndpointSlice> = Api::namespaced(bed.client.clone(), namespace);
     let ip = |n: usize| status.members[n].private_ip.clone().unwrap();
-    assert_eq!(addresses(&slices.get("formed").await.unwrap()), [ip(0)]);
-    let mut readers = addresses(&slices.get("formed-ro").await.unwrap());
+    assert_eq!(bed.behind("formed").await, [ip(0)]);
+    let mut readers = bed.behind("formed-ro").await;
     readers.sort();
     let mut replicas = [ip(1), ip(2)];
     replicas.sort();
@@ -201,11 +187,7 @@ async fn a_primary_that_is_gone_is_not_replaced_by_an_empty_one() {
         .unwrap();
     assert_eq!(status.topology, topology);
     assert_eq!(status.primary, None);
-    let slices: Api<EndpointSlice> = Api::namespaced(bed.client.clone(), bed.namespace.name());
-    assert!(
-        addresses(&slices.get("headless").await.unwrap()).is_empty(),
-        "nobody is written to"
-    );
+    assert!(bed.behind("headless").await.is_empty(), "nobody is written to");
     bed.stop().await;
 }
 

@@ -19,13 +19,9 @@ use mysql_controller::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::bed::{Bed, sample, says};
+use crate::bed::{Bed, ready, sample, says};
 
 const LIMIT: Duration = Duration::from_mins(5);
-
-fn ready(cluster: Option<&MySQLCluster>) -> bool {
-    says(cluster, "Ready", "True", "Replicating")
-}
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;

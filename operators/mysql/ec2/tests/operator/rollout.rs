@@ -5,11 +5,7 @@ use mysql_api::{MySQLCluster, cluster::MySQLClusterStatus};
 use mysql_controller::identity::ORDINAL;
 use serde_json::json;
 
-use crate::bed::{Bed, sample, says};
-
-fn ready(cluster: Option<&MySQLCluster>) -> bool {
-    says(cluster, "Ready", "True", "Replicating")
-}
+use crate::bed::{Bed, ready, sample, says};
 
 fn status(cluster: Option<MySQLCluster>) -> MySQLClusterStatus {
     cluster.and_then(|cluster| cluster.status).unwrap()

@@ -1,32 +1,11 @@
 //! What is done, and what is not, while a server or EC2 gives no answer.
 
 use fake_ec2::StateReason;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, api::DeleteParams};
+use kube::api::DeleteParams;
 use mysql_api::{MySQLCluster, cluster::Role};
 use serde_json::json;
 
-use crate::bed::{Bed, sample, says};
-
-fn ready(cluster: Option<&MySQLCluster>) -> bool {
-    says(cluster, "Ready", "True", "Replicating")
-}
-
-fn message(cluster: Option<&MySQLCluster>, type_: &str) -> Option<String> {
-    let conditions = &cluster?.status.as_ref()?.conditions;
-    let found = conditions.iter().find(|condition| condition.type_ == type_)?;
-    Some(found.message.clone())
-}
-
-async fn written_to(bed: &Bed, name: &str) -> Vec<String> {
-    let slices: Api<EndpointSlice> = Api::namespaced(bed.client.clone(), bed.namespace.name());
-    let slice = slices.get(name).await.unwrap();
-    slice
-        .endpoints
-        .into_iter()
-        .flat_map(|endpoint| endpoint.addresses)
-        .collect()
-}
+use crate::bed::{Bed, message, ready, sample, says};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_keep_the_primary_that_only_the_operator_does_not_reach_and_lose_one_that_is_gone() {
@@ -43,7 +22,7 @@ async fn clients_keep_the_primary_that_only_the_operator_does_not_reach_and_lose
     bed.fleet.silence(&id, true);
     let unavailable = |cluster: Option<&MySQLCluster>| says(cluster, "Ready", "False", "PrimaryUnavailable");
     let cluster = bed.until("unheard", "it says so", unavailable).await.unwrap();
-    assert_eq!(written_to(&bed, "unheard").await, [primary.private_ip.unwrap()]);
+    assert_eq!(bed.behind("unheard").await, [primary.private_ip.unwrap()]);
     let status = cluster.status.unwrap();
     assert_eq!(status.members[0].role, Some(Role::Primary));
     assert_eq!(
@@ -58,7 +37,7 @@ async fn clients_keep_the_primary_that_only_the_operator_does_not_reach_and_lose
         status.is_some_and(|status| status.primary.is_none())
     };
     bed.until("unheard", "nobody is written to", gone).await;
-    assert!(written_to(&bed, "unheard").await.is_empty());
+    assert!(bed.behind("unheard").await.is_empty());
     bed.stop().await;
 }
 

@@ -7,13 +7,9 @@ use mysql_api::MySQLCluster;
 use mysql_controller::identity::ORDINAL;
 use serde_json::json;
 
-use crate::bed::{Bed, condition, sample, says};
+use crate::bed::{Bed, condition, ready, sample, says};
 
 const REGION: &str = "us-east-1";
-
-fn ready(cluster: Option<&MySQLCluster>) -> bool {
-    says(cluster, "Ready", "True", "Replicating")
-}
 
 /// Whether it serves and every member has the tags of the spec.
 fn current(cluster: Option<&MySQLCluster>) -> bool {

@@ -3,7 +3,7 @@
 use docker_api::{ConditionType, DockerMachine, Reason};
 use reconcile::{
     Pass, conditions,
-    events::{EventKind, Notice},
+    events::{EventKind, NOTE_LIMIT, Notice},
     task::{Ended, TaskId, TaskState},
 };
 
@@ -17,9 +17,6 @@ use crate::{
     engine::{Container, Engine},
     identity,
 };
-
-/// An event's note is cut to so many bytes, at its end.
-const NOTE_LIMIT: usize = 1024;
 
 impl<E: Engine + Clone> Machines<E> {
     /// Where the bootstrap is; starts or resumes its task where that is not known.

@@ -31,7 +31,7 @@ impl<E: Engine + Clone> Machines<E> {
         let namespace = object.namespace().unwrap_or_default();
         let labels = identity::machine_labels(&namespace, &object.name_any());
         for container in self.engine.containers(&labels).await? {
-            match self.deregister(object, &container).await {
+            match self.deregister(&object.name_any(), &container).await {
                 Err(Error::LoadBalancer(error))
                     if is_refusal(&error) && !is_waited_for(object, cluster, pass.clock().now()) =>
                 {
@@ -50,8 +50,8 @@ impl<E: Engine + Clone> Machines<E> {
         Ok(())
     }
 
-    /// Lets no new connection reach `container`, where any could.
-    async fn deregister(&self, object: &DockerMachine, container: &Container) -> Result<(), Error> {
+    /// Lets no new connection reach `container` of `machine`, where any could.
+    pub(super) async fn deregister(&self, machine: &str, container: &Container) -> Result<(), Error> {
         let control_plane =
             container.labels.get(ROLE_LABEL).map(String::as_str) == Some(Role::ControlPlane.as_str());
         if control_plane
@@ -59,9 +59,7 @@ impl<E: Engine + Clone> Machines<E> {
             && container.state == ContainerState::Running
             && let Some(cluster) = cluster_of(&container.labels)
         {
-            self.load_balancers
-                .sync(&cluster, Some(&object.name_any()))
-                .await?;
+            self.load_balancers.sync(&cluster, Some(machine)).await?;
         }
         Ok(())
     }

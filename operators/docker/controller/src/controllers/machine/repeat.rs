@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     contract::{Cluster, Machine},
-    engine::{Container, ContainerState, Engine},
+    engine::{Container, Engine},
     identity, sabotage,
 };
 
@@ -92,14 +92,10 @@ impl<E: Engine + Clone> Machines<E> {
         picture: &Picture,
     ) -> Result<(), Error> {
         self.tasks.clear(&pass.uid());
-        let serves = picture
-            .container
-            .as_ref()
-            .is_some_and(|container| container.state == ContainerState::Running);
-        if serves && scope.machine.is_control_plane() {
-            self.load_balancers.sync(&scope.id, Some(&scope.name)).await?;
+        match &picture.container {
+            Some(container) => self.deregister(&scope.name, container).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -202,7 +202,7 @@ fn shared_with(job: &Job, status: &DdbctlDpJobStatus, signer: String) -> TableKe
     // A table of this id is this table, whoever asks and whatever it is called, by its name or by its ARN. Before it is
     // known nothing is written.
     let (credentials, table) = match &status.table_id {
-        Some(id) => (id.clone(), String::new()),
+        Some(id) => (String::new(), id.clone()),
         None => (signer, job.target.table_name.clone()),
     };
     TableKey {

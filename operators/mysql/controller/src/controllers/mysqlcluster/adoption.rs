@@ -30,7 +30,10 @@ use crate::{
     records::Records,
 };
 
-use super::{records::StatusRecords, retention};
+use super::{
+    records::StatusRecords,
+    retention::{self, Taken},
+};
 
 /// The UID that a cluster is to take over from; nothing if it is not, or not any more.
 pub(super) fn asked(cluster: &MySQLCluster) -> Option<String> {
@@ -131,21 +134,22 @@ async fn take_over_secrets(
     pass: &Pass<MySQLCluster>,
     from: &str,
 ) -> Result<Result<(), String>, ClusterError> {
+    let foreign = |name: &str| Ok(Err(format!("the Secret {name} belongs to somebody else")));
     let name = retention::operator_name(&pass.key().name);
     match retention::take_over(pass, &name, from).await? {
-        None => {
+        Taken::Missing => {
             return Ok(Err(format!(
                 "the Secret {name} by which the members know the operator is missing; restore it, without its owner references"
             )));
         }
-        Some(false) => return Ok(Err(format!("the Secret {name} belongs to somebody else"))),
-        Some(true) => {}
+        Taken::Foreign => return foreign(&name),
+        Taken::Ours => {}
     }
     // It is written anew where there is none.
     let name = binding_name(&pass.key().name);
     match retention::take_over(pass, &name, from).await? {
-        Some(false) => Ok(Err(format!("the Secret {name} belongs to somebody else"))),
-        Some(true) | None => Ok(Ok(())),
+        Taken::Foreign => foreign(&name),
+        Taken::Ours | Taken::Missing => Ok(Ok(())),
     }
 }
 

@@ -18,6 +18,7 @@ use super::{ClusterError, Clusters, ledger, records::StatusRecords, retention, s
 use crate::{
     act::{Leaving, Outcome, Work, is_over},
     cloud::Instances,
+    endpoints::binding_name,
     ledger::Ledger,
     outcome::verdict,
     records::Records,
@@ -84,8 +85,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             let kept = work.retain(&ledger).await?;
             retention::release(pass).await?;
             let note = format!(
-                "deletionPolicy is Retain: these instances are left running: {}. With the Secrets {name}-operator and {name}-binding, which stay as well, a new MySQLCluster {name} takes them over if it is created with the annotation {ADOPT}={uid}",
+                "deletionPolicy is Retain: these instances are left running: {}. With the Secrets {} and {}, which stay as well, a new MySQLCluster {name} takes them over if it is created with the annotation {ADOPT}={uid}",
                 kept.join(", "),
+                retention::operator_name(&pass.key().name),
+                binding_name(&pass.key().name),
                 name = pass.key().name,
                 uid = pass.uid(),
             );

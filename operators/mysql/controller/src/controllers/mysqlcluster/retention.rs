@@ -37,26 +37,32 @@ pub(super) async fn release(pass: &Pass<MySQLCluster>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Makes a Secret this cluster's that is nobody's, or that of the cluster `from`. Says why it cannot be: `None` if there is
-/// none, else whether it is this cluster's now.
-pub(super) async fn take_over(
-    pass: &Pass<MySQLCluster>,
-    name: &str,
-    from: &str,
-) -> Result<Option<bool>, ApiError> {
+/// Whose a Secret is that was to be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// This cluster's.
+    Ours,
+    /// Somebody else's still.
+    Foreign,
+    /// There is none.
+    Missing,
+}
+
+/// Makes a Secret this cluster's that is nobody's, or that of the cluster `from`.
+pub(super) async fn take_over(pass: &Pass<MySQLCluster>, name: &str, from: &str) -> Result<Taken, ApiError> {
     let Some(secret) = find(pass, name).await? else {
-        return Ok(None);
+        return Ok(Taken::Missing);
     };
     let owners = secret.owner_references();
     if owners.iter().any(|owner| owner.uid == pass.uid()) {
-        return Ok(Some(true));
+        return Ok(Taken::Ours);
     }
     if owners.iter().any(|owner| owner.uid != from) {
-        return Ok(Some(false));
+        return Ok(Taken::Foreign);
     }
     let owner = pass.current().controller_owner_ref(&());
     write(pass, &secret, json!([owner])).await?;
-    Ok(Some(true))
+    Ok(Taken::Ours)
 }
 
 fn secrets(pass: &Pass<MySQLCluster>) -> Api<Secret> {

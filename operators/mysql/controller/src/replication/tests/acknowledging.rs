@@ -6,8 +6,7 @@ use super::{
 };
 
 fn waits(fleet: &Fleet) -> u32 {
-    let how = fleet.servers[&0].acknowledgement;
-    if how.enabled { how.replicas } else { 0 }
+    fleet.servers[&0].acknowledgement.waited_for()
 }
 
 #[rstest]
