@@ -10,6 +10,8 @@
 //! - Both writes carry the UID and resourceVersion that the pass saw: a lost race is a 409, never an overwrite of
 //!   somebody's finalizer.
 //! - An object that vanished meanwhile counts as removed.
+//! - Before each `cleanup` the object is read from the API server: one that an older list shows once more is not cleaned
+//!   up again, when its name may be another's.
 //!
 //! # Caveats
 //! Deleting with `--grace-period=0 --force` does not skip finalizers, but removing them by hand does: then nobody

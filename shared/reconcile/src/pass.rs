@@ -143,24 +143,31 @@ impl<K: Kind> Pass<K> {
     /// # Errors
     /// A conflict if it is gone or was replaced by another of the same name; whatever the request fails with.
     pub async fn live(&self) -> Result<Arc<K>, ApiError> {
-        let what = || format!("read {} {}", K::kind(&()), self.key);
+        let gone = || {
+            ApiError::new(
+                self.reading(),
+                conflict("the object is gone, or was replaced by another of the same name"),
+            )
+        };
+        self.present().await?.ok_or_else(gone)
+    }
+
+    /// [`Pass::live`], with nothing for an object that is gone or was replaced.
+    pub(crate) async fn present(&self) -> Result<Option<Arc<K>>, ApiError> {
         self.context.metrics.cache_miss();
-        let found = self
-            .api()
-            .get_opt(&self.key.name)
-            .await
-            .map_err(|e| ApiError::new(what(), e))?;
-        match found {
+        let found = self.api().get_opt(&self.key.name).await;
+        match found.map_err(|e| ApiError::new(self.reading(), e))? {
             Some(object) if object.uid() == self.current().uid() => {
                 self.wrote(object);
                 self.overtaken.store(false, Ordering::Relaxed);
-                Ok(self.current())
+                Ok(Some(self.current()))
             }
-            _ => Err(ApiError::new(
-                what(),
-                conflict("the object is gone, or was replaced by another of the same name"),
-            )),
+            _ => Ok(None),
         }
+    }
+
+    fn reading(&self) -> String {
+        format!("read {} {}", K::kind(&()), self.key)
     }
 
     /// Reports what was observed; says whether a write was needed. See [`crate::status`].

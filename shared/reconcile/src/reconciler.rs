@@ -40,7 +40,7 @@ impl<K> Kind for K where
 /// # Guarantees
 /// - At most one pass per object at a time, in this process and (with leader election) in the cluster.
 /// - `apply` runs only on an object that carries [`FINALIZER`](Self::FINALIZER), if there is one; `cleanup` only on
-///   one that is being deleted and still carries it. The finalizer is removed when `cleanup` returns
+///   one that is being deleted and still carries it, read from the API server in this very pass. The finalizer is removed when `cleanup` returns
 ///   [`Progress::Settled`], never before.
 /// - A panic is counted, reported and retried like a transient error; it hurts no other object.
 /// - The object is never older than our own last write to it.

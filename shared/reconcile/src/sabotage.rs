@@ -60,6 +60,8 @@ sabotages! {
     APPLY_BEFORE_FINALIZER: &str = "apply-before-finalizer";
     /// The finalizer is removed although `cleanup` is still waiting for something.
     RELEASE_BEFORE_CLEANUP: &str = "release-before-cleanup";
+    /// What a list of the past shows as leaving is cleaned up although it is gone.
+    CLEAN_UP_AFTER_A_GHOST: &str = "clean-up-after-a-ghost";
     /// A panic is not caught.
     NO_PANIC_GUARD: &str = "no-panic-guard";
     /// A status is written although it is there already.

@@ -8,7 +8,7 @@ use tracing::{Instrument as _, Span, field, info, info_span, warn};
 
 use super::{Context, Pass, panic_message};
 use crate::{
-    error::{Class, ReconcileError, chain, classify, retry_after},
+    error::{ApiError, Class, ReconcileError, chain, classify, retry_after},
     events::{EventKind, Notice},
     finalizer,
     key::ObjectKey,
@@ -21,6 +21,7 @@ use crate::{
 /// Why a pass did not get through.
 enum Failure<E> {
     Reconciler(E),
+    Read(ApiError),
     Finalizer(kube::Error),
     Panic(String),
 }
@@ -29,6 +30,7 @@ impl<E: ReconcileError> Failure<E> {
     fn class(&self) -> Class {
         match self {
             Self::Reconciler(error) => error.class(),
+            Self::Read(error) => error.class(),
             Self::Finalizer(error) => classify(error),
             Self::Panic(_) => Class::Transient,
         }
@@ -37,6 +39,7 @@ impl<E: ReconcileError> Failure<E> {
     fn reason(&self) -> &'static str {
         match self {
             Self::Reconciler(error) => error.reason(),
+            Self::Read(error) => error.reason(),
             Self::Finalizer(_) => "FinalizerError",
             Self::Panic(_) => "ReconcilePanic",
         }
@@ -45,6 +48,7 @@ impl<E: ReconcileError> Failure<E> {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Reconciler(error) => error.retry_after(),
+            Self::Read(error) => error.retry_after(),
             Self::Finalizer(error) => retry_after(error),
             Self::Panic(_) => None,
         }
@@ -53,6 +57,7 @@ impl<E: ReconcileError> Failure<E> {
     fn text(&self) -> String {
         match self {
             Self::Reconciler(error) => chain(error),
+            Self::Read(error) => chain(error),
             Self::Finalizer(error) => format!("failed to write the finalizer: {}", chain(error)),
             Self::Panic(message) => format!("the reconciler panicked: {message}"),
         }
@@ -123,27 +128,8 @@ async fn dispatch<R: Reconciler>(
     pass: &Pass<R::Kind>,
 ) -> Result<Progress, Failure<R::Error>> {
     let object = pass.current();
-    let phase = |name: &str| {
-        Span::current().record("phase", name);
-    };
     if object.meta().deletion_timestamp.is_some() {
-        let Some(name) = R::FINALIZER.filter(|name| finalizer::has(object.as_ref(), name)) else {
-            return Ok(Progress::Settled);
-        };
-        match reconciler.gate(object.as_ref()) {
-            Gate::Paused => return pause(reconciler, pass).await,
-            Gate::Foreign => return Ok(leave(pass)),
-            Gate::Manage | Gate::NotYet(_) | Gate::Ignore => {}
-        }
-        phase("cleanup");
-        let progress = reconciler
-            .cleanup(object, pass)
-            .await
-            .map_err(Failure::Reconciler)?;
-        if progress == Progress::Settled || sabotage::active(sabotage::RELEASE_BEFORE_CLEANUP) {
-            release(pass, name).await.map_err(Failure::Finalizer)?;
-        }
-        return Ok(progress);
+        return depart(reconciler, pass, object).await;
     }
     match reconciler.gate(object.as_ref()) {
         Gate::Ignore | Gate::Foreign => Ok(leave(pass)),
@@ -153,7 +139,7 @@ async fn dispatch<R: Reconciler>(
         }
         Gate::Paused => pause(reconciler, pass).await,
         Gate::Manage => {
-            phase("apply");
+            Span::current().record("phase", "apply");
             if !sabotage::active(sabotage::APPLY_BEFORE_FINALIZER) {
                 claim(pass, R::FINALIZER).await.map_err(Failure::Finalizer)?;
             }
@@ -163,6 +149,46 @@ async fn dispatch<R: Reconciler>(
                 .map_err(Failure::Reconciler)
         }
     }
+}
+
+/// Cleans up after `object`, which is being deleted.
+async fn depart<R: Reconciler>(
+    reconciler: &R,
+    pass: &Pass<R::Kind>,
+    object: Arc<R::Kind>,
+) -> Result<Progress, Failure<R::Error>> {
+    let Some(name) = R::FINALIZER.filter(|name| finalizer::has(object.as_ref(), name)) else {
+        return Ok(Progress::Settled);
+    };
+    if matches!(reconciler.gate(object.as_ref()), Gate::Foreign) {
+        return Ok(leave(pass));
+    }
+    let present = present(pass, object).await.map_err(Failure::Read)?;
+    let Some(object) = present.filter(|object| finalizer::has(object.as_ref(), name)) else {
+        info!("Cleaned up already: an older list showed it once more");
+        return Ok(Progress::Settled);
+    };
+    match reconciler.gate(object.as_ref()) {
+        Gate::Paused => return pause(reconciler, pass).await,
+        Gate::Foreign => return Ok(leave(pass)),
+        Gate::Manage | Gate::NotYet(_) | Gate::Ignore => {}
+    }
+    Span::current().record("phase", "cleanup");
+    let progress = reconciler
+        .cleanup(object, pass)
+        .await
+        .map_err(Failure::Reconciler)?;
+    if progress == Progress::Settled || sabotage::active(sabotage::RELEASE_BEFORE_CLEANUP) {
+        release(pass, name).await.map_err(Failure::Finalizer)?;
+    }
+    Ok(progress)
+}
+
+/// The object as the API server has it now, if it is still there. A list of the past may show one as leaving that is gone,
+/// and whose name is another's by now: what a cleanup would find outside by that name is the other's.
+async fn present<K: Kind>(pass: &Pass<K>, object: Arc<K>) -> Result<Option<Arc<K>>, ApiError> {
+    let present = pass.present().await?;
+    Ok(present.or_else(|| sabotage::active(sabotage::CLEAN_UP_AFTER_A_GHOST).then_some(object)))
 }
 
 async fn pause<R: Reconciler>(reconciler: &R, pass: &Pass<R::Kind>) -> Result<Progress, Failure<R::Error>> {

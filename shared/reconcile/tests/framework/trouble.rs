@@ -21,7 +21,7 @@ use testkit::{
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, layer::layer_fn, service_fn};
 
-use crate::bed::{self, Bed, Mode, Operator, reports, until};
+use crate::bed::{self, Bed, FINALIZER, Mode, Operator, reports, until};
 
 const LEASE: &str = "widgets";
 
@@ -107,6 +107,40 @@ async fn a_child_that_went_while_the_watch_was_broken_wakes_its_owner() {
     })
     .await;
     operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_old_list_shows_as_leaving_is_not_cleaned_up_once_more() {
+    let bed = Bed::new().await;
+    for name in ["gone", "replaced"] {
+        bed.create(name, Mode::Report).await;
+        bed.patch(name, json!({"metadata": {"finalizers": [FINALIZER]}}))
+            .await;
+        bed.widgets.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    // Every list is the first one, in which both are leaving, and no watch corrects the second.
+    let plan = FaultPlan::new("LIST widgets=stale-list; WATCH widgets#2=hang".parse().unwrap());
+    let start = || {
+        Operator::start(bed.plane, &bed.namespace, |options| {
+            options.wire = Some(wire_layer(FaultLayer::new(&plan)));
+        })
+    };
+    let first = start();
+    for name in ["gone", "replaced"] {
+        bed.until(name, "gone", |widget| widget.is_none()).await;
+        assert_eq!(first.journal.of(name), ["cleanup"]);
+    }
+    first.stop().await;
+    bed.create("replaced", Mode::Report).await;
+
+    let looks = || plan.sites().get("GET widgets").copied().unwrap_or_default();
+    let before = looks();
+    let second = start();
+    until("a look at both", async || looks() >= before + 2).await;
+    let journal = second.journal.clone();
+    second.stop().await;
+    assert!(journal.of("gone").is_empty(), "{:?}", journal.of("gone"));
+    assert!(journal.of("replaced").is_empty(), "{:?}", journal.of("replaced"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
