@@ -14,8 +14,10 @@ use crate::{
 };
 
 /// Enough items for several ranges of sort keys.
-const ITEMS: u64 = 3000;
+const ITEMS: u64 = 2000;
 
+/// Requests between the crash of one plan and that of the next; the furthest is in the middle of the deletion still.
+const STEP: u64 = 2;
 /// Keys in one request at most.
 const BATCH: u64 = 25;
 /// Requests in flight at once, which a crash may cost.
@@ -41,7 +43,7 @@ async fn under(name: &str, plans: usize, waste: Waste, change: impl Fn(&mut Sett
     // One without a crash, then one crash each, further and further into the deletion.
     let crashes = (1..plans).map(|n| {
         let site = CrashSite::ALL[n % 3];
-        Schedule::default().crash(20 + 15 * u64::try_from(n).unwrap(), site)
+        Schedule::default().crash(30 + STEP * u64::try_from(n).unwrap(), site)
     });
     let schedules = std::iter::once(Schedule::default()).chain(crashes);
     let many = async |world: Arc<Bed>| {
@@ -73,7 +75,7 @@ async fn under(name: &str, plans: usize, waste: Waste, change: impl Fn(&mut Sett
 }
 
 fn plans() -> usize {
-    if full() { 30 } else { 3 }
+    if full() { 30 } else { 2 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +101,7 @@ async fn a_range_with_little_capacity_is_waited_for_and_lost_nowhere() {
         batches: 4 * ITEMS.div_ceil(BATCH),
     };
     under("throttled range", plans(), waste, |settings, table| {
-        let half = vec![json!({ "N": "1500" })];
+        let half = vec![json!({ "N": "1000" })];
         settings.limits = vec![Limit::ranges(table, "sk", half, 50.0)];
     })
     .await;

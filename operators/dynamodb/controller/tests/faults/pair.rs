@@ -21,7 +21,7 @@ async fn both(world: Arc<Bed>, plan: FaultPlan) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_operators_at_once_under_crashes_and_lost_answers_leave_no_item_and_touch_no_other() {
-    let plans: u64 = if full() { 60 } else { 6 };
+    let plans: u64 = if full() { 60 } else { 3 };
     let crashes = (0..plans).map(|n| {
         let site = CrashSite::ALL[usize::try_from(n % 3).unwrap()];
         Schedule::default().crash(10 + n * 60 / plans, site)

@@ -360,8 +360,8 @@ impl Gate {
             held: Arc::default(),
             open: watch::Sender::new(false),
         };
-        // A hook is used up by the request that reaches it: one for each that may follow.
-        faults.set(|settings| settings.hooks = (0..10_000).map(|n| (keys + n, gate.hook())).collect());
+        // A hook is used up by the key that reaches it: one for each that may be in flight, several times over.
+        faults.set(|settings| settings.hooks = (0..2000).map(|n| (keys + n, gate.hook())).collect());
         gate
     }
 

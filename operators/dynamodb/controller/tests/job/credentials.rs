@@ -125,22 +125,25 @@ async fn expired_credentials_are_reported_and_read_again_and_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_action_is_named_and_the_job_goes_on_once_it_is_allowed() {
-    for action in ["DescribeTable", "Query", "BatchWriteItem"] {
-        let bed = Bed::new(server().await, 50).await;
-        let operator = operator(&bed);
-        bed.faults
-            .set(|settings| settings.denied = vec![action.to_owned()]);
-        bed.create("x", bed.spec()).await;
-        let status = bed.until("x", "Unknown", "AccessDenied").await;
-        let wanted = format!("dynamodb:{action}");
-        assert!(message(&status).contains(&wanted), "{}", message(&status));
-        bed.until_event("x", "AccessDenied").await;
-        assert_eq!(bed.counts().await, (50, BYSTANDERS));
-        bed.faults.set(|settings| settings.denied.clear());
-        bed.until("x", "True", "PartitionEmpty").await;
-        assert_eq!(bed.counts().await, (0, BYSTANDERS));
-        operator.stop().await;
-    }
+    // Each waits for minutes of its clock.
+    futures::join!(denied("DescribeTable"), denied("Query"), denied("BatchWriteItem"));
+}
+
+async fn denied(action: &str) {
+    let bed = Bed::new(server().await, 50).await;
+    let operator = operator(&bed);
+    bed.faults
+        .set(|settings| settings.denied = vec![action.to_owned()]);
+    bed.create("x", bed.spec()).await;
+    let status = bed.until("x", "Unknown", "AccessDenied").await;
+    let wanted = format!("dynamodb:{action}");
+    assert!(message(&status).contains(&wanted), "{}", message(&status));
+    bed.until_event("x", "AccessDenied").await;
+    assert_eq!(bed.counts().await, (50, BYSTANDERS));
+    bed.faults.set(|settings| settings.denied.clear());
+    bed.until("x", "True", "PartitionEmpty").await;
+    assert_eq!(bed.counts().await, (0, BYSTANDERS));
+    operator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

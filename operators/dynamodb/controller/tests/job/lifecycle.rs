@@ -15,7 +15,7 @@ fn of<'a>(status: &'a DdbctlDpJobStatus, type_: &str) -> &'a Condition {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_job_awaits_what_is_in_flight_rests_and_goes_on_where_it_was() {
     for server in servers().await {
-        let bed = Bed::new(server, 2000).await;
+        let bed = Bed::new(server, 1200).await;
         let operator = bed.operator();
         let gate = Gate::after(&bed.faults, 300);
         bed.create("x", bed.spec()).await;
@@ -35,18 +35,18 @@ async fn a_suspended_job_awaits_what_is_in_flight_rests_and_goes_on_where_it_was
         assert!(left > 0, "nothing was left to be suspended");
         assert_eq!(
             acknowledged(&resting),
-            2000 - left,
+            1200 - left,
             "every deletion was awaited and counted"
         );
         assert!(resting.rate.is_none());
         let note = bed.until_event("x", "Suspended").await.note.unwrap();
-        let told = format!("{} deletions acknowledged", 2000 - left);
+        let told = format!("{} deletions acknowledged", 1200 - left);
         assert!(note.contains(&told), "{note}; {told}");
         let asked = bed.proxy.audit().total();
 
         bed.patch("x", json!({ "spec": { "suspend": false } })).await;
         let done = bed.until("x", "True", "PartitionEmpty").await;
-        assert_eq!(acknowledged(&done), 2000, "nothing was deleted twice");
+        assert_eq!(acknowledged(&done), 1200, "nothing was deleted twice");
         assert_eq!(done.plan, resting.plan, "the plan is of the beginning");
         assert!(bed.proxy.audit().total() > asked);
         assert_eq!(bed.counts().await, (0, BYSTANDERS));
@@ -70,7 +70,7 @@ async fn a_job_that_is_created_suspended_asks_nothing_of_dynamodb() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_awaits_what_is_in_flight_and_tells_what_it_did() {
-    let bed = Bed::new(server().await, 2000).await;
+    let bed = Bed::new(server().await, 1200).await;
     let operator = bed.operator();
     let gate = Gate::after(&bed.faults, 300);
     bed.create("x", bed.spec()).await;
@@ -81,14 +81,14 @@ async fn a_cancelled_job_awaits_what_is_in_flight_and_tells_what_it_did() {
     let status = bed.until("x", "False", "Cancelled").await;
     let (left, bystanders) = bed.counts().await;
     assert!(left > 0 && bystanders == BYSTANDERS);
-    assert_eq!(acknowledged(&status), 2000 - left);
+    assert_eq!(acknowledged(&status), 1200 - left);
     let suspended = of(&status, "Suspended");
     assert_eq!(
         (suspended.status.as_str(), suspended.reason.as_str()),
         ("False", "Finished")
     );
     let note = bed.until_event("x", "Cancelled").await.note.unwrap();
-    let told = format!("{} deletions acknowledged", 2000 - left);
+    let told = format!("{} deletions acknowledged", 1200 - left);
     assert!(note.contains(&told), "{note}; {told}");
     // No change wakes it again.
     bed.patch("x", json!({ "spec": { "maxWcuPerSecond": 7 } })).await;
@@ -99,7 +99,7 @@ async fn a_cancelled_job_awaits_what_is_in_flight_and_tells_what_it_did() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_job_keeps_its_finalizer_until_nothing_is_in_flight_and_leaves_its_totals_in_an_event() {
     for server in servers().await {
-        let bed = Bed::new(server, 2000).await;
+        let bed = Bed::new(server, 1200).await;
         let before = bed.plane.audit().settle(&bed.plane.client()).await.unwrap();
         let operator = bed.operator();
         let gate = Gate::after(&bed.faults, 300);
@@ -153,14 +153,14 @@ async fn a_deleted_job_keeps_its_finalizer_until_nothing_is_in_flight_and_leaves
         let (left, bystanders) = bed.counts().await;
         assert!(left > 0 && bystanders == BYSTANDERS);
         let note = bed.until_event("x", "DeletedInMidRun").await.note.unwrap();
-        let told = format!("{} deletions acknowledged", 2000 - left);
+        let told = format!("{} deletions acknowledged", 1200 - left);
         assert!(note.contains(&told), "{note}; {told}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_a_job_and_what_is_in_flight_is_awaited() {
-    let bed = Bed::new(server().await, 2000).await;
+    let bed = Bed::new(server().await, 1200).await;
     let operator = bed.operator();
     let gate = Gate::after(&bed.faults, 300);
     bed.create("x", bed.spec()).await;
@@ -172,7 +172,7 @@ async fn a_deadline_ends_a_job_and_what_is_in_flight_is_awaited() {
     let status = bed.until("x", "False", "DeadlineExceeded").await;
     let left = bed.count(VICTIM).await;
     assert!(left > 0);
-    assert_eq!(acknowledged(&status), 2000 - left);
+    assert_eq!(acknowledged(&status), 1200 - left);
     bed.until_event("x", "DeadlineExceeded").await;
     operator.stop().await;
 }
@@ -195,9 +195,9 @@ async fn a_deadline_that_comes_while_a_failed_job_waits_ends_it_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_does_not_count_a_suspension() {
-    let bed = Bed::new(server().await, 2000).await;
+    let bed = Bed::new(server().await, 1000).await;
     let operator = bed.operator();
-    let gate = Gate::after(&bed.faults, 300);
+    let gate = Gate::after(&bed.faults, 100);
     bed.create("x", bed.spec()).await;
     gate.until_held().await;
     bed.patch("x", json!({ "spec": { "suspend": true } })).await;

@@ -24,7 +24,7 @@ use crate::{
     operator::Operator,
 };
 
-const ITEMS: u64 = 2000;
+const ITEMS: u64 = 1200;
 
 /// The note of the event that keeps the totals.
 async fn totals_told(bed: &Bed) -> String {

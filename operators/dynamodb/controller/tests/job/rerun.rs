@@ -87,29 +87,32 @@ async fn removing_the_record_allows_a_run_and_another_name_or_target_was_never_f
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_failed_or_was_cancelled_after_it_deleted_something_does_not_go_on_when_it_is_created_again()
  {
-    for (change, reason) in [
-        (json!({ "cancel": true }), "Cancelled"),
-        (json!({ "activeDeadlineSeconds": 1 }), "DeadlineExceeded"),
-        (json!({ "limits": { "maxItems": 1 } }), "LimitExceeded"),
-    ] {
-        let bed = Bed::new(server().await, 2000).await;
-        let operator = bed.operator();
-        let gate = Gate::after(&bed.faults, 300);
-        bed.create("x", bed.spec()).await;
-        gate.until_held().await;
-        bed.patch("x", json!({ "spec": change })).await;
-        bed.until("x", "Unknown", "Running").await;
-        gate.open();
-        bed.until("x", "False", reason).await;
-        let left = bed.count(VICTIM).await;
-        assert!(left > 0 && left < 2000);
-        bed.delete("x").await;
-        bed.until_gone("x").await;
-        bed.create("x", bed.spec()).await;
-        bed.until("x", "False", "AlreadyRan").await;
-        assert_eq!(bed.counts().await, (left, BYSTANDERS), "{reason}");
-        operator.stop().await;
-    }
+    futures::join!(
+        created_again(json!({ "cancel": true }), "Cancelled"),
+        created_again(json!({ "activeDeadlineSeconds": 1 }), "DeadlineExceeded"),
+        created_again(json!({ "limits": { "maxItems": 1 } }), "LimitExceeded"),
+    );
+}
+
+/// A job that ends for `reason`, because of `change` in mid-run, and is created again.
+async fn created_again(change: serde_json::Value, reason: &str) {
+    let bed = Bed::new(server().await, 1200).await;
+    let operator = bed.operator();
+    let gate = Gate::after(&bed.faults, 300);
+    bed.create("x", bed.spec()).await;
+    gate.until_held().await;
+    bed.patch("x", json!({ "spec": change })).await;
+    bed.until("x", "Unknown", "Running").await;
+    gate.open();
+    bed.until("x", "False", reason).await;
+    let left = bed.count(VICTIM).await;
+    assert!(left > 0 && left < 1200);
+    bed.delete("x").await;
+    bed.until_gone("x").await;
+    bed.create("x", bed.spec()).await;
+    bed.until("x", "False", "AlreadyRan").await;
+    assert_eq!(bed.counts().await, (left, BYSTANDERS), "{reason}");
+    operator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,10 +102,10 @@ async fn a_condition_on_a_sort_key_of_text_or_bytes_deletes_its_range_and_nothin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_of_write_capacity_is_kept_and_followed_while_the_job_runs() {
-    const ITEMS: u64 = 20_000;
+    const ITEMS: u64 = 8000;
     const SLOW: u64 = 2;
-    /// Three times what may be in flight at once, so that most of it was sent at the pace.
-    const SEEN: u64 = 1200;
+    /// Twice what may be in flight at once, so that most of it was sent at the pace.
+    const SEEN: u64 = 800;
     const IN_FLIGHT: u64 = 16 * 25;
     let bed = Bed::new(server().await, ITEMS).await;
     let operator = bed.operator();
