@@ -196,8 +196,10 @@ fn create(estate: &mut Estate, request: &Request<'_>, launch: &Launch, member: (
         id: estate.id("eni"),
         region: launch.shape.region.clone(),
         instance: id.clone(),
+        goes_along: true,
         created: now,
         tags: TagLog::new(now, launch.interface_tags.clone()),
+        deleted: None,
     };
     let instance = Instance {
         id: id.clone(),

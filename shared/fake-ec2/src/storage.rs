@@ -61,17 +61,27 @@ pub(crate) struct Interface {
     pub(crate) id: String,
     pub(crate) region: String,
     pub(crate) instance: String,
+    /// Whether it goes with the instance, as a primary interface does unless somebody changes that.
+    pub(crate) goes_along: bool,
     pub(crate) created: Moment,
     pub(crate) tags: TagLog,
+    pub(crate) deleted: Option<Moment>,
 }
 
 impl Interface {
-    /// A primary interface goes with its instance.
-    pub(crate) fn exists(&self, instances: &BTreeMap<String, Instance>, at: Moment) -> bool {
+    /// `in-use`, `available`, or nothing if it does not exist at that moment.
+    pub(crate) fn state(&self, instances: &BTreeMap<String, Instance>, at: Moment) -> Option<&'static str> {
+        if self.created > at || self.deleted.is_some_and(|deleted| deleted <= at) {
+            return None;
+        }
         let attached = instances
             .get(&self.instance)
             .is_some_and(|instance| instance.state(at) != State::Terminated);
-        self.created <= at && attached
+        match (attached, self.goes_along) {
+            (true, _) => Some("in-use"),
+            (false, true) => None,
+            (false, false) => Some("available"),
+        }
     }
 }
 
@@ -260,21 +270,26 @@ pub(crate) fn describe_interfaces(estate: &mut Estate, request: &Request<'_>, xm
     let paging = Paging::read(request.params, !ids.is_empty(), "networkInterfacesSet")?;
     request.admit(estate)?;
     for id in &ids {
-        let known = estate.interfaces.get(*id);
-        if !known.is_some_and(|interface| interface.exists(&estate.instances, request.view)) {
+        let known = estate
+            .interfaces
+            .get(*id)
+            .and_then(|interface| interface.state(&estate.instances, request.view));
+        if known.is_none() {
             return Err(unknown_interface(id));
         }
     }
     let found = estate
         .interfaces
         .values()
-        .filter(|interface| interface.exists(&estate.instances, request.view))
-        .filter_map(|interface| Some((interface, estate.instances.get(&interface.instance)?)))
-        .filter(|(interface, instance)| {
+        .filter_map(|interface| {
+            let state = interface.state(&estate.instances, request.view)?;
+            Some((interface, estate.instances.get(&interface.instance)?, state))
+        })
+        .filter(|(interface, instance, state)| {
             let field = |name: &str| match name {
                 "network-interface-id" => vec![interface.id.clone()],
-                "status" => vec!["in-use".to_owned()],
-                "attachment.instance-id" => vec![instance.id.clone()],
+                "status" => vec![(*state).to_owned()],
+                "attachment.instance-id" if *state == "in-use" => vec![instance.id.clone()],
                 "subnet-id" => vec![instance.shape.subnet.clone()],
                 "private-ip-address" => vec![instance.address.clone()],
                 _ => Vec::new(),
@@ -284,29 +299,36 @@ pub(crate) fn describe_interfaces(estate: &mut Estate, request: &Request<'_>, xm
                 && filters.pass(interface.tags.at(request.view), field)
         })
         .collect();
-    let (page, token) = paging.cut(found, |(interface, _)| interface.id.clone());
-    xml.items("networkInterfaceSet", page, |xml, (interface, instance)| {
-        let tags: &Tags = interface.tags.at(request.view);
-        write_interface(xml, interface, instance, tags);
-    });
+    let (page, token) = paging.cut(found, |(interface, ..)| interface.id.clone());
+    xml.items(
+        "networkInterfaceSet",
+        page,
+        |xml, (interface, instance, state)| {
+            let tags: &Tags = interface.tags.at(request.view);
+            write_interface(xml, interface, (instance, state), tags);
+        },
+    );
     xml.optional("nextToken", token.as_deref());
     Ok(false)
 }
 
-fn write_interface(xml: &mut Xml, interface: &Interface, instance: &Instance, tags: &Tags) {
+fn write_interface(xml: &mut Xml, interface: &Interface, (instance, state): (&Instance, &str), tags: &Tags) {
     xml.element("networkInterfaceId", &interface.id);
     xml.element("subnetId", &instance.shape.subnet);
     xml.element("vpcId", &instance.shape.vpc);
     xml.element("availabilityZone", &instance.shape.zone);
-    xml.element("status", "in-use");
+    xml.element("status", state);
     xml.element("privateIpAddress", &instance.address);
     write_groups(xml, &instance.shape.groups);
-    xml.group("attachment", |xml| {
-        xml.element("instanceId", &instance.id);
-        xml.element("deviceIndex", "0");
-        xml.element("status", "attached");
-        xml.element("deleteOnTermination", "true");
-    });
+    if state == "in-use" {
+        xml.group("attachment", |xml| {
+            xml.element("instanceId", &instance.id);
+            xml.element("deviceIndex", "0");
+            xml.element("status", "attached");
+            let goes_along = if interface.goes_along { "true" } else { "false" };
+            xml.element("deleteOnTermination", goes_along);
+        });
+    }
     write_tags(xml, tags);
 }
 
@@ -315,16 +337,22 @@ fn unknown_interface(id: &str) -> ApiError {
     ApiError::new("InvalidNetworkInterfaceID.NotFound", message)
 }
 
-pub(crate) fn delete_interface(estate: &mut Estate, request: &Request<'_>, _: &mut Xml) -> Answer {
+pub(crate) fn delete_interface(estate: &mut Estate, request: &Request<'_>, xml: &mut Xml) -> Answer {
     let id = request.params.required("NetworkInterfaceId")?;
     request.admit(estate)?;
-    let interface = estate
+    let state = estate
         .interfaces
         .get(id)
-        .filter(|interface| interface.region == request.region);
-    if interface.is_some_and(|interface| interface.exists(&estate.instances, request.now)) {
+        .filter(|interface| interface.region == request.region)
+        .and_then(|interface| interface.state(&estate.instances, request.now));
+    let Some(interface) = estate.interfaces.get_mut(id).filter(|_| state.is_some()) else {
+        return Err(unknown_interface(id));
+    };
+    if state == Some("in-use") {
         let message = format!("Network interface '{id}' is currently in use.");
         return Err(ApiError::new("InvalidParameterValue", message));
     }
-    Err(unknown_interface(id))
+    interface.deleted = Some(request.now);
+    xml.element("return", "true");
+    Ok(true)
 }

@@ -253,7 +253,7 @@ impl World {
         let existing = estate
             .interfaces
             .values()
-            .filter(|interface| interface.exists(&estate.instances, now));
+            .filter(|interface| interface.state(&estate.instances, now).is_some());
         existing.map(|interface| interface.id.clone()).collect()
     }
 
@@ -281,6 +281,31 @@ impl World {
                 Some(value) => tags.insert(key.to_owned(), value.to_owned()),
                 None => tags.remove(key),
             };
+        })
+    }
+
+    /// A volume or interface outlives its instance from now on, as if somebody had set `DeleteOnTermination` to false; says
+    /// whether there is one of this id.
+    pub fn keep(&self, id: &str) -> bool {
+        let mut estate = self.estate.lock();
+        if let Some(volume) = estate.volumes.get_mut(id) {
+            volume.attachment.2 = false;
+            return true;
+        }
+        let interface = estate.interfaces.get_mut(id);
+        interface.is_some_and(|interface| {
+            interface.goes_along = false;
+            true
+        })
+    }
+
+    /// Attaches a volume to another instance, which does not take it along; says whether there is such a volume.
+    pub fn attach(&self, volume: &str, instance: &str) -> bool {
+        let mut estate = self.estate.lock();
+        let volume = estate.volumes.get_mut(volume);
+        volume.is_some_and(|volume| {
+            volume.attachment = (instance.to_owned(), "/dev/sdz".to_owned(), false);
+            true
         })
     }
 

@@ -105,7 +105,7 @@ fn known(estate: &Estate, request: &Request<'_>, id: &str) -> (bool, ApiError) {
     }
     if id.starts_with("eni-") {
         let found = estate.interfaces.get(id).is_some_and(|interface| {
-            interface.region == request.region && interface.exists(&estate.instances, request.view)
+            interface.region == request.region && interface.state(&estate.instances, request.view).is_some()
         });
         return (
             found,
@@ -173,7 +173,7 @@ pub(super) fn describe(estate: &mut Estate, request: &Request<'_>, xml: &mut Xml
         }
     }
     for interface in estate.interfaces.values() {
-        if interface.region == request.region && interface.exists(&estate.instances, request.view) {
+        if interface.region == request.region && interface.state(&estate.instances, request.view).is_some() {
             add(
                 &interface.id,
                 "network-interface",

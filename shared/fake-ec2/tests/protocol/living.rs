@@ -130,6 +130,30 @@ async fn volumes_go_with_the_instance_unless_told_to_stay() {
 }
 
 #[tokio::test]
+async fn an_interface_that_was_told_to_stay_does_until_it_is_deleted() {
+    let bed = Bed::new(&options(20_000));
+    let id = bed.launched(&[]).await;
+    let interface = bed.ec2.world().interfaces().remove(0);
+    assert!(bed.ec2.world().keep(&interface));
+    let named = [("NetworkInterfaceId", interface.as_str())];
+    assert_eq!(
+        bed.ask("DeleteNetworkInterface", &named).await.code(),
+        "InvalidParameterValue"
+    );
+    bed.ask("TerminateInstances", &[("InstanceId.1", &id)]).await;
+    bed.until(&id, "terminated").await;
+    let described = bed.ask("DescribeNetworkInterfaces", &[]).await;
+    assert_eq!(described.one("status"), "available");
+    assert!(described.all("attachment").is_empty());
+    assert_eq!(bed.ask("DeleteNetworkInterface", &named).await.status, 200);
+    assert!(bed.ec2.world().interfaces().is_empty());
+    assert_eq!(
+        bed.ask("DeleteNetworkInterface", &named).await.code(),
+        "InvalidNetworkInterfaceID.NotFound"
+    );
+}
+
+#[tokio::test]
 async fn what_happens_behind_a_callers_back_has_a_reason() {
     let bed = Bed::new(&options(20_000));
     let id = bed.launched(&[]).await;
