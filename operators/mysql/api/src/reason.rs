@@ -52,6 +52,8 @@ closed_set! {
         BackupReady,
         /// Deletion cannot go on until somebody changes something.
         DeletionBlocked,
+        /// The operator's hands are off.
+        Paused,
     }
 }
 
@@ -135,6 +137,8 @@ closed_set! {
         LaunchUnresolved,
         /// An object of a name that is needed belongs to somebody else.
         NameConflict,
+        /// The Secret by which the members know the operator is missing or lacks something; nobody reaches them without it.
+        AuthorityUnusable,
         /// A person paused it.
         Paused,
     }

@@ -12,11 +12,15 @@ mod tags;
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use mysql_api::cluster::{Launch, LaunchPhase};
 use parking_lot::Mutex;
 use reconcile::{ReconcileError, clock::Clock};
 
-pub use self::leave::Leaving;
+pub use self::{
+    leave::Leaving,
+    tags::{resources, tags},
+};
 use crate::{
     cloud::{CloudError, Instance, InstanceState, Instances},
     desired::Desired,
@@ -59,6 +63,16 @@ pub struct Operator<I> {
     pub operator_id: String,
     /// The clock.
     pub clock: Clock,
+}
+
+impl<I> Operator<I> {
+    /// A moment of the monotonic scale, as people write it.
+    fn at(&self, elapsed: Duration) -> Timestamp {
+        let now = self.clock.now();
+        let ago = self.clock.elapsed().saturating_sub(elapsed);
+        let ago = SignedDuration::try_from(ago).unwrap_or_default();
+        now.checked_sub(ago).unwrap_or(now)
+    }
 }
 
 /// What a pass knows when it is over.
@@ -149,6 +163,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             .listing(self.region, age)
             .await
             .map_err(PassError::Cloud)?;
+        self.evidence.lock().sighted(self.operator.at(listing.at));
         let mut seen = Seen {
             instances: listing.of(self.cluster_uid).to_vec(),
             ..Seen::default()

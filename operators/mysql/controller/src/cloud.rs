@@ -101,6 +101,28 @@ impl Instance {
     }
 }
 
+/// What was made along with an instance and may outlive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    /// A volume.
+    Volume,
+    /// A network interface.
+    Interface,
+}
+
+/// A volume or network interface that carries a cluster's identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it is.
+    pub kind: PartKind,
+    /// `vol-…` or `eni-…`.
+    pub id: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// The instance that it is attached to.
+    pub attached_to: Option<String>,
+}
+
 /// A subnet, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
@@ -146,6 +168,23 @@ impl CloudError {
             self.code.as_deref(),
             Some("InvalidInstanceID.NotFound" | "InvalidInstanceID.Malformed")
         )
+    }
+
+    /// Whether the cloud said that the volume or interface does not exist.
+    pub fn is_part_not_found(&self) -> bool {
+        matches!(
+            self.code.as_deref(),
+            Some("InvalidVolume.NotFound" | "InvalidNetworkInterfaceID.NotFound")
+        )
+    }
+
+    /// Whether the cloud said that the volume or interface is attached to an instance, or about to be or no longer to be.
+    pub fn is_part_in_use(&self) -> bool {
+        let in_use = matches!(
+            self.code.as_deref(),
+            Some("VolumeInUse" | "IncorrectState" | "InvalidNetworkInterface.InUse")
+        );
+        in_use || self.code.as_deref() == Some("InvalidParameterValue") && self.message.contains("in use")
     }
 
     /// Whether an instance is protected against termination.
@@ -218,6 +257,23 @@ pub trait Instances: Send + Sync + 'static {
         &self,
         region: &str,
         id: &str,
+        fence: &Fence,
+    ) -> impl Future<Output = Result<(), CloudError>> + Send;
+
+    /// The volumes and network interfaces that carry our operator id and a cluster's UID, but those that are being deleted;
+    /// all pages. May lag.
+    fn parts(
+        &self,
+        region: &str,
+        operator_id: &str,
+        cluster_uid: &str,
+    ) -> impl Future<Output = Result<Vec<Part>, CloudError>> + Send;
+
+    /// Deletes a volume or a network interface that is attached to nothing.
+    fn discard(
+        &self,
+        region: &str,
+        part: &Part,
         fence: &Fence,
     ) -> impl Future<Output = Result<(), CloudError>> + Send;
 

@@ -20,8 +20,10 @@ pub const PROPAGATION: SignedDuration = SignedDuration::from_mins(5);
 const BETWEEN_MISSES: SignedDuration = SignedDuration::from_secs(30);
 /// How long a subnet counts as without capacity for an instance type.
 const EXHAUSTION: SignedDuration = SignedDuration::from_mins(3);
-/// How long it is believed that nobody has changed what clients are told.
-const PUBLICATION: SignedDuration = SignedDuration::from_mins(10);
+/// How long it is believed that nobody has changed what clients are told, where a watch would have shown it.
+const PUBLICATION: SignedDuration = SignedDuration::from_hours(1);
+/// How long it is believed of Secrets, which are not watched.
+const SECRETS: SignedDuration = SignedDuration::from_mins(5);
 /// The longest wait between two attempts whose outcome is unknown.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
@@ -79,9 +81,13 @@ pub struct Evidence {
     exhausted: BTreeMap<(String, String), Timestamp>,
     holds: BTreeMap<i32, Hold>,
     leaving_since: Option<Timestamp>,
+    clearing_since: Option<Timestamp>,
     entombed: BTreeSet<String>,
     led: Option<GtidSet>,
     published: Option<(u64, Timestamp)>,
+    secrets: Option<Timestamp>,
+    due: Option<Timestamp>,
+    sighted: Option<Timestamp>,
     tagged: BTreeMap<String, (BTreeMap<String, String>, Timestamp)>,
     untagged: Option<(String, Timestamp)>,
 }
@@ -95,6 +101,11 @@ impl Evidence {
             self.holds.clear();
         }
         *self.leaving_since.get_or_insert(now)
+    }
+
+    /// Since when it is known that no instance is left, and looked whether something else is.
+    pub fn clearing(&mut self, now: Timestamp) -> Timestamp {
+        *self.clearing_since.get_or_insert(now)
     }
 
     /// The instance got its tombstone.
@@ -121,6 +132,38 @@ impl Evidence {
     pub fn is_published(&self, digest: u64, now: Timestamp) -> bool {
         self.published
             .is_some_and(|(last, at)| last == digest && now.duration_since(at) < PUBLICATION)
+    }
+
+    /// The Secrets were found as they are to be, or brought there.
+    pub fn saw_secrets(&mut self, now: Timestamp) {
+        self.secrets = Some(now);
+    }
+
+    /// Whether they were lately, so that they need not be looked at again.
+    pub fn knows_secrets(&self, now: Timestamp) -> bool {
+        self.secrets.is_some_and(|at| now.duration_since(at) < SECRETS)
+    }
+
+    /// When the next pass was asked for.
+    pub fn expect(&mut self, at: Timestamp) {
+        self.due = Some(at);
+    }
+
+    /// A pass begins. One that comes before it was asked for has a cause: somebody may have changed what clients are told.
+    pub fn begin(&mut self, now: Timestamp) {
+        if self.due.is_some_and(|due| now < due) {
+            self.published = None;
+        }
+    }
+
+    /// EC2 showed the cluster's instances, as they were then.
+    pub fn sighted(&mut self, at: Timestamp) {
+        self.sighted = Some(at);
+    }
+
+    /// When EC2 showed them last; where that is not known, when they were first looked for in vain.
+    pub fn sighted_last(&mut self, now: Timestamp) -> Timestamp {
+        *self.sighted.get_or_insert(now)
     }
 
     /// An instance was given these tags. A listing may not show them yet.
@@ -249,6 +292,26 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_clients_are_told_is_looked_at_when_a_pass_comes_that_nobody_asked_for() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let mut evidence = Evidence::default();
+        evidence.published(7, at(0));
+        evidence.expect(at(60));
+        evidence.begin(at(60));
+        assert!(evidence.is_published(7, at(60)), "as it was asked for");
+        assert!(!evidence.is_published(8, at(60)), "something else is to be told");
+        evidence.begin(at(59));
+        assert!(!evidence.is_published(7, at(59)), "something has caused it");
+        evidence.published(7, at(60));
+        assert!(
+            !evidence.is_published(7, at(3660)),
+            "and now and then all the same"
+        );
+        evidence.saw_secrets(at(60));
+        assert!(evidence.knows_secrets(at(359)) && !evidence.knows_secrets(at(360)));
+    }
 
     #[test]
     fn absence_is_believed_only_five_minutes_after_the_id_was_known() {

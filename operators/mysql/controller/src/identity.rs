@@ -26,6 +26,9 @@ pub const TOMBSTONE: &str = "mysql.alx.ke/tombstone";
 /// another cluster can take it over.
 pub const RETAINED: &str = "mysql.alx.ke/retained";
 
+/// Tag of an instance that was adopted: the UID of the cluster that launched it, which its server's certificate names.
+pub const ORIGIN: &str = "mysql.alx.ke/origin";
+
 /// How our client tokens begin.
 const TOKEN_PREFIX: &str = "mc";
 /// Length of the digest in a client token: 240 bits. With the prefix it stays below EC2's 64 characters.

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use reconcile::{clock::Clock, fence::Fence};
 
 use crate::{
-    cloud::{CloudError, Instance, Instances, Subnet},
+    cloud::{CloudError, Instance, Instances, Part, PartKind, Subnet},
     outcome::{Verdict, verdict},
     parameters::LaunchParameters,
 };
@@ -215,6 +215,20 @@ impl<I: Instances> Instances for Limited<I> {
     async fn release(&self, region: &str, id: &str, fence: &Fence) -> Result<(), CloudError> {
         let call = self.cloud.release(region, id, fence);
         self.call(region, Group::Tag, "DeleteTags", call).await
+    }
+
+    async fn parts(&self, region: &str, operator_id: &str, uid: &str) -> Result<Vec<Part>, CloudError> {
+        let call = self.cloud.parts(region, operator_id, uid);
+        self.call(region, Group::Describe, "DescribeVolumes", call).await
+    }
+
+    async fn discard(&self, region: &str, part: &Part, fence: &Fence) -> Result<(), CloudError> {
+        let action = match part.kind {
+            PartKind::Volume => "DeleteVolume",
+            PartKind::Interface => "DeleteNetworkInterface",
+        };
+        let call = self.cloud.discard(region, part, fence);
+        self.call(region, Group::Terminate, action, call).await
     }
 
     async fn console(&self, region: &str, id: &str) -> Result<Option<String>, CloudError> {

@@ -1,4 +1,8 @@
 //! One reader per region for all clusters: a listing is made at most once per interval, however many ask.
+//!
+//! # Guarantees
+//! - One that failed is not made again for [`RESPITE`], unless somebody needs what is there at this very moment: an outage of
+//!   EC2 costs as many requests for a thousand clusters as for one, and whoever asked while it failed waits no longer.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -7,6 +11,9 @@ use reconcile::clock::Clock;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::cloud::{CloudError, Instance, Instances};
+
+/// How long a failure stands for the next attempt.
+pub const RESPITE: Duration = Duration::from_secs(5);
 
 /// A region's instances at one moment.
 #[derive(Debug)]
@@ -29,7 +36,15 @@ impl Listing {
     }
 }
 
-type Slot = Arc<AsyncMutex<Option<Arc<Listing>>>>;
+/// What was last learned of a region.
+#[derive(Default)]
+struct Shelf {
+    listing: Option<Arc<Listing>>,
+    /// The last attempt since then failed: when that was known, and how.
+    failure: Option<(Duration, CloudError)>,
+}
+
+type Slot = Arc<AsyncMutex<Shelf>>;
 
 /// Shares listings. Clones share them too.
 pub struct Reader<I> {
@@ -75,18 +90,26 @@ impl<I: Instances> Reader<I> {
         let asked = self.clock.elapsed();
         let mut slot = slot.lock().await;
         // Whoever waited for the lock while another asked has a listing that is younger than its own question.
-        if let Some(listing) = slot.as_ref().filter(|listing| listing.at + age >= asked) {
+        if let Some(listing) = slot.listing.as_ref().filter(|listing| listing.at + age >= asked) {
             return Ok(listing.clone());
         }
+        let respite = age.min(RESPITE);
+        if let Some((_, error)) = slot.failure.as_ref().filter(|(at, _)| *at + respite > asked) {
+            return Err(error.clone());
+        }
         let at = self.clock.elapsed();
+        let listed = self.cloud.list(region, &self.operator_id).await;
+        let listed =
+            listed.inspect_err(|error| slot.failure = Some((self.clock.elapsed(), error.clone())))?;
+        slot.failure = None;
         let mut by_cluster: HashMap<String, Vec<Instance>> = HashMap::new();
-        for instance in self.cloud.list(region, &self.operator_id).await? {
+        for instance in listed {
             if let Some(identity) = instance.identity() {
                 by_cluster.entry(identity.cluster_uid).or_default().push(instance);
             }
         }
         let listing = Arc::new(Listing { at, by_cluster });
-        *slot = Some(listing.clone());
+        slot.listing = Some(listing.clone());
         Ok(listing)
     }
 

@@ -4,6 +4,7 @@
 //! for ever.
 
 mod parts;
+mod unsighted;
 
 use jiff::Timestamp;
 use mysql_api::{
@@ -13,6 +14,7 @@ use mysql_api::{
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
 use self::parts::{backup, credentials, fault_tolerant, provisioned, up_to_date};
+pub use self::unsighted::{Outage, unsighted};
 use crate::{
     controllers::mysqlcluster::Formed,
     desired::Desired,
@@ -243,6 +245,11 @@ fn ready(provisioned: &DesiredCondition, formed: &Formed) -> DesiredCondition {
             ..provisioned.clone()
         };
     }
+    replicating(formed)
+}
+
+/// The summary of what runs on the instances.
+fn replicating(formed: &Formed) -> DesiredCondition {
     match &formed.lacking {
         Some((reason, message)) => condition(ConditionType::Ready, false, *reason, message),
         None => condition(
@@ -254,6 +261,24 @@ fn ready(provisioned: &DesiredCondition, formed: &Formed) -> DesiredCondition {
     }
 }
 
+/// The status of a cluster that a person paused: what was observed last.
+pub fn paused(cluster: &MySQLCluster, now: Timestamp) -> MySQLClusterStatus {
+    let mut status = without_intent(cluster);
+    let condition = condition(
+        ConditionType::Paused,
+        true,
+        Reason::Paused,
+        "spec.paused is true: nothing is launched, changed or healed until it is false; a deletion goes on",
+    );
+    let _ = conditions::set(
+        &mut status.conditions,
+        condition,
+        cluster.metadata.generation,
+        now,
+    );
+    status
+}
+
 fn put(
     status: &mut MySQLClusterStatus,
     parts: impl IntoIterator<Item = DesiredCondition>,
@@ -262,6 +287,7 @@ fn put(
 ) {
     let generation = cluster.metadata.generation;
     status.observed_generation = generation;
+    conditions::remove(&mut status.conditions, ConditionType::Paused.as_str());
     for part in parts {
         let _ = conditions::set(&mut status.conditions, part, generation, now);
     }

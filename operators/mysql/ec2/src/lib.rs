@@ -11,6 +11,7 @@
 
 mod convert;
 mod failure;
+mod parts;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,8 +26,8 @@ use aws_sdk_ec2::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use mysql_controller::{
-    cloud::{CloudError, Instance, Instances, Subnet},
-    identity::{OPERATOR_ID, TOMBSTONE},
+    cloud::{CloudError, Instance, Instances, Part, PartKind, Subnet},
+    identity::{CLUSTER_UID, OPERATOR_ID, TOMBSTONE},
     parameters::LaunchParameters,
 };
 use parking_lot::Mutex;
@@ -220,6 +221,40 @@ impl Instances for Ec2 {
         let request = self.client(region).delete_tags().resources(id).tags(tombstone);
         fenced(fence, "DeleteTags")?;
         request.send().await.map(drop).map_err(failed("DeleteTags"))
+    }
+
+    async fn parts(
+        &self,
+        region: &str,
+        operator_id: &str,
+        cluster_uid: &str,
+    ) -> Result<Vec<Part>, CloudError> {
+        let filter = |key: &str, value: &str| {
+            let filter = Filter::builder().name(format!("tag:{key}"));
+            filter.values(literal(value)).build()
+        };
+        let both = [filter(OPERATOR_ID, operator_id), filter(CLUSTER_UID, cluster_uid)];
+        let client = self.client(region);
+        let mut found = parts::volumes(&client, &both).await?;
+        found.extend(parts::interfaces(&client, &both).await?);
+        Ok(found)
+    }
+
+    async fn discard(&self, region: &str, part: &Part, fence: &Fence) -> Result<(), CloudError> {
+        let client = self.client(region);
+        match part.kind {
+            PartKind::Volume => {
+                let request = client.delete_volume().volume_id(&part.id);
+                fenced(fence, "DeleteVolume")?;
+                request.send().await.map(drop).map_err(failed("DeleteVolume"))
+            }
+            PartKind::Interface => {
+                let request = client.delete_network_interface().network_interface_id(&part.id);
+                fenced(fence, "DeleteNetworkInterface")?;
+                let answer = request.send().await;
+                answer.map(drop).map_err(failed("DeleteNetworkInterface"))
+            }
+        }
     }
 
     async fn console(&self, region: &str, id: &str) -> Result<Option<String>, CloudError> {

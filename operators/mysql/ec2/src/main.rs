@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use mysql_controller::{
     act::Operator,
-    controllers::{mysql, mysqlcluster::Clusters},
+    controllers::{
+        mysql,
+        mysqlcluster::{self, Clusters},
+    },
     desired::Settings,
     limiter::Limited,
     lookout::{self, Lookout},
@@ -17,7 +20,7 @@ use mysql_controller::{
 };
 use mysql_ec2::Ec2;
 use reconcile::{
-    Controller, Manager,
+    Manager,
     cli::{self, CommonArgs},
     manager::{self, Options},
     telemetry,
@@ -105,7 +108,7 @@ async fn main() -> anyhow::Result<()> {
     );
     let (lookout, changes) = Lookout::new(&operator.reader, &operator.clock, lookout::INTERVAL);
     let clusters = Clusters::new(operator, lookout.clone(), Sql::default(), settings, metrics);
-    let clusters = Controller::new(clusters)
+    let clusters = mysqlcluster::controller(clusters)
         .wakes(changes)
         .concurrency(args.mysqlcluster_concurrency);
     let (databases, former) = mysql::controllers(args.mysql_concurrency);

@@ -1,12 +1,17 @@
-//! The end of a cluster's members: retired one by one, proven gone, and looked for once more.
+//! The end of a cluster's members: retired one by one, proven gone, and looked for once more; then what they left behind.
+//!
+//! Volumes and network interfaces go with their instance, unless somebody has changed that or moved them. What is attached
+//! to nothing and carries our id and the cluster's UID is deleted, but not what carries the tag [`RETAINED`] with that UID.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::Timestamp;
 use mysql_api::cluster::LaunchPhase;
 
 use super::{Outcome, PassError, Work, is_over};
 use crate::{
-    cloud::{CloudError, Instance, InstanceState, Instances},
+    cloud::{CloudError, Instance, InstanceState, Instances, Part},
+    evidence::PROPAGATION,
     identity::{RETAINED, TOMBSTONE},
     ledger::Ledger,
     plan::{self, Step},
@@ -23,8 +28,8 @@ pub enum Leaving {
     Going(Box<Outcome>),
     /// Every launch is proven over, and a last listing still shows something; again after this time.
     Showing(Duration),
-    /// Nothing is left.
-    Over,
+    /// No instance is left. These are, which carry the cluster's identity: somebody keeps them, or uses them otherwise.
+    Over(Vec<Part>),
 }
 
 impl<I: Instances, R: Records> Work<'_, I, R> {
@@ -36,12 +41,46 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 .await
                 .map(|outcome| Leaving::Going(Box::new(outcome)));
         }
-        let left = self.sweep().await?;
-        Ok(if left.is_empty() {
-            Leaving::Over
-        } else {
+        if !self.sweep().await?.is_empty() {
+            return Ok(Leaving::Showing(SWEEP_AGAIN));
+        }
+        let now = self.operator.clock.now();
+        let since = self.evidence.lock().clearing(now);
+        self.clear(since, now).await
+    }
+
+    /// Deletes what the members have left behind. What is attached may be shown late, or be going; if it is attached for longer
+    /// than that, it is somebody else's business. What was deleted is over when it is not shown any more.
+    async fn clear(&self, since: Timestamp, now: Timestamp) -> Result<Leaving, PassError<R::Error>> {
+        let (cloud, operator_id) = (&self.operator.cloud, &self.operator.operator_id);
+        let parts = cloud.parts(self.region, operator_id, self.cluster_uid).await;
+        let (mut left, mut going) = (Vec::new(), false);
+        for part in parts.map_err(PassError::Cloud)? {
+            let kept = part.tags.get(RETAINED).is_some_and(|uid| uid == self.cluster_uid);
+            let attached = part.attached_to.is_some();
+            if kept || attached && now.duration_since(since) > PROPAGATION {
+                left.push(part);
+            } else if attached {
+                going = true;
+            } else {
+                going |= self.discard(&part).await.map_err(PassError::Cloud)?;
+            }
+        }
+        Ok(if going {
             Leaving::Showing(SWEEP_AGAIN)
+        } else {
+            Leaving::Over(left)
         })
+    }
+
+    /// Deletes one, and says whether it may still be there.
+    async fn discard(&self, part: &Part) -> Result<bool, CloudError> {
+        match self.operator.cloud.discard(self.region, part, self.fence).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_part_not_found() => Ok(false),
+            Err(error) if error.is_part_in_use() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks for what came of launches whose outcome is unknown, and touches nothing else.

@@ -8,6 +8,7 @@ use super::{Event, Outcome, PassError, Work};
 use crate::{
     cloud::{CloudError, Instance, Instances},
     desired::Desired,
+    identity::{Identity, ORIGIN},
     ledger::Ledger,
     parameters::LaunchParameters,
     plan::Seen,
@@ -48,7 +49,8 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         !seen.mistagged.is_empty() && self.evidence.lock().tags_refused(now).is_none()
     }
 
-    /// Gives a member's instance the tags back that somebody took off it.
+    /// Gives a member's instance the tags back that somebody took off it, and its volumes and interfaces with it: what it was
+    /// adopted with may not have them yet.
     pub(super) async fn mark(
         &self,
         desired: Option<&Desired>,
@@ -59,7 +61,8 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let Some(tags) = self.wanted(desired, ordinal, &outcome.ledger) else {
             return Ok(());
         };
-        match self.give(std::slice::from_ref(&id), &tags).await {
+        let resources = resources(&id, outcome.seen.instance(&id));
+        match self.give(&resources, &tags).await {
             Ok(()) => {
                 self.evidence.lock().release(ordinal);
                 outcome.events.push(Event::Marked(ordinal, id));
@@ -110,10 +113,8 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         Some(self.tags(desired?, ledger.get(ordinal)?))
     }
 
-    /// The tags that a member is to have.
     fn tags(&self, desired: &Desired, entry: &Launch) -> BTreeMap<String, String> {
-        let identity = self.identity(entry.ordinal, entry.incarnation);
-        LaunchParameters::tags(desired, &identity, &self.operator.operator_id)
+        tags(desired, entry, &self.operator.operator_id)
     }
 
     async fn give(&self, ids: &[String], tags: &BTreeMap<String, String>) -> Result<(), CloudError> {
@@ -121,8 +122,21 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     }
 }
 
+/// The tags that a member is to have.
+pub fn tags(desired: &Desired, entry: &Launch, operator_id: &str) -> BTreeMap<String, String> {
+    let identity = Identity {
+        cluster_uid: desired.uid.clone(),
+        ordinal: entry.ordinal,
+        incarnation: entry.incarnation,
+    };
+    let mut tags = LaunchParameters::tags(desired, &identity, operator_id);
+    let origin = entry.adopted_from.iter();
+    tags.extend(origin.map(|uid| (ORIGIN.to_owned(), uid.clone())));
+    tags
+}
+
 /// An instance with what belongs to it.
-fn resources(id: &str, shown: Option<&Instance>) -> Vec<String> {
+pub fn resources(id: &str, shown: Option<&Instance>) -> Vec<String> {
     let attached = shown.map_or(&[][..], |instance| &instance.attached);
     [&[id.to_owned()], attached].concat()
 }

@@ -6,25 +6,35 @@
 //! 3. Each pass does what [`crate::plan`] says and reports what was seen.
 //! 4. A deletion retires every member, proves each gone, and looks once more at what carries the cluster's UID; only then
 //!    the finalizer goes.
+//!
+//! While EC2 shows nothing, MySQL is looked after all the same: that is the module `outage`.
+//!
+//! # Caveats
+//! Secrets are not watched (that would take a right to see everybody's): what is done to them is noticed within five
+//! minutes.
 
 mod adoption;
 mod error;
 mod forming;
 mod leaving;
+mod outage;
 mod records;
 mod retention;
 mod scaling;
+mod secrets;
 mod story;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::ResourceExt as _;
 use mysql_api::{
     MySQLCluster, Reason,
     cluster::{FINALIZER, MySQLClusterStatus, Phase, Topology},
 };
 use parking_lot::Mutex;
-use reconcile::{Gate, Pass, Progress, Reconciler, error::ApiError};
+use reconcile::{Controller, Gate, Pass, Progress, Reconciler, error::ApiError};
 
 pub use self::{error::ClusterError, forming::Formed, records::RecordsError};
 use self::{forming::Forming, records::StatusRecords};
@@ -37,7 +47,6 @@ use crate::{
     ledger::Ledger,
     lookout::Lookout,
     metrics::ClusterMetrics,
-    outcome::verdict,
     report::{self, Findings},
     rollout::{self, Turn},
     server::Servers,
@@ -49,6 +58,13 @@ const ADOPT_AGAIN: Duration = Duration::from_mins(1);
 const CHANGED_AGAIN: Duration = Duration::from_secs(2);
 /// How soon they are while something is lacking.
 const LACKING_AGAIN: Duration = Duration::from_secs(10);
+
+/// The controller of this kind, with what it watches.
+pub fn controller<I: Instances, S: Servers>(clusters: Clusters<I, S>) -> Controller<Clusters<I, S>> {
+    Controller::new(clusters)
+        .owns::<Service>()
+        .owns::<EndpointSlice>()
+}
 
 /// Reconciles `MySQLCluster`s.
 pub struct Clusters<I, S> {
@@ -87,7 +103,12 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         if let Some(known) = self.authorities.lock().get(&uid).cloned() {
             return Ok(known);
         }
-        let authority = Arc::new(forming::authority(pass).await?);
+        let authority = secrets::authority(pass).await;
+        if let Err(error @ ClusterError::Authority { .. }) = &authority {
+            self.prevented(pass, Reason::AuthorityUnusable, &error.to_string())
+                .await?;
+        }
+        let authority = Arc::new(authority?);
         self.authorities.lock().insert(uid, authority.clone());
         Ok(authority)
     }
@@ -173,6 +194,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         (desired, authority): (&Desired, &Authority),
         evidence: &Mutex<Evidence>,
     ) -> Result<Progress, ClusterError> {
+        evidence.lock().begin(pass.clock().now());
         let records = StatusRecords { pass };
         let (current, known) = (pass.current(), ledger(&pass.current()));
         let surplus = self.surplus(&current, (desired, authority), &known).await;
@@ -186,12 +208,11 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             leader: topology(&current).map(|topology| topology.primary),
             spare: surplus.spare,
         };
-        let mut outcome = match work.apply(desired, known).await {
+        let mut outcome = match work.apply(desired, known.clone()).await {
             Ok(outcome) => outcome,
             Err(PassError::Cloud(error)) => {
-                self.prevented(pass, verdict(&error).reason(), &error.to_string())
-                    .await?;
-                return Err(error.into());
+                let known = (&known, evidence);
+                return self.go_on(pass, (desired, authority), known, error).await;
             }
             Err(error) => return Err(error.into()),
         };
@@ -204,6 +225,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             desired,
             authority,
             evidence,
+            sighted: true,
             refusals: Mutex::default(),
         };
         let formed = forming.run(&outcome.ledger, &outcome.seen).await?;
@@ -259,7 +281,9 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             None if *turn == Turn::Current => outcome.next,
             _ => LACKING_AGAIN,
         };
-        Ok(Progress::waiting(soon.min(outcome.next)))
+        let after = soon.min(outcome.next);
+        expect(pass, evidence, after);
+        Ok(Progress::waiting(after))
     }
 
     async fn prevented(
@@ -271,6 +295,13 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         let status = report::prevented(&pass.current(), reason, message, pass.clock().now());
         pass.write_status(&status).await.map(drop)
     }
+}
+
+/// The next pass is due then; one that comes before has another cause.
+fn expect(pass: &Pass<MySQLCluster>, evidence: &Mutex<Evidence>, after: Duration) {
+    let later = SignedDuration::try_from(after).unwrap_or_default();
+    let now = pass.clock().now();
+    evidence.lock().expect(now.checked_add(later).unwrap_or(now));
 }
 
 fn ledger(cluster: &MySQLCluster) -> Ledger {
@@ -317,6 +348,16 @@ impl<I: Instances, S: Servers> Reconciler for Clusters<I, S> {
         pass: &Pass<MySQLCluster>,
     ) -> Result<Progress, ClusterError> {
         self.metrics.measure(self.leave(&cluster, pass)).await
+    }
+
+    async fn paused(
+        &self,
+        cluster: Arc<MySQLCluster>,
+        pass: &Pass<MySQLCluster>,
+    ) -> Result<Progress, ClusterError> {
+        let status = report::paused(&cluster, pass.clock().now());
+        pass.write_status(&status).await?;
+        Ok(Progress::Settled)
     }
 
     fn forget(&self, uid: &str) {

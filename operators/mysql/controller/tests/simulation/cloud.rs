@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fake_ec2::{ApiError, State, World};
 use mysql_controller::{
-    cloud::{CloudError, Instance, InstanceState, Instances, Subnet},
-    identity::OPERATOR_ID,
+    cloud::{CloudError, Instance, InstanceState, Instances, Part, PartKind, Subnet},
+    identity::{CLUSTER_UID, OPERATOR_ID},
     parameters::LaunchParameters,
 };
 use parking_lot::Mutex;
@@ -103,12 +103,17 @@ impl Instances for Cloud {
             ("MinCount", "1"),
             ("MaxCount", "1"),
             ("TagSpecification.1.ResourceType", "instance"),
+            ("TagSpecification.2.ResourceType", "volume"),
+            ("TagSpecification.3.ResourceType", "network-interface"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
         for (index, (key, value)) in (1..).zip(&parameters.tags) {
-            params.push((format!("TagSpecification.1.Tag.{index}.Key"), key.clone()));
-            params.push((format!("TagSpecification.1.Tag.{index}.Value"), value.clone()));
+            for kind in 1..=3 {
+                let tag = format!("TagSpecification.{kind}.Tag.{index}");
+                params.push((format!("{tag}.Key"), key.clone()));
+                params.push((format!("{tag}.Value"), value.clone()));
+            }
         }
         params.extend(token.map(|token| ("ClientToken".to_owned(), token.to_owned())));
         let answer = self.ask("RunInstances", &parameters.region, &params).await?;
@@ -162,6 +167,29 @@ impl Instances for Cloud {
         self.ask("DeleteTags", region, &params).await.map(drop)
     }
 
+    async fn parts(&self, region: &str, operator_id: &str, uid: &str) -> Result<Vec<Part>, CloudError> {
+        let filters = [(OPERATOR_ID, operator_id), (CLUSTER_UID, uid)];
+        let mut params = Vec::new();
+        for (index, (key, value)) in (1..).zip(filters) {
+            params.push((format!("Filter.{index}.Name"), format!("tag:{key}")));
+            params.push((format!("Filter.{index}.Value.1"), value.to_owned()));
+        }
+        let volumes = self.ask("DescribeVolumes", region, &params).await?;
+        let interfaces = self.ask("DescribeNetworkInterfaces", region, &params).await?;
+        let mut found = parts(PartKind::Volume, &volumes);
+        found.extend(parts(PartKind::Interface, &interfaces));
+        Ok(found)
+    }
+
+    async fn discard(&self, region: &str, part: &Part, _: &Fence) -> Result<(), CloudError> {
+        let (action, name) = match part.kind {
+            PartKind::Volume => ("DeleteVolume", "VolumeId"),
+            PartKind::Interface => ("DeleteNetworkInterface", "NetworkInterfaceId"),
+        };
+        let params = [(name.to_owned(), part.id.clone())];
+        self.ask(action, region, &params).await.map(drop)
+    }
+
     async fn console(&self, _: &str, _: &str) -> Result<Option<String>, CloudError> {
         Ok(None)
     }
@@ -199,6 +227,25 @@ fn attached(text: &str) -> Vec<String> {
         .iter()
         .flat_map(|name| text.split(name).skip(1))
         .map(|rest| rest.split('<').next().unwrap().to_owned())
+        .collect()
+}
+
+/// The volumes or interfaces in an answer, without their tags: the filter has looked at them. An attachment repeats the id
+/// of its volume.
+fn parts(kind: PartKind, answer: &str) -> Vec<Part> {
+    let (name, first) = match kind {
+        PartKind::Volume => ("volumeId", "size"),
+        PartKind::Interface => ("networkInterfaceId", "subnetId"),
+    };
+    let begin = format!("<{name}>");
+    let described = answer.split(&begin).skip(1).filter(|text| text.contains(first));
+    described
+        .map(|text| Part {
+            kind,
+            id: text.split('<').next().unwrap().to_owned(),
+            tags: BTreeMap::new(),
+            attached_to: (one(text, "status").as_deref() == Some("in-use")).then(|| "an instance".to_owned()),
+        })
         .collect()
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) lost: u64,
     pub(crate) kills: u64,
     pub(crate) retags: u64,
+    /// Volumes and interfaces that were told to stay when their instance goes.
+    pub(crate) keeps: u64,
     pub(crate) launches: u64,
     pub(crate) instances: u64,
 }
@@ -43,6 +45,7 @@ impl Report {
         self.lost += other.lost;
         self.kills += other.kills;
         self.retags += other.retags;
+        self.keeps += other.keeps;
         self.launches += other.launches;
         self.instances += other.instances;
     }
@@ -52,13 +55,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "schedules {} requests {} crashes {} lost-answers {} kills {} retags {} RunInstances {} instances {}",
+            "schedules {} requests {} crashes {} lost-answers {} kills {} retags {} kept-parts {} RunInstances {} instances {}",
             self.lives,
             self.requests,
             self.crashes,
             self.lost,
             self.kills,
             self.retags,
+            self.keeps,
             self.launches,
             self.instances
         )
@@ -93,6 +97,7 @@ struct Life {
     fence: Fence,
     kills: u64,
     retags: u64,
+    keeps: u64,
     /// The instance of another operator, whose cluster has our UID.
     neighbour: String,
     trouble: bool,
@@ -131,6 +136,7 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
         fence: Fence::open(),
         kills: 0,
         retags: 0,
+        keeps: 0,
         neighbour,
         trouble: trouble > 0,
     };
@@ -230,7 +236,12 @@ impl Life {
             let work = self.memory.work(&self.cloud, &self.fence);
             let pass = tokio::select! {
                 pass = work.leave(ledger) => Some(match pass {
-                    Ok(Leaving::Over) => (true, Duration::ZERO),
+                    Ok(Leaving::Over(left)) => {
+                        if !left.is_empty() {
+                            return Err(format!("given up: {left:?}"));
+                        }
+                        (true, Duration::ZERO)
+                    }
                     Ok(Leaving::Showing(again)) => (false, again),
                     Ok(Leaving::Going(outcome)) => (false, outcome.next),
                     Err(_) => (false, Duration::from_secs(1)),
@@ -248,6 +259,13 @@ impl Life {
             .into_iter()
             .filter(|instance| instance.state != State::Terminated)
             .collect();
+        let theirs_stay = |ids: &[String]| ids.len() == 1;
+        let (volumes, interfaces) = (self.cloud.world.volumes(), self.cloud.world.interfaces());
+        if !theirs_stay(&volumes) || !theirs_stay(&interfaces) {
+            return Err(format!(
+                "not only the neighbour's are left: {volumes:?} {interfaces:?}"
+            ));
+        }
         if theirs.iter().any(|instance| instance.state != State::Running) {
             return Err(format!("another operator's instance was touched: {theirs:?}"));
         }
@@ -318,6 +336,11 @@ impl Life {
             let victim = &live[chance.below(live.len())].id;
             self.retags += u64::from(world.retag(victim, OPERATOR_ID, None));
         }
+        if !live.is_empty() && chance.happens(20) {
+            let (volumes, interfaces) = (world.volumes(), world.interfaces());
+            let all = [volumes, interfaces].concat();
+            self.keeps += u64::from(world.keep(&all[chance.below(all.len())]));
+        }
         if chance.happens(50) {
             let zone = ["us-east-1a", "us-east-1b", "us-east-1c"][chance.below(3)];
             let left = chance.happens(500).then_some(0);
@@ -353,6 +376,7 @@ impl Life {
             lost,
             kills: self.kills,
             retags: self.retags,
+            keeps: self.keeps,
             launches: u64::try_from(launches).unwrap(),
             instances: u64::try_from(self.cloud.world.instances().len() - 1).unwrap(),
         })

@@ -15,7 +15,7 @@ use kube::Api;
 use mysql_api::MySQLCluster;
 use mysql_controller::{
     act::Operator,
-    controllers::mysqlcluster::Clusters,
+    controllers::mysqlcluster::{self, Clusters},
     desired::Settings,
     identity::ORDINAL,
     limiter::Limited,
@@ -24,7 +24,7 @@ use mysql_controller::{
     reader::Reader,
 };
 use mysql_ec2::Ec2;
-use reconcile::{Controller, Manager, clock::Clock, manager, telemetry};
+use reconcile::{Manager, clock::Clock, manager, telemetry};
 use serde_json::{Value, json};
 use testkit::{
     bench::{Exposition, Usage},
@@ -82,7 +82,11 @@ pub(crate) async fn operate(args: Args) -> Result<()> {
     let (lookout, changes) = Lookout::new(&operator.reader, &operator.clock, lookout::INTERVAL);
     let clusters = Clusters::new(operator, lookout.clone(), Memory::default(), settings, metrics);
     manager
-        .register(Controller::new(clusters).wakes(changes).concurrency(CONCURRENCY))
+        .register(
+            mysqlcluster::controller(clusters)
+                .wakes(changes)
+                .concurrency(CONCURRENCY),
+        )
         .background("lookout", |_| lookout.run())
         .run(manager::shutdown_signal()?)
         .await?;

@@ -13,7 +13,10 @@ use kube::{
 use mysql_api::{MySQLCluster, MySQLClusterSpec};
 use mysql_controller::{
     act::Operator,
-    controllers::{mysql, mysqlcluster::Clusters},
+    controllers::{
+        mysql,
+        mysqlcluster::{self, Clusters},
+    },
     desired::Settings,
     limiter::Limited,
     lookout::Lookout,
@@ -24,7 +27,7 @@ use mysql_controller::{
 };
 use mysql_ec2::Ec2;
 use reconcile::{
-    Controller, Manager,
+    Manager,
     clock::Clock,
     conditions,
     manager::{ManagerError, Options},
@@ -98,7 +101,7 @@ pub(crate) fn assemble(
     let (lookout, changes) = Lookout::new(&operator.reader, &operator.clock, LOOKS);
     let clusters = Clusters::new(operator, lookout.clone(), servers, settings, metrics);
     manager
-        .register(Controller::new(clusters).wakes(changes))
+        .register(mysqlcluster::controller(clusters).wakes(changes))
         .register(databases)
         .register(former)
         .background("orphans", |given| sweeper.run(given))
@@ -121,6 +124,18 @@ pub(crate) struct Bed {
     pub(crate) namespace: TestNamespace,
     shutdown: CancellationToken,
     running: tokio::task::JoinHandle<Result<(), ManagerError>>,
+}
+
+/// Waits until it holds.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !holds().await {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not within {DEADLINE:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 impl Bed {
@@ -230,6 +245,21 @@ impl Bed {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
+    }
+
+    /// The operator ends, `meanwhile` happens, and another one that knows nothing of the first begins, on this clock.
+    pub(crate) async fn restart(&mut self, clock: Clock, meanwhile: impl AsyncFnOnce(&Self)) {
+        self.shutdown.cancel();
+        (&mut self.running).await.unwrap().unwrap();
+        meanwhile(self).await;
+        let plane = ControlPlane::shared().await.unwrap();
+        let mut options = Options::new("mysql-operator");
+        options.namespaces = vec![self.namespace.name().to_owned()];
+        options.clock = clock;
+        let sdk = sdk(&self.ec2.endpoint());
+        let manager = manager(options, plane.config().clone(), &sdk, self.fleet.clone());
+        self.shutdown = CancellationToken::new();
+        self.running = tokio::spawn(manager.run(self.shutdown.clone()));
     }
 }
 

@@ -83,6 +83,33 @@ impl Fleet {
         }
     }
 
+    /// The server of an instance is started anew: it takes no writes, and follows nobody until it is told to.
+    pub(crate) fn reboot(&self, instance: &str) {
+        let mut servers = self.servers.lock();
+        let found = servers.values_mut().find(|(id, _)| id == instance);
+        let (_, server) = found.unwrap();
+        (server.read_only, server.super_read_only) = (true, true);
+        server.acknowledges = false;
+        if let Some(replication) = &mut server.replication {
+            (replication.receives, replication.applies) = (false, false);
+        }
+    }
+
+    /// Whether the server of an instance takes writes.
+    pub(crate) fn is_open(&self, instance: &str) -> bool {
+        let servers = self.servers.lock();
+        let found = servers.values().find(|(id, _)| id == instance);
+        found.is_some_and(|(_, server)| !server.read_only)
+    }
+
+    /// Whether the server of an instance follows another.
+    pub(crate) fn is_following(&self, instance: &str) -> bool {
+        let servers = self.servers.lock();
+        let found = servers.values().find(|(id, _)| id == instance);
+        let replication = found.and_then(|(_, server)| server.replication.as_ref());
+        replication.is_some_and(|replication| replication.receives && replication.applies)
+    }
+
     /// How many transactions the server of an instance has.
     pub(crate) fn transactions(&self, instance: &str) -> u64 {
         let servers = self.servers.lock();
@@ -107,6 +134,11 @@ impl Fleet {
             .contains(&certificate(&instance.id))
         {
             return Err(failed("connection failed: another certificate"));
+        }
+        // The names in a certificate follow from what the instance was launched with.
+        let user_data = instance.user_data.as_deref().unwrap_or_default();
+        if !String::from_utf8_lossy(user_data).contains(&at.name) {
+            return Err(failed("connection failed: the certificate is for another name"));
         }
         if self.silent.lock().contains(&instance.id) {
             return Err(failed("no answer within 8 s"));
@@ -133,7 +165,9 @@ impl Fleet {
             let Some(replication) = server.replication.as_mut() else {
                 continue;
             };
-            if let Some((executed, accounts)) = sources.get(&replication.source) {
+            if let Some((executed, accounts)) =
+                sources.get(&replication.source).filter(|_| replication.receives)
+            {
                 replication.connected = true;
                 (server.executed, server.accounts) = (executed.clone(), accounts.clone());
                 *clients.entry(replication.source.clone()).or_default() += 1;
@@ -193,7 +227,12 @@ fn change_survey(server: &mut Survey, change: &Change) {
                 error: String::new(),
             });
         }
-        Change::Resume(_) => server.acknowledges = true,
+        Change::Resume(_) => {
+            server.acknowledges = true;
+            if let Some(replication) = &mut server.replication {
+                (replication.receives, replication.applies) = (true, true);
+            }
+        }
         Change::Lead => server.replication = None,
         Change::Copy(_) => {}
     }

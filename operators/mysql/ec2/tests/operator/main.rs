@@ -15,9 +15,12 @@ mod forming;
 #[path = "../../../controller/tests/database/kubelet.rs"]
 #[expect(dead_code, reason = "another suite breaks programs")]
 mod kubelet;
+mod leftovers;
 mod lives;
 mod metrics;
 mod orphans;
+mod outages;
+mod owned;
 mod refusals;
 mod rights;
 mod rollout;

@@ -1,7 +1,5 @@
 //! Instances without a cluster: what is reported, what is removed, what is taken over; and two operators in one account.
 
-use std::time::Duration;
-
 use fake_ec2::State;
 use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
@@ -17,19 +15,8 @@ use mysql_controller::{
     orphans::Policy,
 };
 use serde_json::json;
-use tokio::time::Instant;
 
-use crate::bed::{Bed, ready, sample, says};
-
-const LIMIT: Duration = Duration::from_mins(5);
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
+use crate::bed::{Bed, eventually, ready, sample, says};
 
 impl Bed {
     /// The object goes without a cleanup, as with a Kubernetes cluster that is lost.
@@ -167,15 +154,16 @@ async fn a_cluster_takes_over_the_instances_of_an_earlier_one_when_it_is_told_to
     bed.stop().await;
 }
 
-/// With everything that is needed to reach them: nobody could log in otherwise.
+/// With everything that is needed to reach them: nobody could log in otherwise. And once more, for who is taken over has a
+/// certificate of the first cluster's for as long as it lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retained_instances_can_be_taken_over_with_the_accounts_that_they_have() {
+async fn retained_instances_can_be_taken_over_with_the_accounts_that_they_have_again_and_again() {
     let bed = Bed::new().await;
     let mut spec = sample(3);
     spec["deletionPolicy"] = json!("Retain");
-    bed.create("kept", spec).await;
+    bed.create("kept", spec.clone()).await;
     let old = bed.until("kept", "it is ready", ready).await.unwrap();
-    let from = old.uid().unwrap();
+    let mut from = old.uid().unwrap();
     let ids = old.status.unwrap().aws_instance_ids;
     let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
     let names = ["kept-operator", "kept-binding"];
@@ -183,53 +171,52 @@ async fn retained_instances_can_be_taken_over_with_the_accounts_that_they_have()
     for name in names {
         before.push(secrets.get(name).await.unwrap());
     }
-    bed.clusters
-        .delete("kept", &DeleteParams::default())
-        .await
-        .unwrap();
-    bed.until("kept", "it is gone", |cluster| cluster.is_none()).await;
-    let live = bed.ec2.world().live(CLUSTER_UID, &from);
-    assert_eq!(live.len(), 3, "what they are known by stays on them");
-    assert!(live.iter().all(|one| one.tags.get(RETAINED) == Some(&from)));
-    for (name, before) in names.iter().zip(&before) {
-        let after = secrets.get(name).await.unwrap();
-        assert_eq!(after.uid(), before.uid());
-        assert!(
-            after.owner_references().is_empty(),
-            "Kubernetes removes what has an owner that is gone"
-        );
-    }
+    // What outlives an instance is taken over with it.
+    let world = bed.ec2.world();
+    assert!(world.volumes().iter().all(|volume| world.keep(volume)));
+    for policy in ["Retain", "Delete"] {
+        bed.clusters
+            .delete("kept", &DeleteParams::default())
+            .await
+            .unwrap();
+        bed.until("kept", "it is gone", |cluster| cluster.is_none()).await;
+        let live = world.live(CLUSTER_UID, &from);
+        assert_eq!(live.len(), 3, "what they are known by stays on them");
+        assert!(live.iter().all(|one| one.tags.get(RETAINED) == Some(&from)));
+        for (name, before) in names.iter().zip(&before) {
+            let after = secrets.get(name).await.unwrap();
+            assert_eq!(after.uid(), before.uid());
+            assert!(
+                after.owner_references().is_empty(),
+                "Kubernetes removes what has an owner that is gone"
+            );
+        }
 
-    let spec = serde_json::from_value(sample(3)).unwrap();
-    let mut heir = MySQLCluster::new("kept", spec);
-    heir.annotations_mut().insert(ADOPT.into(), from);
-    bed.clusters.create(&PostParams::default(), &heir).await.unwrap();
-    let new = bed.until("kept", "it is ready", ready).await.unwrap();
-    assert_eq!(
-        new.status.as_ref().unwrap().aws_instance_ids,
-        ids,
-        "the same instances"
-    );
-    for (name, before) in names.iter().zip(&before) {
-        let after = secrets.get(name).await.unwrap();
-        assert_eq!(
-            after.data.as_ref().unwrap().get("password"),
-            before.data.as_ref().unwrap().get("password")
-        );
-        assert_eq!(after.owner_references()[0].uid, new.uid().unwrap(), "{name}");
+        spec["deletionPolicy"] = json!(policy);
+        let mut heir = MySQLCluster::new("kept", serde_json::from_value(spec.clone()).unwrap());
+        heir.annotations_mut().insert(ADOPT.into(), from);
+        bed.clusters.create(&PostParams::default(), &heir).await.unwrap();
+        let new = bed.until("kept", "it is ready", ready).await.unwrap();
+        from = new.uid().unwrap();
+        let status = new.status.unwrap();
+        assert_eq!(status.aws_instance_ids, ids, "the same instances");
+        for (name, before) in names.iter().zip(&before) {
+            let after = secrets.get(name).await.unwrap();
+            assert_eq!(
+                after.data.as_ref().unwrap().get("password"),
+                before.data.as_ref().unwrap().get("password")
+            );
+            assert_eq!(after.owner_references()[0].uid, from, "{name}");
+        }
     }
     bed.clusters
         .delete("kept", &DeleteParams::default())
         .await
         .unwrap();
     bed.until("kept", "it is gone", |cluster| cluster.is_none()).await;
-    assert!(
-        bed.ec2
-            .world()
-            .instances()
-            .iter()
-            .all(|one| one.state == State::Terminated)
-    );
+    let all = world.instances();
+    assert!(all.iter().all(|one| one.state == State::Terminated));
+    assert!(world.volumes().is_empty());
     bed.stop().await;
 }
 

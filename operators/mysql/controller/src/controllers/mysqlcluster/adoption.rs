@@ -5,10 +5,10 @@
 //! 2. The instances of that UID are looked at; what speaks against taking them over is a condition, and nothing is
 //!    launched as long as the annotation is there.
 //! 3. The Secret by which their members know the operator is taken over, and the binding.
-//! 4. They are recorded as this cluster's, and then tagged so. After a crash in between they are tagged as any member
+//! 4. They are recorded as this cluster's, and then tagged so, with their volumes and interfaces. After a crash in between they are tagged as any member
 //!    whose tags were taken off.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -20,13 +20,12 @@ use reconcile::Pass;
 
 use super::ClusterError;
 use crate::{
-    act::Operator,
+    act::{Operator, resources, tags},
     cloud::{Instance, Instances},
     desired::Desired,
     endpoints::binding_name,
-    identity::{Identity, OWNER},
+    identity::{ORIGIN, OWNER},
     ledger::Ledger,
-    parameters::LaunchParameters,
     records::Records,
 };
 
@@ -84,7 +83,8 @@ pub(super) fn entries(
             decided_at: Time(instance.launched_at.unwrap_or_default()),
             phase: LaunchPhase::Launched,
             revision: None,
-            adopted_from: Some(from.to_owned()),
+            // Who was adopted before is still known by the certificate of the first cluster.
+            adopted_from: Some(instance.tags.get(ORIGIN).map_or(from, String::as_str).to_owned()),
             failures: 0,
             instance_id: Some(id.clone()),
         });
@@ -114,17 +114,14 @@ pub(super) async fn adopt<I: Instances>(
         ledger.enter(entry.clone());
     }
     StatusRecords { pass }.write(&ledger).await?;
+    let found = listing.of(from);
     for entry in entries {
-        let identity = Identity {
-            cluster_uid: desired.uid.clone(),
-            ordinal: entry.ordinal,
-            incarnation: entry.incarnation,
-        };
-        let tags: BTreeMap<_, _> =
-            LaunchParameters::new(desired, &identity, &entry.subnet_id, &operator.operator_id).tags;
+        let tags = tags(desired, &entry, &operator.operator_id);
         let id = entry.instance_id.unwrap_or_default();
+        let instance = found.iter().find(|instance| instance.id == id);
+        let ids = resources(&id, instance);
         let cloud = &operator.cloud;
-        cloud.tag(&desired.region, &[id], &tags, pass.fence()).await?;
+        cloud.tag(&desired.region, &ids, &tags, pass.fence()).await?;
     }
     Ok(Ok(()))
 }
@@ -157,8 +154,14 @@ async fn take_over_secrets(
 mod tests {
     use rstest::rstest;
 
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::{cloud::InstanceState, desired::tests::desired, identity::OPERATOR_ID};
+    use crate::{
+        cloud::InstanceState,
+        desired::tests::desired,
+        identity::{Identity, OPERATOR_ID},
+    };
 
     fn instance(id: &str, ordinal: i32) -> Instance {
         let identity = Identity {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mysql_api::Reason;
 use reconcile::{Class, ReconcileError, error::ApiError, fence::LeaseLost};
 
 use super::records::RecordsError;
@@ -21,7 +22,7 @@ pub enum ClusterError {
     #[error(transparent)]
     Records(#[from] RecordsError),
     /// The Secret by which members know the operator is not usable.
-    #[error("{what} is not usable: {why}; members that were launched with it cannot be reached without it")]
+    #[error("{what} cannot be used: {why}; members that were launched with it are not reached without it")]
     Authority {
         /// Kind, namespace and name.
         what: String,
@@ -31,6 +32,14 @@ pub enum ClusterError {
     /// The cloud could not be asked.
     #[error(transparent)]
     Cloud(#[from] CloudError),
+    /// The cloud could not be asked, and everything was done that can be done without.
+    #[error("the instances are not shown, and MySQL is looked after as they were last: {error}")]
+    OutOfSight {
+        /// What the cloud answered.
+        error: CloudError,
+        /// When to look again.
+        again: Duration,
+    },
     /// The lease is lost.
     #[error(transparent)]
     Lease(#[from] LeaseLost),
@@ -52,6 +61,7 @@ impl ReconcileError for ClusterError {
             Self::Api(error) => error.class(),
             Self::Records(error) => error.class(),
             Self::Cloud(error) if verdict(error) == Verdict::Denied => Class::Denied,
+            Self::OutOfSight { .. } => Class::Waiting,
             Self::Cloud(_) | Self::Lease(_) | Self::Authority { .. } => Class::Transient,
         }
     }
@@ -60,8 +70,8 @@ impl ReconcileError for ClusterError {
         match self {
             Self::Api(error) => error.reason(),
             Self::Records(error) => error.reason(),
-            Self::Cloud(error) => verdict(error).reason().as_str(),
-            Self::Authority { .. } => "AuthorityUnusable",
+            Self::Cloud(error) | Self::OutOfSight { error, .. } => verdict(error).reason().as_str(),
+            Self::Authority { .. } => Reason::AuthorityUnusable.as_str(),
             Self::Lease(_) => "LeaseLost",
         }
     }
@@ -70,6 +80,7 @@ impl ReconcileError for ClusterError {
         match self {
             Self::Api(error) => error.retry_after(),
             Self::Records(error) => error.retry_after(),
+            Self::OutOfSight { again, .. } => Some(*again),
             Self::Cloud(_) | Self::Lease(_) | Self::Authority { .. } => None,
         }
     }

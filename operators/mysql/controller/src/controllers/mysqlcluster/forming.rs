@@ -7,7 +7,6 @@ use std::{
 };
 
 use futures::future::join_all;
-use kube::ResourceExt as _;
 use mysql_api::{
     MySQLCluster, Reason,
     cluster::{LaunchPhase, Role, Topology},
@@ -19,7 +18,7 @@ use reconcile::{
 };
 use serde_json::json;
 
-use super::{ClusterError, Clusters};
+use super::{ClusterError, Clusters, secrets};
 use crate::{
     act::Operator,
     authority::Authority,
@@ -69,6 +68,8 @@ pub(super) struct Forming<'a, I, S> {
     pub(super) desired: &'a Desired,
     pub(super) authority: &'a Authority,
     pub(super) evidence: &'a Mutex<Evidence>,
+    /// Whether EC2 shows the instances as they are. If not, the one that leads keeps its place.
+    pub(super) sighted: bool,
     /// Members whose mysqld refuses its options, and what it says.
     pub(super) refusals: Mutex<BTreeMap<String, String>>,
 }
@@ -86,9 +87,10 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         let mut goal = Goal {
             replicas: self.desired.replicas,
             durability: self.desired.durability,
-            successors: topology.as_ref().map_or_else(Vec::new, |topology| {
-                rollout::successors(self.desired, ledger, topology.primary)
-            }),
+            successors: match &topology {
+                Some(topology) if self.sighted => rollout::successors(self.desired, ledger, topology.primary),
+                _ => Vec::new(),
+            },
         };
         let mut plan = replication::plan(&goal, topology.as_ref(), &members);
         if let Some(elected) = plan.elect.take() {
@@ -290,7 +292,8 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         Ok(trouble.into_values().next())
     }
 
-    /// Brings Services, slices and the binding to what was found. What was brought there lately is not looked at.
+    /// Brings Services, slices and the binding to what was found, and the operator's own Secret back. What was brought there
+    /// lately is not looked at, unless something has caused this pass.
     async fn publish(&self, formed: &Formed, instances: &[(i32, &Instance)]) -> Result<(), ApplyError> {
         let name = &self.desired.name;
         let backends: Vec<_> = instances
@@ -307,18 +310,29 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         let certificates: String = formed.certificates.values().map(String::as_str).collect();
         let now = self.pass.clock().now();
         let digest = digest(&backends, &certificates);
-        if self.evidence.lock().is_published(digest, now) {
+        let (told, known) = {
+            let evidence = self.evidence.lock();
+            (evidence.is_published(digest, now), evidence.knows_secrets(now))
+        };
+        if told && known {
             return Ok(());
         }
         let owner = self.pass.current();
         let applier = Applier::new(self.pass.client(), Clusters::<I, S>::NAME, owner.as_ref());
-        for side in Side::ALL {
-            applier.apply(endpoints::service(name, side)).await?;
-            applier.apply(endpoints::slice(name, side, &backends)).await?;
+        if !told {
+            for side in Side::ALL {
+                applier.apply(endpoints::service(name, side)).await?;
+                applier.apply(endpoints::slice(name, side, &backends)).await?;
+            }
         }
+        secrets::restore(self.pass, self.authority).await?;
         let binding = endpoints::binding(name, &self.desired.namespace, self.authority, &certificates);
         applier.apply(binding).await?;
-        self.evidence.lock().published(digest, now);
+        let mut evidence = self.evidence.lock();
+        evidence.saw_secrets(now);
+        if !told {
+            evidence.published(digest, now);
+        }
         Ok(())
     }
 }
@@ -335,41 +349,4 @@ fn digest(backends: &[Backend], certificates: &str) -> u64 {
     }
     certificates.hash(&mut hasher);
     hasher.finish()
-}
-
-/// The authority of a cluster: as it stands in its Secret, else a new one.
-pub(super) async fn authority(pass: &Pass<MySQLCluster>) -> Result<Authority, ClusterError> {
-    use k8s_openapi::api::core::v1::Secret;
-    use kube::{Api, Resource as _, api::PostParams};
-    use reconcile::error::ApiError;
-
-    let key = pass.key();
-    let name = super::retention::operator_name(&key.name);
-    let what = format!("Secret {}/{name}", key.namespace);
-    let secrets: Api<Secret> = Api::namespaced(pass.client().clone(), &key.namespace);
-    let found = secrets
-        .get_opt(&name)
-        .await
-        .map_err(|error| ApiError::new(format!("read {what}"), error))?;
-    let secret = if let Some(secret) = found {
-        secret
-    } else {
-        let made = Authority::generate().map_err(|error| ClusterError::Authority {
-            what: what.clone(),
-            why: error.to_string(),
-        })?;
-        let mut secret = made.secret(&name);
-        secret.metadata.namespace = Some(key.namespace.to_string());
-        secret.metadata.owner_references = pass.current().controller_owner_ref(&()).map(|owner| vec![owner]);
-        let created = secrets.create(&PostParams::default(), &secret).await;
-        created.map_err(|error| ApiError::new(format!("create {what}"), error))?
-    };
-    let uid = pass.uid();
-    if !secret.owner_references().iter().any(|owner| owner.uid == uid) {
-        return Err(super::RecordsError::NameConflict(what).into());
-    }
-    Authority::read(&secret).map_err(|why| ClusterError::Authority {
-        what,
-        why: why.to_string(),
-    })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::{Api, ResourceExt as _};
 use mysql_api::{
-    MySQLCluster,
+    MySQLCluster, Reason,
     cluster::{ABANDON, ADOPT, DeletionPolicy, Launch, LaunchPhase, OTHER_FINALIZER},
 };
 use reconcile::{
@@ -14,11 +14,17 @@ use reconcile::{
     finalizer,
 };
 
-use super::{ClusterError, Clusters, ledger, records::StatusRecords, retention, story};
+use super::{
+    ClusterError, Clusters, ledger,
+    records::StatusRecords,
+    retention::{self, Released},
+    story,
+};
 use crate::{
     act::{Leaving, Outcome, Work, is_over},
-    cloud::Instances,
+    cloud::{Instances, Part},
     endpoints::binding_name,
+    identity::RETAINED,
     ledger::Ledger,
     outcome::verdict,
     records::Records,
@@ -26,8 +32,14 @@ use crate::{
     server::Servers,
 };
 
+/// How soon it is seen once more that nobody owns the Secrets.
+const RELEASED_AGAIN: Duration = Duration::from_secs(2);
+/// How soon a Secret that is missing is looked for again.
+const MISSED_AGAIN: Duration = Duration::from_secs(30);
 /// What is left of a cluster whose members were terminated.
-const NOTHING: &str = "no instance is left";
+const NOTHING: &str = "no instance is left, nor what belonged to one";
+/// What is left where something was kept, or is used otherwise.
+const PARTS: &str = "no instance is left";
 
 impl<I: Instances, S: Servers> Clusters<I, S> {
     /// One pass of a deletion.
@@ -82,8 +94,13 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
                 self.look_after(pass, region, &outcome);
                 return self.report_leaving(pass, outcome).await;
             }
+            let authority = self.authorities.lock().get(&pass.uid()).cloned();
+            match retention::release(pass, authority.as_deref()).await? {
+                Released::Before => {}
+                Released::Now => return Ok(Progress::waiting(RELEASED_AGAIN)),
+                Released::Lost(name) => return self.miss(pass, &name).await,
+            }
             let kept = work.retain(&ledger).await?;
-            retention::release(pass).await?;
             let note = format!(
                 "deletionPolicy is Retain: these instances are left running: {}. With the Secrets {} and {}, which stay as well, a new MySQLCluster {name} takes them over if it is created with the annotation {ADOPT}={uid}",
                 kept.join(", "),
@@ -96,13 +113,34 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             return self.let_go(pass, "the instances are left running").await;
         }
         match work.leave(ledger).await? {
-            Leaving::Over => self.let_go(pass, NOTHING).await,
+            Leaving::Over(left) if left.is_empty() => self.let_go(pass, NOTHING).await,
+            Leaving::Over(left) => {
+                tell(
+                    pass,
+                    EventKind::Warning,
+                    ("LeftBehind", "Delete"),
+                    left_behind(&left),
+                )
+                .await;
+                self.let_go(pass, PARTS).await
+            }
             Leaving::Showing(again) => Ok(Progress::waiting(again)),
             Leaving::Going(outcome) => {
                 self.look_after(pass, region, &outcome);
                 self.report_leaving(pass, *outcome).await
             }
         }
+    }
+
+    /// Instances are to be left running that nobody could reach.
+    async fn miss(&self, pass: &Pass<MySQLCluster>, name: &str) -> Result<Progress, ClusterError> {
+        let message = format!(
+            "the Secret {name}, without which nobody reaches the instances that are to be left running, is missing; restore it, without its owner references"
+        );
+        let (cluster, now) = (pass.current(), pass.clock().now());
+        let status = report::unending(&cluster, Reason::AuthorityUnusable, &message, now);
+        pass.write_status(&status).await?;
+        Ok(Progress::waiting(MISSED_AGAIN))
     }
 
     async fn report_leaving(
@@ -170,6 +208,18 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         tell(pass, EventKind::Normal, ("CleanupComplete", "Delete"), note).await;
         Ok(Progress::Settled)
     }
+}
+
+/// What of a cluster outlives it, and why.
+fn left_behind(left: &[Part]) -> String {
+    let each = left.iter().map(|part| match &part.attached_to {
+        Some(instance) => format!("{} (attached to {instance})", part.id),
+        None => part.id.clone(),
+    });
+    format!(
+        "these carry the cluster's tags and stay, because somebody keeps them ({RETAINED}) or uses them on another instance: {}; delete them when they are not needed",
+        each.collect::<Vec<_>>().join(", ")
+    )
 }
 
 async fn tell(

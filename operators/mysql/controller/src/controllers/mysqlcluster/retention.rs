@@ -2,39 +2,87 @@
 //!
 //! # Guarantees
 //! - They lose their owner before the cluster's finalizer goes: Kubernetes removes what a cluster that is gone still owns.
+//! - The finalizer does not go without them.
 //! - A cluster that takes the instances over takes them over as well; what belongs to somebody else is not touched.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use mysql_api::MySQLCluster;
 use reconcile::{Pass, error::ApiError};
 use serde_json::json;
 
-use crate::endpoints::binding_name;
+use crate::{
+    authority::Authority,
+    endpoints::{binding, binding_name},
+};
 
 /// The name of the Secret by which members know the operator.
 pub(super) fn operator_name(cluster: &str) -> String {
     format!("{cluster}-operator")
 }
 
-/// Takes the cluster off the owners of its Secrets.
-pub(super) async fn release(pass: &Pass<MySQLCluster>) -> Result<(), ApiError> {
-    let (cluster, uid) = (&pass.key().name, pass.uid());
-    for name in [operator_name(cluster), binding_name(cluster)] {
-        let Some(secret) = find(pass, &name).await? else {
-            continue;
-        };
-        let mut owners = secret.owner_references().to_vec();
-        let before = owners.len();
-        owners.retain(|owner| owner.uid != uid);
-        if owners.len() != before {
-            write(pass, &secret, json!(owners)).await?;
+/// What became of the Secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Released {
+    /// Nobody owns them, and that was so before.
+    Before,
+    /// Nobody owns them now. It has to be seen once more: Kubernetes may have been about to remove one.
+    Now,
+    /// This one is gone, and nobody here knows what was in it.
+    Lost(String),
+}
+
+/// Takes the cluster off the owners of its Secrets. With `--cascade=foreground` Kubernetes removes what a cluster owns before
+/// the cluster: what it was faster with is made again by who knows what was in it.
+pub(super) async fn release(
+    pass: &Pass<MySQLCluster>,
+    authority: Option<&Authority>,
+) -> Result<Released, ApiError> {
+    let cluster = pass.current();
+    let (name, namespace) = (&pass.key().name, &pass.key().namespace);
+    let bound = cluster
+        .status
+        .as_ref()
+        .is_some_and(|status| status.binding.is_some());
+    let wanted = [(operator_name(name), true), (binding_name(name), bound)];
+    let mut released = Released::Before;
+    for (secret, is_needed) in wanted {
+        match (find(pass, &secret).await?, authority) {
+            (Some(found), _) => {
+                let mut owners = found.owner_references().to_vec();
+                let before = owners.len();
+                owners.retain(|owner| Some(&owner.uid) != cluster.metadata.uid.as_ref());
+                if owners.len() != before {
+                    write(pass, &found, json!(owners)).await?;
+                    released = Released::Now;
+                }
+            }
+            (None, Some(authority)) if is_needed => {
+                let again = if secret == operator_name(name) {
+                    authority.secret(&secret)
+                } else {
+                    binding(name, namespace, authority, &certificates(&cluster))
+                };
+                let made = secrets(pass).create(&PostParams::default(), &again).await;
+                made.map_err(|error| ApiError::new(format!("create Secret {namespace}/{secret}"), error))?;
+                released = Released::Now;
+            }
+            (None, None) if is_needed => return Ok(Released::Lost(secret)),
+            (None, _) => {}
         }
     }
-    Ok(())
+    Ok(released)
+}
+
+/// The certificates that are pinned, as the binding has them.
+fn certificates(cluster: &MySQLCluster) -> String {
+    let members = cluster.status.iter().flat_map(|status| &status.members);
+    members
+        .filter_map(|member| member.certificate.as_deref())
+        .collect()
 }
 
 /// Whose a Secret is that was to be taken over.

@@ -89,6 +89,7 @@ pub(super) fn turns(before: Option<&MySQLClusterStatus>, after: &MySQLClusterSta
         let note = now.message.clone();
         let (kind, reason) = match (type_, now.status.as_str()) {
             (ConditionType::Provisioned, "True") if turned => (EventKind::Normal, "Provisioned"),
+            (ConditionType::Provisioned, "Unknown") if turned => (EventKind::Warning, "OutOfSight"),
             (ConditionType::Ready, "True") if turned => (EventKind::Normal, "Ready"),
             (ConditionType::Ready, "False") if turned && was.is_some_and(|was| was.status == "True") => {
                 (EventKind::Warning, "NotReady")

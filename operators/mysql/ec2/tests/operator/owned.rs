@@ -1,0 +1,191 @@
+//! What a cluster owns in Kubernetes is kept as it is to be; and a cluster that is paused keeps its hands off everything.
+
+use fake_ec2::State;
+use k8s_openapi::api::{
+    core::v1::{Secret, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
+};
+use mysql_api::MySQLCluster;
+use reconcile::{clock::Clock, conditions};
+use serde_json::json;
+
+use crate::bed::{Bed, SPEED, condition, eventually, message, ready, sample, says};
+
+/// In real time nothing is looked at for five minutes that nothing has happened to; each is changed twice, for what is
+/// changed first may be put right by the first look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_and_slices_that_somebody_changes_or_deletes_are_put_right_at_once() {
+    let mut bed = Bed::new().await;
+    bed.create("kept", sample(1)).await;
+    bed.until("kept", "it is ready", ready).await;
+    bed.restart(Clock::accelerated(1), async |_| ()).await;
+    let (client, namespace) = (bed.client.clone(), bed.namespace.name());
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
+    let (params, delete) = (PatchParams::default(), DeleteParams::default());
+    let behind = bed.behind("kept").await;
+    assert_eq!(behind.len(), 1);
+    for _ in 0..2 {
+        let uid = services.get("kept-ro").await.unwrap().uid();
+        services.delete("kept-ro", &delete).await.unwrap();
+        eventually("the Service is there again", async || {
+            let found = services.get_opt("kept-ro").await.unwrap();
+            found.is_some_and(|service| service.uid() != uid)
+        })
+        .await;
+        let emptied = json!({"endpoints": []});
+        slices
+            .patch("kept", &params, &Patch::Merge(&emptied))
+            .await
+            .unwrap();
+        eventually("the slice has its address again", async || {
+            bed.behind("kept").await == behind
+        })
+        .await;
+        slices.delete("kept", &delete).await.unwrap();
+        eventually("the slice is there again", async || {
+            slices.get_opt("kept").await.unwrap().is_some() && bed.behind("kept").await == behind
+        })
+        .await;
+    }
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_that_somebody_deletes_come_back_with_what_was_in_them() {
+    let bed = Bed::new().await;
+    bed.create("secret", sample(1)).await;
+    bed.until("secret", "it is ready", ready).await;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    for name in ["secret-operator", "secret-binding"] {
+        let before = secrets.get(name).await.unwrap();
+        secrets.delete(name, &DeleteParams::default()).await.unwrap();
+        eventually("it is there again", async || {
+            let found = secrets.get_opt(name).await.unwrap();
+            found.is_some_and(|secret| secret.uid() != before.uid() && secret.data == before.data)
+        })
+        .await;
+    }
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_not_given_up_for_an_authority_that_they_do_not_know() {
+    let mut bed = Bed::new().await;
+    bed.create("strange", sample(1)).await;
+    bed.until("strange", "it is ready", ready).await;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let mut saved = secrets.get("strange-operator").await.unwrap();
+    bed.restart(Clock::accelerated(SPEED), async |_| {
+        let gone = secrets.delete("strange-operator", &DeleteParams::default()).await;
+        gone.unwrap();
+    })
+    .await;
+    let lost = |cluster: Option<&MySQLCluster>| {
+        says(cluster, "Ready", "False", "AuthorityUnusable")
+            && message(cluster, "Ready").is_some_and(|text| text.contains("strange-operator"))
+    };
+    bed.until("strange", "it says what is missing", lost).await;
+    assert!(
+        secrets.get_opt("strange-operator").await.unwrap().is_none(),
+        "none is made that nobody knows"
+    );
+    (saved.metadata.resource_version, saved.metadata.uid) = (None, None);
+    secrets.create(&PostParams::default(), &saved).await.unwrap();
+    bed.until("strange", "it is ready again", ready).await;
+    bed.stop().await;
+}
+
+/// `kubectl delete --cascade=foreground`, which removes what a cluster owns before the cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_whose_instances_are_retained_does_not_go_without_the_secrets_that_reach_them() {
+    let mut bed = Bed::new().await;
+    let mut spec = sample(1);
+    spec["deletionPolicy"] = json!("Retain");
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    for name in ["first", "second"] {
+        bed.create(name, spec.clone()).await;
+        bed.until(name, "it is ready", ready).await;
+    }
+    let data = async |name: &str| {
+        secrets
+            .get_opt(name)
+            .await
+            .unwrap()
+            .and_then(|secret| secret.data)
+    };
+    let before = (data("first-operator").await, data("first-binding").await);
+    bed.clusters
+        .delete("first", &DeleteParams::foreground())
+        .await
+        .unwrap();
+    bed.until("first", "it is gone", |cluster| cluster.is_none())
+        .await;
+    let after = (data("first-operator").await, data("first-binding").await);
+    assert!(before.0.is_some() && before.1.is_some() && before == after);
+
+    // One that begins when they are gone already has never read them.
+    let saved = secrets.get("second-operator").await.unwrap();
+    bed.restart(Clock::accelerated(SPEED), async |bed| {
+        bed.clusters
+            .delete("second", &DeleteParams::foreground())
+            .await
+            .unwrap();
+        eventually("the Secrets are gone", async || {
+            data("second-operator").await.is_none() && data("second-binding").await.is_none()
+        })
+        .await;
+    })
+    .await;
+    let lost = |cluster: Option<&MySQLCluster>| says(cluster, "DeletionBlocked", "True", "AuthorityUnusable");
+    bed.until("second", "it says so", lost).await;
+    for name in ["second-operator", "second-binding"] {
+        let again = Secret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..saved.clone()
+        };
+        secrets.create(&PostParams::default(), &again).await.unwrap();
+    }
+    bed.until("second", "it is gone", |cluster| cluster.is_none())
+        .await;
+    let running = bed.ec2.world().instances();
+    assert!(running.len() == 2 && running.iter().all(|one| one.state == State::Running));
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_cluster_says_so_and_goes_on_where_it_was() {
+    let bed = Bed::new().await;
+    bed.create("still", sample(1)).await;
+    bed.until("still", "it is ready", ready).await;
+    bed.patch("still", json!({"spec": {"paused": true, "replicas": 3}}))
+        .await;
+    let paused = |cluster: Option<&MySQLCluster>| says(cluster, "Paused", "True", "Paused");
+    let cluster = bed.until("still", "it says so", paused).await.unwrap();
+    assert!(ready(Some(&cluster)), "what was observed stands");
+    let status = cluster.status.unwrap();
+    assert!(
+        status.topology.is_some() && status.launches.len() == 1,
+        "and what was intended"
+    );
+    assert!(
+        conditions::find(&status.conditions, "Paused")
+            .unwrap()
+            .message
+            .contains("spec.paused")
+    );
+    bed.patch("still", json!({"spec": {"paused": false}})).await;
+    let three = |cluster: Option<&MySQLCluster>| {
+        ready(cluster) && cluster.is_some_and(|one| one.status.as_ref().unwrap().members.len() == 3)
+    };
+    let cluster = bed.until("still", "it goes on", three).await;
+    assert_eq!(condition(cluster.as_ref(), "Paused"), None);
+    bed.stop().await;
+}
