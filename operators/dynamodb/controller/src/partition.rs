@@ -35,7 +35,9 @@ mod frontier;
 pub mod interpolation;
 pub mod key;
 mod ledger;
+mod lookout;
 pub mod meter;
+mod moment;
 pub mod number;
 pub mod pace;
 mod pause;
@@ -67,13 +69,33 @@ pub use self::{
     reservation::{Journal, KeyDigest, Reservation},
     table::{Preflight, Table},
 };
-use self::{budget::Budgets, frontier::Piece, range::SortRange, run::Run, slots::Slots, source::Source};
+use self::{
+    budget::{Budgets, Share},
+    frontier::Piece,
+    lookout::{Lookout, Lookouts},
+    moment::Moment,
+    pin::Pin,
+    range::SortRange,
+    run::Run,
+    slots::Slots,
+    source::Source,
+};
 
-/// What all runs of a process share: the tables' budgets and the memory for ranges under work. Clones share it.
+/// What all runs of a process share: the tables' budgets, the looks at them and the memory for ranges under work. Clones
+/// share it.
 #[derive(Clone, Debug, Default)]
 pub struct Engine {
     budgets: Budgets,
     slots: Slots,
+    lookouts: Lookouts,
+}
+
+/// A run's part in what runs share.
+#[derive(Debug)]
+struct Common {
+    share: Share,
+    slots: Slots,
+    lookout: Arc<Lookout>,
 }
 
 /// A run that knows its table and its plan and has deleted nothing yet.
@@ -89,8 +111,17 @@ impl Engine {
     /// An engine that works on `slots` ranges at once, over all its runs.
     pub fn with_slots(slots: usize) -> Self {
         Self {
-            budgets: Budgets::default(),
             slots: Slots::new(slots),
+            ..Self::default()
+        }
+    }
+
+    fn common(&self, request: &Request, control: &Control) -> Common {
+        let now = control.clock.elapsed();
+        Common {
+            share: self.budgets.join(request.shared_with.clone(), now),
+            slots: self.slots.clone(),
+            lookout: self.lookouts.join(request.looks_with.clone()),
         }
     }
 
@@ -107,15 +138,15 @@ impl Engine {
         control
             .progress
             .send_modify(|progress| progress.stage = Stage::Preflight);
+        // What the answer tells held when the question was put: it may take long.
+        let began = Moment::now();
         let preflight = table::preflight(client, &request).await?;
         control
             .progress
             .send_modify(|progress| progress.totals = request.earlier);
-        let share = self
-            .budgets
-            .join(request.shared_with.clone(), control.clock.elapsed());
+        let common = self.common(&request, &control);
         let source = Source::new(client.clone(), &preflight);
-        let run = Arc::new(Run::new(source, request, control, share, self.slots.clone()));
+        let run = Arc::new(Run::new(source, request, control, common, Pin::new(began)));
         let survey = survey::survey(&run, &preflight.range).await?;
         if let Some(plan) = survey.plan.as_ref().filter(|_| run.request.plan.is_none()) {
             check_limits(plan, &run.request)?;

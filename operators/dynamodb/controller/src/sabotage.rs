@@ -9,6 +9,8 @@ reconcile::sabotages! {
     EVENTUAL_VERIFY: &str = "eventual-verify";
     /// A table of the same name counts as the same table.
     FORGET_TABLE_ID_PIN: &str = "forget-table-id-pin";
+    /// A look at the table that was under way already counts as one that begins now.
+    BELIEVE_EARLIER_LOOK: &str = "believe-earlier-look";
     /// A range that is taken up again continues behind the last key read instead of the last key acknowledged.
     FOLLOW_CURSOR: &str = "follow-cursor-past-unacknowledged";
     /// Requests are sent although the fence is closed.

@@ -9,6 +9,9 @@ mod faults;
 #[path = "engine/limits.rs"]
 mod limits;
 #[cfg(feature = "virtual-time")]
+#[path = "engine/looks.rs"]
+mod looks;
+#[cfg(feature = "virtual-time")]
 #[path = "engine/outage.rs"]
 mod outage;
 #[path = "engine/plain.rs"]

@@ -2,97 +2,93 @@
 //!
 //! DynamoDB deletes by the table's name, and has no precondition on which table of that name it is. So the table is
 //! looked at again and again, and nothing is sent on a look that is too old, whatever the reason: the looks fail, or
-//! hang, or this process stood still, or the whole host did.
+//! hang, or this process stood still, or the whole host did. Runs that see the same table in the same way share their
+//! looks ([`super::lookout`]); each judges for itself what they show, and how old it is.
 
 use std::{sync::Arc, time::Duration};
 
 use dynamodb_api::Reason;
+use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
-use reconcile::fence::BootTime;
-use tokio::time::Instant;
 
 use super::{
-    error::{Kind, Problem},
+    lookout::{Look, Outcome, unseen},
+    moment::Moment,
     run::{Run, Verdict},
-    table::confirm,
+    table,
 };
 use crate::sabotage;
 
 /// How often the table is looked at while items are deleted from it.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The oldest look on which anything is sent.
+/// The oldest look on which anything is sent: longer than from the beginning of one look to the end of the next.
 const LONGEST: Duration = Duration::from_secs(5);
 /// After so long without a look the round is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A look that takes longer is taken to hang.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// A moment of real time, which no clock of a test hurries: it says how old an answer of another machine is, and nobody
-/// waits for it.
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    /// The time of the runtime, which may be virtual. Stands still while the host is suspended.
-    instant: Instant,
-    /// These two differ by how long the host was suspended: the first goes on then.
-    boot: BootTime,
-    steady: std::time::Instant,
-}
-
-impl Moment {
-    fn now() -> Self {
-        Self {
-            instant: Instant::now(),
-            boot: BootTime::now(),
-            steady: std::time::Instant::now(),
-        }
-    }
-
-    /// What has passed since, and what the host has slept through.
-    fn age(self) -> Duration {
-        let awake = self.steady.elapsed();
-        let asleep = BootTime::now().saturating_since(self.boot).saturating_sub(awake);
-        self.instant.elapsed() + asleep
-    }
-}
 
 /// When the table was last seen. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Pin(Arc<Mutex<Moment>>);
 
 impl Pin {
-    /// The table was seen just now.
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Moment::now())))
+    /// The table was seen by a look that began at `began`.
+    pub(crate) fn new(began: Moment) -> Self {
+        Self(Arc::new(Mutex::new(began)))
     }
 
     /// The table was seen by a look that began at `began`.
     fn confirm(&self, began: Moment) {
         let mut seen = self.0.lock();
-        if began.instant > seen.instant || began.boot > seen.boot {
+        if began.is_after(*seen) {
             *seen = began;
         }
     }
 
+    /// Whether the table was last seen by a look that began before `began`.
+    fn is_older(&self, began: Moment) -> bool {
+        began.is_after(*self.0.lock())
+    }
+
+    fn age(&self) -> Duration {
+        self.0.lock().age()
+    }
+
     /// Whether the table may be another one by now: nothing may be sent.
     pub(crate) fn is_stale(&self) -> bool {
-        self.0.lock().age() > LONGEST && !sabotage::active(sabotage::FORGET_TABLE_ID_PIN)
+        self.age() > LONGEST && !sabotage::active(sabotage::FORGET_TABLE_ID_PIN)
     }
 
     /// Whether looking again has failed for so long that the round should end.
     fn is_lost(&self) -> bool {
-        self.0.lock().age() > PATIENCE
+        self.age() > PATIENCE
     }
 }
 
-/// Whether the table is the one that the run began with, and usable.
+/// Whether the table is the one that the run began with, and usable, by a look that begins from now on.
 pub(crate) async fn same_table(run: &Run) -> Result<(), Verdict> {
-    let began = Moment::now();
-    let (client, table) = (run.source.client(), &run.request.table);
-    let confirmed = confirm(client, table, &run.source.table().id);
-    let confirmed = tokio::time::timeout(LOOK, confirmed).await;
-    confirmed.unwrap_or_else(|_| Err(Verdict::Passing(passing(format!("no answer within {LOOK:?}")))))?;
-    run.pin.confirm(began);
+    let look = run.lookout.look(|| sight(run)).await;
+    judge(run, look)
+}
+
+fn sight(run: &Run) -> BoxFuture<'static, Outcome> {
+    let (client, name) = (run.source.client().clone(), run.request.table.clone());
+    async move { table::sight(&client, &name).await }.boxed()
+}
+
+/// What a look means for this run.
+fn judge(run: &Run, look: Look) -> Result<(), Verdict> {
+    let name = &run.request.table;
+    let seen = look.outcome.map_err(|problem| {
+        if problem.is_passing() {
+            Verdict::Passing(problem)
+        } else {
+            Verdict::Final(problem.into_failure(name))
+        }
+    })?;
+    seen.confirm(name, &run.source.table().id)
+        .map_err(Verdict::Final)?;
+    run.pin.confirm(look.began);
     Ok(())
 }
 
@@ -102,34 +98,32 @@ pub(crate) async fn missing_or_replaced(run: &Run, verdict: Verdict) -> Verdict 
         Verdict::Final(failure) if failure.reason == Reason::TableNotFound => match same_table(run).await {
             Err(closer) => closer,
             // The same table is there all the same: another round will show.
-            Ok(()) => Verdict::Passing(passing(failure.message.clone())),
+            Ok(()) => Verdict::Passing(unseen(failure.message.clone())),
         },
         _ => verdict,
     }
 }
 
-/// Looks at the table again and again; returns when the round has been ended for what was seen.
+/// Looks at the table again and again; returns when the round has been ended for what was seen. All runs that share
+/// their looks do so at the same time, since each waits until the last look is an interval ago.
 pub(crate) async fn watch_table(run: &Run) {
+    let clock = &run.control.clock;
     // Somebody may have thought for long between the plan and the deletion.
-    if !run.pin.is_stale() {
-        run.control.clock.sleep(INTERVAL).await;
-    }
+    let mut ago = run.pin.age();
     loop {
-        match same_table(run).await {
+        let ago_here = ago.saturating_mul(clock.speed());
+        clock.sleep(INTERVAL.saturating_sub(ago_here)).await;
+        let look = run.lookout.glance(INTERVAL / clock.speed(), || sight(run)).await;
+        ago = look.ended.age();
+        // A look that began before may have been at a table which this run never knew.
+        if !run.pin.is_older(look.began) {
+            continue;
+        }
+        match judge(run, look) {
             Err(Verdict::Passing(_)) if !run.pin.is_lost() => {}
             Err(verdict) => return run.end_round(verdict),
             Ok(()) => {}
         }
-        run.control.clock.sleep(INTERVAL).await;
-    }
-}
-
-fn passing(message: String) -> Problem {
-    Problem {
-        kind: Kind::Transient,
-        operation: "DescribeTable",
-        code: None,
-        message,
     }
 }
 
@@ -139,10 +133,9 @@ mod tests {
 
     #[test]
     fn a_host_that_was_suspended_has_seen_nothing_meanwhile() {
-        let pin = Pin::new();
-        assert!(!pin.is_stale());
-        // What a suspension looks like: one clock has moved, here since the machine was booted, the other has not.
-        pin.0.lock().boot = BootTime::default();
+        let began = Moment::now();
+        assert!(!Pin::new(began).is_stale());
+        let pin = Pin::new(began.suspended_since());
         assert!(pin.is_stale() && pin.is_lost());
     }
 
@@ -150,7 +143,7 @@ mod tests {
     async fn a_look_is_too_old_after_seconds_and_an_older_one_does_not_take_its_place() {
         let early = Moment::now();
         tokio::time::sleep(Duration::from_secs(4)).await;
-        let pin = Pin::new();
+        let pin = Pin::new(Moment::now());
         pin.confirm(early);
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert!(!pin.is_stale(), "the later look counts");

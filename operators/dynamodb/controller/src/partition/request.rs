@@ -45,6 +45,10 @@ pub struct Request {
     pub plan: Option<Plan>,
     /// Jobs with the same key share the table's capacity.
     pub shared_with: TableKey,
+    /// Runs with the same key see the same table in the same way, so that a look which one takes is as good for the others;
+    /// `None` shares with nobody. The key must tell apart whatever may be answered differently: another server, region, set
+    /// of credentials or name.
+    pub looks_with: Option<TableKey>,
     /// How hard to work.
     pub tuning: Tuning,
 }

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Common,
     allowance::{Allowance, Denial},
     bottleneck::Capacity,
     budget::Share,
@@ -26,6 +27,7 @@ use super::{
     interpolation::Alphabet,
     key::Key,
     ledger::Entry,
+    lookout::Lookout,
     pin::Pin,
     pulse::Pulse,
     request::{Control, Request, Totals},
@@ -46,6 +48,7 @@ pub(crate) struct Run {
     pub(crate) control: Control,
     pub(crate) share: Share,
     pub(crate) slots: Slots,
+    pub(crate) lookout: Arc<Lookout>,
     pub(crate) totals: Counters,
     pub(crate) alphabet: Mutex<Alphabet>,
     pub(super) allowance: Allowance,
@@ -122,13 +125,7 @@ pub(crate) fn milli(units: f64) -> u64 {
 }
 
 impl Run {
-    pub(crate) fn new(
-        source: Source,
-        request: Request,
-        control: Control,
-        share: Share,
-        slots: Slots,
-    ) -> Self {
+    pub(crate) fn new(source: Source, request: Request, control: Control, common: Common, pin: Pin) -> Self {
         let now = control.clock.elapsed();
         let allowance = Allowance::new(&request, control.journal.clone());
         Self {
@@ -137,8 +134,9 @@ impl Run {
             stop: Mutex::new(control.cancel.child_token()),
             request,
             control,
-            share,
-            slots,
+            share: common.share,
+            slots: common.slots,
+            lookout: common.lookout,
             totals: Counters::default(),
             alphabet: Mutex::default(),
             allowance,
@@ -147,7 +145,7 @@ impl Run {
             failures: Failures::default(),
             item_wcu_milli: AtomicU64::new(1000),
             pulse: Pulse::new(now),
-            pin: Pin::new(),
+            pin,
         }
     }
 

@@ -15,7 +15,6 @@ use super::{
     key::{Key, MAX_PARTITION_KEY},
     range::SortRange,
     request::Request,
-    run::Verdict,
 };
 use crate::sabotage;
 
@@ -108,20 +107,29 @@ async fn fetch(client: &Client, name: &str) -> Result<TableDescription, Problem>
     })
 }
 
-/// Makes sure that the table is the one that the job began with, and usable. A new one is told from the old one also
-/// while it is being made.
-pub(crate) async fn confirm(client: &Client, name: &str, pinned: &str) -> Result<(), Verdict> {
-    let description = fetch(client, name).await.map_err(|problem| {
-        if problem.is_passing() {
-            Verdict::Passing(problem)
-        } else {
-            Verdict::Final(problem.into_failure(name))
-        }
-    })?;
-    check_pin(name, &identity(&description), Some(pinned))
-        .and_then(|()| read(name, &description))
-        .map(drop)
-        .map_err(Verdict::Final)
+/// What a look at the table shows of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sighting {
+    id: String,
+    usable: Result<(), Failure>,
+}
+
+/// Looks at the table.
+pub(crate) async fn sight(client: &Client, name: &str) -> Result<Sighting, Problem> {
+    let description = fetch(client, name).await?;
+    Ok(Sighting {
+        id: identity(&description),
+        usable: read(name, &description).map(drop),
+    })
+}
+
+impl Sighting {
+    /// Makes sure that the table is the one that the job began with, and usable. A new one is told from the old one also
+    /// while it is being made.
+    pub(crate) fn confirm(self, name: &str, pinned: &str) -> Result<(), Failure> {
+        check_pin(name, &self.id, Some(pinned))?;
+        self.usable
+    }
 }
 
 fn identity(description: &TableDescription) -> String {

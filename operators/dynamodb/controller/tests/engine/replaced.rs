@@ -131,3 +131,18 @@ async fn a_batch_that_was_held_up_on_its_way_does_not_leave_on_a_look_that_is_to
     assert_eq!(finished.unwrap().end, End::Empty);
     assert_eq!(simulation.left(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_on_a_first_look_whose_answer_was_long_on_its_way() {
+    let simulation = slow();
+    // What it tells is six seconds old when it arrives.
+    simulation.delay_looks(Duration::from_secs(6));
+    let steer = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        simulation.delay_looks(Duration::ZERO);
+        simulation.recreate();
+    };
+    let (ended, ()) = tokio::join!(run(&simulation), steer);
+    assert_eq!(ended.unwrap_err().reason, Reason::TableReplaced);
+    assert_eq!(simulation.left(), ITEMS, "the new table was touched");
+}

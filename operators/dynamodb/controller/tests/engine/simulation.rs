@@ -73,6 +73,8 @@ impl Default for Layout {
 /// What was asked so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asked {
+    /// Looks at the table that were answered.
+    pub(crate) looks: u64,
     /// Queries.
     pub(crate) queries: u64,
     /// Batches, refused ones included.
@@ -117,6 +119,8 @@ struct State {
     failed: u64,
     /// How long a batch is on its way before its bytes leave.
     batches_held: Duration,
+    /// How much longer than others the answer to a look is on its way.
+    looks_delayed: Duration,
 }
 
 impl std::fmt::Debug for Simulation {
@@ -247,9 +251,11 @@ impl Simulation {
                 let output = database.query(serde_json::from_value(parsed).unwrap());
                 output.map(|output| self.charge(serde_json::to_value(output).unwrap()))
             }
-            "DescribeTable" => database
-                .describe_table(serde_json::from_value(parsed).unwrap())
-                .map(|output| serde_json::to_value(output).unwrap()),
+            "DescribeTable" => {
+                self.0.state.lock().asked.looks += 1;
+                let output = database.describe_table(serde_json::from_value(parsed).unwrap());
+                output.map(|output| serde_json::to_value(output).unwrap())
+            }
             "BatchWriteItem" => return self.write(&parsed),
             other => unreachable!("the engine is not expected to call {other}"),
         };

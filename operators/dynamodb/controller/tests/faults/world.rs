@@ -96,8 +96,9 @@ pub async fn crash_at_every_request(
         return harness.crash_at_every_request(make, run, check).await;
     }
     let crashes = |request: u64| {
-        let mut sites = vec![[CrashSite::Lost, CrashSite::After][usize::from(request % 2 == 0)]];
-        if request % 4 == 0 {
+        let turn = request / stride;
+        let mut sites = vec![[CrashSite::Lost, CrashSite::After][usize::from(turn % 2 == 0)]];
+        if turn % 4 == 0 {
             sites.push(CrashSite::Before);
         }
         sites
@@ -243,13 +244,14 @@ pub fn crashed_at_every_site(report: &Report) {
     let died = |site: &str| report.crash_sites.iter().filter(|(at, _)| at == site).count();
     let missed = never_crashed_at(report);
     assert!(missed.is_empty(), "no operator died at {missed:?}");
+    let by = |way| report.crash_sites.iter().any(|(_, site)| *site == way);
+    assert!(CrashSite::ALL.into_iter().all(by), "{:?}", report.crash_sites);
     let (ways, all) = (
         SITES.iter().map(|site| died(site)).sum::<usize>(),
         3 * SITES.len(),
     );
-    let enough = if full() { all * 4 / 5 } else { all / 2 };
     assert!(
-        ways >= enough,
+        !full() || ways * 5 >= all * 4,
         "operators died in {ways} of {all} ways: {:?}",
         report.crash_sites
     );

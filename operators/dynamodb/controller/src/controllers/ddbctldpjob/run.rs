@@ -126,6 +126,7 @@ impl Runner {
             reservation: status.allowance.as_ref().map(Reservation::from_status),
             table_id: status.table_id.clone(),
             plan: status.plan.as_ref().map(Plan::from_status),
+            looks_with: Some(looks_with(job, signer.name.clone())),
             shared_with: shared_with(job, status, signer.name),
             tuning: Tuning {
                 // Who deletes is another task, and reads for itself.
@@ -213,6 +214,17 @@ fn shared_with(job: &Job, status: &DdbctlDpJobStatus, signer: String) -> TableKe
     }
 }
 
+/// Jobs with equal keys send the same question about a table to the same server, and are the same to it.
+fn looks_with(job: &Job, signer: String) -> TableKey {
+    let region = job.target.region.clone();
+    TableKey {
+        endpoint: job.endpoint.url_in(&region),
+        region,
+        credentials: signer,
+        table: job.target.table_name.clone(),
+    }
+}
+
 fn open(fence: Fence) -> Arc<dyn Fn() -> bool + Send + Sync> {
     Arc::new(move || fence.check().is_ok())
 }
@@ -261,17 +273,29 @@ mod tests {
 
     use super::*;
 
+    fn at(endpoint: &str, table: &str) -> Job {
+        let spec = DdbctlDpJobSpec {
+            table_name: Some(table.into()),
+            partition_value: Some("tenant".into()),
+            endpoint_url: (!endpoint.is_empty()).then(|| endpoint.into()),
+            ..DdbctlDpJobSpec::default()
+        };
+        Job::parse(&DdbctlDpJob::new("x", spec)).unwrap()
+    }
+
+    #[test]
+    fn jobs_share_their_looks_at_a_table_only_if_all_see_it_in_the_same_way() {
+        let key = |endpoint: &str, table: &str, signer: &str| looks_with(&at(endpoint, table), signer.into());
+        let plain = key("", "Orders", "operator");
+        assert_eq!(plain, key("", "Orders", "operator"));
+        // Another account has another table of this name.
+        assert_ne!(plain, key("", "Orders", "secret/1/2"));
+        assert_ne!(plain, key("", "Items", "operator"));
+        assert_ne!(plain, key("http://dynamodb.local:8000", "Orders", "operator"));
+    }
+
     #[test]
     fn jobs_on_one_table_share_its_capacity_whatever_credentials_they_have() {
-        let at = |endpoint: &str, table: &str| {
-            let spec = DdbctlDpJobSpec {
-                table_name: Some(table.into()),
-                partition_value: Some("tenant".into()),
-                endpoint_url: (!endpoint.is_empty()).then(|| endpoint.into()),
-                ..DdbctlDpJobSpec::default()
-            };
-            Job::parse(&DdbctlDpJob::new("x", spec)).unwrap()
-        };
         let job = |table: &str| at("", table);
         let of = |id: &str| DdbctlDpJobStatus {
             table_id: Some(id.into()),

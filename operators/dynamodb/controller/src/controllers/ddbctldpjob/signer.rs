@@ -2,7 +2,7 @@
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use dynamodb_api::{DdbctlDpJob, Reason};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::Api;
 use reconcile::{Class, Pass, error::ApiError};
 
@@ -13,7 +13,7 @@ use crate::{
     policy::Policy,
 };
 
-/// Credentials, and a name for them that reveals nothing.
+/// Credentials, and a name for them that reveals nothing. Equal names mean equal credentials.
 pub(super) struct Signer {
     pub(super) name: String,
     pub(super) provider: SharedCredentialsProvider,
@@ -69,20 +69,39 @@ pub(super) async fn of(
                 namespace: namespace.to_string(),
                 name: name.to_owned(),
             };
-            let data = secret
-                .ok_or_else(absent)
-                .map_err(|error| missing(&error))?
-                .data
-                .unwrap_or_default();
+            let secret = secret.ok_or_else(absent).map_err(|error| missing(&error))?;
+            let called = of_secret(&secret.metadata);
+            let data = secret.data.unwrap_or_default();
             let provider = credentials::from_secret(name, &data).map_err(|error| missing(&error))?;
-            Signer::new(format!("{namespace}/{name}"), provider)
+            Signer::new(called, provider)
         }
     })
+}
+
+/// What the credentials in a Secret are called. What it holds may change, and then belong to another account.
+fn of_secret(secret: &ObjectMeta) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let (uid, version) = (part(&secret.uid), part(&secret.resource_version));
+    format!("secret/{uid}/{version}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_was_changed_holds_other_credentials() {
+        let secret = |uid: &str, version: &str| {
+            of_secret(&ObjectMeta {
+                uid: Some(uid.into()),
+                resource_version: Some(version.into()),
+                ..ObjectMeta::default()
+            })
+        };
+        assert_eq!(secret("a", "1"), secret("a", "1"));
+        assert_ne!(secret("a", "1"), secret("a", "2"));
+        assert_ne!(secret("a", "1"), secret("b", "1"));
+    }
 
     /// Denied work is tried again after minutes; what is about to be applied, after seconds that double.
     #[test]

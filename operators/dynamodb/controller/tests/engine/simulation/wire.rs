@@ -30,9 +30,21 @@ impl Simulation {
         self.0.state.lock().failed
     }
 
+    /// Waits until so many of them failed.
+    pub(crate) async fn has_failed(&self, requests: u64) {
+        while self.failed() < requests {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// From now on batches are held up for so long before their bytes leave: a connection has to be made first, say.
     pub(crate) fn hold_batches(&self, delay: Duration) {
         self.0.state.lock().batches_held = delay;
+    }
+
+    /// From now on the answer to a look, which tells of the table as it is when the look is sent, comes so much later.
+    pub(crate) fn delay_looks(&self, delay: Duration) {
+        self.0.state.lock().looks_delayed = delay;
     }
 
     /// What the test wants to go wrong.
@@ -115,7 +127,12 @@ impl HttpConnector for Simulation {
                 Err(withheld) => return Err(ConnectorError::user(withheld)),
             };
             let (status, answer) = simulation.answer(&operation, &body);
-            tokio::time::sleep(simulation.0.layout.latency / 2).await;
+            let delayed = if operation == "DescribeTable" {
+                simulation.0.state.lock().looks_delayed
+            } else {
+                Duration::ZERO
+            };
+            tokio::time::sleep(simulation.0.layout.latency / 2 + delayed).await;
             simulation.arrive(&operation);
             let status = StatusCode::try_from(status).unwrap();
             Ok(HttpResponse::new(status, SdkBody::from(answer.to_string())))
