@@ -41,6 +41,8 @@ pub enum Tool {
     ClusterApiDocker,
     /// Runs Tiltfiles for whoever answers their calls.
     Starlark,
+    /// Keeps container images, for those who log in.
+    Registry,
 }
 
 /// A pinned Go module under `shared/testkit/tools`.
@@ -55,11 +57,12 @@ pub(super) enum Module {
     ClusterApi,
     ClusterApiTest,
     Starlark,
+    Registry,
 }
 
 impl Tool {
     /// Every tool.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -78,6 +81,7 @@ impl Tool {
         Self::Clusterctl,
         Self::ClusterApiDocker,
         Self::Starlark,
+        Self::Registry,
     ];
 
     /// The tool of this file name.
@@ -106,6 +110,7 @@ impl Tool {
             Self::Clusterctl => "clusterctl",
             Self::ClusterApiDocker => "cluster-api-docker",
             Self::Starlark => "starlark",
+            Self::Registry => "registry",
         }
     }
 
@@ -130,6 +135,7 @@ impl Tool {
             Self::Clusterctl => "sigs.k8s.io/cluster-api/cmd/clusterctl",
             Self::ClusterApiDocker => "sigs.k8s.io/cluster-api/test/infrastructure/docker",
             Self::Starlark => "tools.invalid/starlark",
+            Self::Registry => "tools.invalid/registry",
         }
     }
 
@@ -153,6 +159,7 @@ impl Tool {
             | Self::Clusterctl => Module::ClusterApi,
             Self::ClusterApiDocker => Module::ClusterApiTest,
             Self::Starlark => Module::Starlark,
+            Self::Registry => Module::Registry,
         }
     }
 
@@ -175,6 +182,7 @@ impl Module {
             Self::ClusterApi => "cluster-api",
             Self::ClusterApiTest => "cluster-api-test",
             Self::Starlark => "starlark",
+            Self::Registry => "registry",
         }
     }
 
@@ -190,6 +198,7 @@ impl Module {
             Self::ClusterApi => Some("sigs.k8s.io/cluster-api"),
             Self::ClusterApiTest => Some("sigs.k8s.io/cluster-api/test"),
             Self::Starlark => Some("go.starlark.net"),
+            Self::Registry => Some("github.com/distribution/distribution/v3"),
         }
     }
 
@@ -199,7 +208,13 @@ impl Module {
         match self {
             Self::Kubernetes => &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
             Self::ClusterApi | Self::ClusterApiTest => &["sigs.k8s.io/cluster-api/version"],
-            Self::Etcd | Self::Coredns | Self::Pause | Self::Kustomize | Self::Helm | Self::Starlark => &[],
+            Self::Etcd
+            | Self::Coredns
+            | Self::Pause
+            | Self::Kustomize
+            | Self::Helm
+            | Self::Starlark
+            | Self::Registry => &[],
         }
     }
 
