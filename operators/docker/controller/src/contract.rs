@@ -2,6 +2,7 @@
 //!
 //! Only the fields that the contract names are known here; whatever else a Cluster or Machine says is skipped.
 
+pub mod live;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -192,6 +193,14 @@ impl ObjectRef {
     }
 }
 
+/// Whether `object`, or its Cluster as far as there is one, is paused.
+pub fn is_paused(cluster: Option<&Cluster>, object: &impl Resource) -> bool {
+    cluster.map_or_else(
+        || reconcile::paused::is_paused_by(object, PAUSED),
+        |cluster| cluster.pauses(object),
+    )
+}
+
 /// The owner of `object` of this kind in Cluster API's group, whatever its version.
 pub fn owner<'a>(object: &'a impl Resource, kind: &str) -> Option<&'a OwnerReference> {
     let owners = object.meta().owner_references.as_ref()?;
@@ -207,6 +216,11 @@ pub fn label<'a>(object: &'a impl Resource, key: &str) -> Option<&'a str> {
         .get(key)
         .map(String::as_str)
         .filter(|value| !value.is_empty())
+}
+
+/// Whether `object` belongs to the Cluster `name`, as far as it says.
+pub fn may_be_of(object: &impl Resource, name: &str) -> bool {
+    label(object, CLUSTER_NAME).is_none_or(|named| named == name)
 }
 
 /// Whether an object is served here: `filter` is the value of `--watch-filter`.
@@ -263,7 +277,10 @@ mod tests {
         object.annotations_mut().insert(PAUSED.into(), String::new());
         assert!(cluster.pauses(&object));
         object.annotations_mut().clear();
+        assert!(!is_paused(None, &object) && !is_paused(Some(&cluster), &object));
         cluster.spec.paused = Some(true);
-        assert!(cluster.pauses(&object));
+        assert!(cluster.pauses(&object) && is_paused(Some(&cluster), &object));
+        object.annotations_mut().insert(PAUSED.into(), String::new());
+        assert!(is_paused(None, &object), "whatever has become of the Cluster");
     }
 }

@@ -165,6 +165,8 @@ pub struct Host {
 /// Credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryCredentials {
+    /// The registry, as a daemon wants it named: some send credentials nowhere else.
+    pub registry: String,
     /// User name.
     pub username: String,
     /// Password.

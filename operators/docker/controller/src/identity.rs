@@ -96,11 +96,15 @@ pub fn node_name(namespace: &str, machine: &str) -> String {
     format!("{machine}.{namespace}")
 }
 
-/// Labels by which the container of a DockerMachine is found, whatever has become of its Cluster.
-pub fn machine_labels(namespace: &str, machine: &str) -> BTreeMap<String, String> {
-    [(NAMESPACE_LABEL, namespace), (MACHINE_LABEL, machine)]
+/// Labels by which the container of a DockerMachine is found. Without `cluster`, where nobody knows it any more, a
+/// container of that machine in whatever cluster.
+pub fn machine_labels(namespace: &str, cluster: Option<&str>, machine: &str) -> BTreeMap<String, String> {
+    let known = [(NAMESPACE_LABEL, namespace), (MACHINE_LABEL, machine)];
+    known
+        .into_iter()
+        .chain(cluster.map(|cluster| (CLUSTER_LABEL, cluster)))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+        .collect()
 }
 
 /// All labels of the container of a DockerMachine.

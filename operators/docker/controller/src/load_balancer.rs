@@ -3,11 +3,13 @@
 //! # Guarantees
 //! - One at a time works on a cluster's load balancer, whichever reconciler asks.
 //! - A configuration counts as in use only when it was read back and the master process said that it was loaded.
-//! - A load balancer that stopped is started; one whose port was taken meanwhile is made anew on another.
+//! - A load balancer that stopped is started; one whose port was taken meanwhile is made anew on another, and so is one
+//!   whose network is gone.
 //! - One that is made anew gets the address that the endpoint names, if that is free; else what is wrong is told.
 //! - Its servers are found by their labels, so a new InfraCluster, or a new management cluster, finds the same ones.
 
 pub mod config;
+mod container;
 mod deviation;
 mod reload;
 
@@ -17,17 +19,14 @@ use std::{
     sync::Arc,
 };
 
-use docker_api::{ImagePullPolicy, PortProtocol};
 use kube::Resource as _;
 use parking_lot::Mutex;
 use reconcile::clock::Clock;
 
 use crate::{
     contract::View,
-    engine::{Container, ContainerPlan, ContainerState, Engine, EngineError, Failure, PublishedPort},
+    engine::{Container, ContainerState, Engine, EngineError, Failure},
     identity::{CLUSTER_LABEL, ClusterId, MACHINE_LABEL, NAMESPACE_LABEL, ROLE_LABEL, Role},
-    launch::{Launch, launch},
-    network,
 };
 use config::Server;
 
@@ -247,82 +246,6 @@ impl<E: Engine> LoadBalancers<E> {
         match self.engine.remove_network(name).await {
             // Somebody joined it in this moment: it is still needed.
             Err(error) if matches!(error.kind, Failure::Denied | Failure::NameTaken) => Ok(()),
-            other => Ok(other?),
-        }
-    }
-
-    async fn launch(
-        &self,
-        request: &Request,
-        servers: &[Server],
-        existing: Option<&Container>,
-        known: &mut Known,
-    ) -> Result<(), Error> {
-        known.forget();
-        self.engine
-            .ensure_image(&request.image, ImagePullPolicy::IfNotPresent, None)
-            .await?;
-        let name = request.cluster.load_balancer_name();
-        let mut labels = request.cluster.load_balancer_labels();
-        labels.insert(PORT_LABEL.into(), request.port.to_string());
-        labels.insert(HOME_LABEL.into(), request.network.clone());
-        labels.insert(IMAGE_LABEL.into(), request.image.clone());
-        let port = PublishedPort {
-            container_port: request.port,
-            host_port: request.host_port,
-            listen_address: "127.0.0.1".into(),
-            protocol: PortProtocol::Tcp,
-        };
-        let plan = ContainerPlan {
-            hostname: format!("{}-lb", request.cluster.name).chars().take(63).collect(),
-            image: request.image.clone(),
-            labels,
-            entrypoint: Some(
-                ["haproxy", "-W", "-db", "-f", config::PATH]
-                    .map(str::to_owned)
-                    .into(),
-            ),
-            network: request.network.clone(),
-            ports: vec![port],
-            name: name.clone(),
-            ..ContainerPlan::default()
-        };
-        let host_ports = if request.host_port.is_some() {
-            Vec::new()
-        } else {
-            network::host_ports(&name).collect()
-        };
-        let files = vec![(
-            config::PATH.to_owned(),
-            config::render(request.port, servers).into_bytes(),
-        )];
-        Ok(launch(
-            &self.engine,
-            Launch {
-                plan,
-                address: request.address,
-                host_ports,
-                files,
-            },
-            existing,
-        )
-        .await?)
-    }
-
-    async fn restart(
-        &self,
-        request: &Request,
-        servers: &[Server],
-        existing: Option<&Container>,
-        known: &mut Known,
-    ) -> Result<(), Error> {
-        known.forget();
-        let name = request.cluster.load_balancer_name();
-        match self.engine.start(&name).await {
-            // Somebody took its place while it was down.
-            Err(error) if matches!(error.kind, Failure::PortTaken | Failure::AddressTaken) => {
-                self.launch(request, servers, existing, known).await
-            }
             other => Ok(other?),
         }
     }

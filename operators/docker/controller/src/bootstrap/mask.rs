@@ -1,19 +1,16 @@
 //! Output of a node's bootstrap, made fit for events and conditions.
 //!
 //! # Guarantees
-//! - No line that contains a line of the bootstrap data, or of a file in it (base64 taken off), a bootstrap token, a
-//!   digest, a certificate key or a PEM block comes out as it was: what matches is replaced by `[masked]`.
+//! - No line that contains a line of the bootstrap data, or of a file in it (base64 and gzip taken off), a bootstrap token,
+//!   a digest, a certificate key or a PEM block comes out as it was: what matches is replaced by `[masked]`.
 //! - Nor does a word of the data that looks like a secret.
+//! - Where the files are too large to be looked into, nothing comes out.
 //! - The result has at most the asked-for number of lines, each at most 200 characters.
-//!
-//! # Caveats
-//! Files that are compressed are not looked into.
 
+mod content;
 mod words;
 
 use std::collections::BTreeSet;
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::cloud_config;
 
@@ -24,7 +21,9 @@ const MASK: &str = "[masked]";
 
 /// The last `count` lines of `output` that say something, masked.
 pub fn tail(output: &[String], data: &str, count: usize) -> String {
-    let pieces = pieces(data);
+    let Some(pieces) = pieces(data) else {
+        return MASK.to_owned();
+    };
     let mut in_pem = false;
     let mut lines = Vec::new();
     for line in output
@@ -61,28 +60,21 @@ pub fn end(text: &str, budget: usize) -> &str {
     }
 }
 
-/// What of the bootstrap data must not come out, the longest first: a part of it would leave the rest unmasked.
-fn pieces(data: &str) -> Vec<String> {
+/// What of the bootstrap data must not come out, the longest first: a part of it would leave the rest unmasked. Nothing if
+/// that is too much to look for.
+fn pieces(data: &str) -> Option<Vec<String>> {
     let config = cloud_config::parse(data, "").unwrap_or_default();
-    let decoded = config.files.iter().filter_map(|file| {
-        if file.encoding.gzip {
-            return None;
-        }
-        if !file.encoding.base64 {
-            return Some(file.content.clone());
-        }
-        let packed: String = file.content.split_whitespace().collect();
-        String::from_utf8(STANDARD.decode(packed).ok()?).ok()
-    });
+    let mut texts = content::texts(&config.files)?;
+    texts.push(data.to_owned());
     let mut pieces = BTreeSet::new();
-    for text in decoded.chain([data.to_owned()]) {
+    for text in texts {
         let lines = text.lines().map(str::trim);
         pieces.extend(lines.filter(|line| line.len() >= SHORTEST).map(str::to_owned));
         pieces.extend(words::secret_looking(&text).map(str::to_owned));
     }
     let mut pieces: Vec<_> = pieces.into_iter().collect();
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
-    pieces
+    Some(pieces)
 }
 
 fn mask(line: &str, pieces: &[String]) -> String {
@@ -132,6 +124,11 @@ fn is_blob(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use flate2::{Compression, write::GzEncoder};
+
     use super::*;
 
     fn lines(text: &str) -> Vec<String> {
@@ -160,21 +157,38 @@ mod tests {
     #[test]
     fn what_a_file_holds_does_not_come_out_whatever_its_encoding() {
         let inside = "server = db.example.com\npassword = correcthorse\nsalt Xy7battery9\n";
-        let data = format!(
-            "#cloud-config\nwrite_files:\n- path: /a\n  encoding: base64\n  content: {}\n- path: /b\n  content: |\n    token: stapler-staple\nruncmd:\n- [login, --password, hunter2hunter2]\n",
-            STANDARD.encode(inside)
-        );
+        let data = |encoding: &str, content: &[u8]| {
+            format!(
+                "#cloud-config\nwrite_files:\n- path: /a\n  encoding: {encoding}\n  content: {}\n- path: /b\n  content: |\n    token: stapler-staple\nruncmd:\n- [login, --password, hunter2hunter2]\n",
+                STANDARD.encode(content)
+            )
+        };
+        let mut zip = GzEncoder::new(Vec::new(), Compression::default());
+        zip.write_all(inside.as_bytes()).unwrap();
+        let zipped = zip.finish().unwrap();
         let output = lines(
             "cannot read: server = db.example.com\nlogin as correcthorse refused\nbad salt (Xy7battery9)\nsent \"stapler-staple\"\nusage: login hunter2hunter2 [flags]\n[ERROR FileAvailable--etc-kubernetes-kubelet.conf]: /etc/kubernetes/kubelet.conf already exists",
         );
-        let told = tail(&output, &data, 20);
-        for secret in ["db.example", "correcthorse", "battery", "staple", "hunter2"] {
-            assert!(!told.contains(secret), "{secret} in {told}");
+        for data in [data("base64", inside.as_bytes()), data("gz+b64", &zipped)] {
+            let told = tail(&output, &data, 20);
+            for secret in ["db.example", "correcthorse", "battery", "staple", "hunter2"] {
+                assert!(!told.contains(secret), "{secret} in {told}");
+            }
+            assert!(
+                told.ends_with("[ERROR FileAvailable--etc-kubernetes-kubelet.conf]: /etc/kubernetes/kubelet.conf already exists"),
+                "{told}"
+            );
         }
-        assert!(
-            told.ends_with("[ERROR FileAvailable--etc-kubernetes-kubelet.conf]: /etc/kubernetes/kubelet.conf already exists"),
-            "{told}"
-        );
+    }
+
+    #[test]
+    fn of_data_that_is_too_much_to_look_for_nothing_comes_out() {
+        let mut zip = GzEncoder::new(Vec::new(), Compression::fast());
+        zip.write_all(&vec![0; 32 << 20]).unwrap();
+        let packed = STANDARD.encode(zip.finish().unwrap());
+        let data =
+            format!("#cloud-config\nwrite_files:\n- {{path: /a, encoding: gzip, content: {packed}}}\n");
+        assert_eq!(tail(&lines("one\ntwo"), &data, 20), MASK);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use crate::engine::RegistryCredentials;
 
 /// The registry of images that name none.
 const HUB: &str = "docker.io";
+/// What daemons know that registry by, where credentials are for it.
+const HUB_ADDRESS: &str = "https://index.docker.io/v1/";
 
 /// The credentials in `config` (a `.dockerconfigjson`) for the registry of `image`.
 pub fn credentials(config: &[u8], image: &str) -> Option<RegistryCredentials> {
@@ -18,15 +20,17 @@ pub fn credentials(config: &[u8], image: &str) -> Option<RegistryCredentials> {
         .find(|(name, _)| host_of(name) == wanted)
         .map(|(_, entry)| entry)?;
     let text = |field: &str| entry.get(field).and_then(Value::as_str).map(str::to_owned);
+    let for_registry = |username: &str, password: &str| RegistryCredentials {
+        registry: if wanted == HUB { HUB_ADDRESS } else { wanted }.to_owned(),
+        username: username.to_owned(),
+        password: password.to_owned(),
+    };
     if let (Some(username), Some(password)) = (text("username"), text("password")) {
-        return Some(RegistryCredentials { username, password });
+        return Some(for_registry(&username, &password));
     }
     let decoded = String::from_utf8(STANDARD.decode(text("auth")?).ok()?).ok()?;
     let (username, password) = decoded.split_once(':')?;
-    Some(RegistryCredentials {
-        username: username.to_owned(),
-        password: password.to_owned(),
-    })
+    Some(for_registry(username, password))
 }
 
 fn registry_of(image: &str) -> &str {
@@ -57,10 +61,12 @@ mod tests {
             "https://index.docker.io/v1/": {"auth": "aHViOnB3"},
             "reg.example.com:5000": {"username": "u", "password": "p:w"}
         }}"#;
-        let name = |image: &str| credentials(config, image).map(|found| found.username);
-        assert_eq!(name("kindest/node:v1").as_deref(), Some("hub"));
-        assert_eq!(name("reg.example.com:5000/node@sha256:00").as_deref(), Some("u"));
-        assert_eq!(name("other.example.com/node"), None);
+        let found = |image: &str| credentials(config, image).map(|found| (found.username, found.registry));
+        let told = |username: &str, registry: &str| Some((username.to_owned(), registry.to_owned()));
+        assert_eq!(found("kindest/node:v1"), told("hub", HUB_ADDRESS));
+        let own = "reg.example.com:5000";
+        assert_eq!(found(&format!("{own}/node@sha256:00")), told("u", own));
+        assert_eq!(found("other.example.com/node"), None);
         assert!(credentials(b"not json", "a").is_none());
     }
 

@@ -7,6 +7,7 @@ mod error;
 mod orphans;
 mod status;
 mod staying;
+mod successor;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -23,7 +24,7 @@ use serde_json::json;
 pub use self::error::Error;
 use super::Settings;
 use crate::{
-    contract::{self, MANAGED_BY, View},
+    contract::{self, Cluster, View, live},
     engine::Engine,
     identity::ClusterId,
     load_balancer::{LoadBalancer, LoadBalancers, Request, cluster_of},
@@ -177,9 +178,7 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
     const FINALIZER: Option<&'static str> = Some("capdkc.cluster.x-k8s.io/dockercluster");
 
     fn gate(&self, object: &DockerCluster) -> Gate {
-        if !contract::is_served(object, self.settings.watch_filter.as_deref())
-            || object.annotations().contains_key(MANAGED_BY)
-        {
+        if !self.is_ours(object) {
             return Gate::Foreign;
         }
         let Some(owner) = contract::owner(object, "Cluster") else {
@@ -224,13 +223,16 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         let Some(cluster) = Self::id(&object) else {
             return Ok(Progress::Settled);
         };
-        if self
-            .view
-            .cluster(&cluster.namespace, &cluster.name)
-            .is_some_and(|owner| owner.pauses(object.as_ref()))
-        {
-            // It moves to another management cluster: what it stands for stays.
+        let owner: Option<Cluster> = live::read(&cluster.name, pass).await?;
+        if contract::is_paused(owner.as_ref(), object.as_ref()) {
+            // It moves to another management cluster: what it stands for stays. Looked at live, since what was last seen
+            // may be of before the move.
             return Ok(Progress::waiting(super::machine::MOVE_WAIT));
+        }
+        if let Some(owner) = &owner
+            && self.has_successor(owner, pass).await?
+        {
+            return Ok(Progress::Settled);
         }
         let staying = self.staying_machines(&cluster, pass).await?;
         pass.write_status(&status::deleting(&object, &staying, pass.clock().now()))

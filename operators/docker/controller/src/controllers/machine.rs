@@ -37,7 +37,7 @@ use self::{
 use super::Settings;
 use crate::{
     bootstrap::Outcome,
-    contract::{self, Cluster, Machine, View},
+    contract::{self, Cluster, Machine, View, live},
     engine::{Container, Engine},
     identity::{self, ClusterId, MACHINE_LABEL, NAMESPACE_LABEL, Role},
     launch::{Launch, launch},
@@ -134,10 +134,17 @@ impl<E: Engine + Clone> Machines<E> {
         })
     }
 
-    async fn container(&self, object: &DockerMachine) -> Result<Option<Container>, Error> {
-        let namespace = object.namespace().unwrap_or_default();
-        let labels = identity::machine_labels(&namespace, &object.name_any());
+    /// The container of the machine. One of its name in another cluster is somebody else's.
+    async fn container(&self, scope: &Scope) -> Result<Option<Container>, Error> {
+        let id = &scope.id;
+        let labels = identity::machine_labels(&id.namespace, Some(&id.name), &scope.name);
         Ok(self.engine.containers(&labels).await?.into_iter().next())
+    }
+
+    /// The name of the Cluster that `object` belongs to, also when that is gone.
+    fn cluster_name(&self, object: &DockerMachine) -> Option<String> {
+        let labelled = contract::label(object, contract::CLUSTER_NAME).map(str::to_owned);
+        labelled.or_else(|| Some(self.view.owner_machine(object)?.spec.cluster_name.clone()))
     }
 
     /// Takes the machine as far as it can be taken now. `picture` collects what is seen on the way, so that it can
@@ -153,7 +160,7 @@ impl<E: Engine + Clone> Machines<E> {
             .storage
             .check::<DockerMachine>(pass.client())
             .await?;
-        picture.container = self.container(object).await?;
+        picture.container = self.container(scope).await?;
         let live = self.live_scope(object, scope, picture, pass).await?;
         let scope = live.as_ref().unwrap_or(scope);
         let mut step = plan::next(observe(object, scope, picture));
@@ -164,7 +171,7 @@ impl<E: Engine + Clone> Machines<E> {
                     let existing = picture.container.take();
                     self.launch(object, scope, pass, network, existing.as_ref())
                         .await?;
-                    picture.container = self.container(object).await?;
+                    picture.container = self.container(scope).await?;
                     plan::next(observe(object, scope, picture))
                 }
                 None => Step::Wait(Reason::WaitingForClusterInfrastructureReady),
@@ -332,14 +339,14 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
         if !self.view.is_complete() {
             return Ok(Progress::waiting(VIEW_WAIT));
         }
-        let namespace = object.namespace().unwrap_or_default();
-        let name = contract::label(object.as_ref(), contract::CLUSTER_NAME);
-        let cluster = name.and_then(|name| self.view.cluster(&namespace, name));
-        if cluster
-            .as_ref()
-            .is_some_and(|cluster| cluster.pauses(object.as_ref()))
-        {
-            // It moves to another management cluster: the container stays.
+        let name = self.cluster_name(&object);
+        let cluster: Option<Cluster> = match &name {
+            Some(name) => live::read(name, pass).await?,
+            None => None,
+        };
+        if contract::is_paused(cluster.as_ref(), object.as_ref()) {
+            // It moves to another management cluster: the container stays. Looked at live, since what was last seen may
+            // be of before the move.
             return Ok(Progress::waiting(MOVE_WAIT));
         }
         if !status::is_deleting(&object) {
@@ -350,7 +357,9 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
             // Its end wakes the object.
             return Ok(Progress::waiting(MOVE_WAIT));
         }
-        let removed = self.remove_containers(&object, cluster.as_deref(), pass).await;
+        let removed = self
+            .remove_containers(&object, name.as_deref(), cluster.as_ref(), pass)
+            .await;
         if let Err(error) = &removed {
             pass.write_status(&status::deleting(&object, Some(error), pass.clock().now()))
                 .await?;

@@ -39,7 +39,7 @@ use super::{
     Command, Container, ContainerEvent, ContainerPlan, Engine, EngineError, Failure, Host, Network,
     RegistryCredentials,
 };
-use crate::{archive, identity::NAMESPACE_LABEL, network::parse_subnet};
+use crate::{archive, network::parse_subnet};
 
 /// How long a request may take, a daemon under load included.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(60);
@@ -82,7 +82,9 @@ impl DockerEngine {
             let address = &self.shared.address;
             let action = format!("connect to the daemon at {address}");
             let client = Docker::connect_with_host(address).map_err(|error| explain(&action, &error))?;
-            let client = client.with_timeout(REQUEST_LIMIT);
+            let client = client
+                .with_timeout(REQUEST_LIMIT)
+                .with_request_modifier(image::with_readable_credentials);
             client
                 .negotiate_version()
                 .await
@@ -383,17 +385,4 @@ impl Engine for DockerEngine {
     fn events(&self) -> BoxStream<'static, ContainerEvent> {
         stream::events(self.clone()).boxed()
     }
-}
-
-/// The events that can change what a pass decides.
-const EVENTS: [&str; 6] = ["start", "die", "destroy", "oom", "pause", "unpause"];
-
-/// What the daemon is asked to report.
-fn event_filters() -> HashMap<&'static str, Vec<String>> {
-    [
-        ("type", vec!["container".to_owned()]),
-        ("label", vec![NAMESPACE_LABEL.to_owned()]),
-        ("event", EVENTS.map(str::to_owned).to_vec()),
-    ]
-    .into()
 }

@@ -1,15 +1,15 @@
 //! Where a load balancer is, and where people look for it.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use docker_controller::engine::ContainerPlan;
+use docker_controller::engine::{ContainerEvent, ContainerPlan, ContainerState};
 use serde_json::{Value, json};
 
 use crate::{
-    objects::{is, message_of, reason},
+    objects::{DEADLINE, is, message_of, reason},
     scene::Scene,
-    world::{NETWORK, up},
+    world::{CONTROL_PLANE, NETWORK, serves_the_control_plane, up},
 };
 
 const SUBNET: (Ipv4Addr, u8) = (Ipv4Addr::new(172, 21, 0, 0), 16);
@@ -23,6 +23,17 @@ impl Scene {
     fn address(&self) -> Option<Ipv4Addr> {
         let daemon = self.world.daemon.lock();
         daemon.containers.get(&self.balancer())?.address
+    }
+
+    /// Load balancer and machine get each other's address; those before and after of the load balancer.
+    fn swap_addresses(&self) -> Result<(Ipv4Addr, Ipv4Addr)> {
+        let machine = format!("{CONTROL_PLANE}.{}", self.world.namespace.name());
+        let mut daemon = self.world.daemon.lock();
+        let before = daemon.find(&self.balancer())?.address;
+        let after = std::mem::replace(&mut daemon.find(&machine)?.address, before);
+        daemon.find(&self.balancer())?.address = after;
+        let _ = daemon.events.send(ContainerEvent::default());
+        Ok((before.context("no address")?, after.context("no address")?))
     }
 
     async fn told(&self, holds: impl Fn(&str) -> bool) -> Result<Value> {
@@ -48,6 +59,54 @@ async fn on_a_network_that_assigns_addresses_a_cluster_comes_up_and_says_that_th
     ensure!(is(&object, "LoadBalancerAvailable", "True"), "{object:#}");
     let asked = scene.world.daemon.lock().addresses_refused;
     ensure!(asked == 1, "the network was asked for an address {asked} times");
+    operator.stop().await;
+    Ok(())
+}
+
+/// Docker has restarted, and has handed out the addresses in another order.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_addresses_have_moved_the_load_balancer_finds_its_machines_and_says_that_nobody_finds_it()
+-> Result<()> {
+    let scene = Scene::set().await?;
+    {
+        let mut daemon = scene.world.daemon.lock();
+        daemon.networks.insert(NETWORK.into(), SUBNET);
+        daemon.assigning.insert(NETWORK.into());
+    }
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    let (before, after) = scene.swap_addresses()?;
+    let object = scene
+        .told(|message| {
+            message.contains(&format!(
+                "runs at {after}, and controlPlaneEndpoint names {before}"
+            ))
+        })
+        .await?;
+    ensure!(is(&object, "LoadBalancerAvailable", "False"), "{object:#}");
+    let message = message_of(&object, "LoadBalancerAvailable").unwrap_or_default();
+    ensure!(
+        message.contains("make the cluster anew on a network"),
+        "{message}"
+    );
+    ensure!(
+        object["spec"]["controlPlaneEndpoint"]["host"] == before.to_string(),
+        "{object:#}"
+    );
+    let moved = |object: &Value| {
+        let addresses = object["status"]["addresses"].as_array();
+        addresses
+            .into_iter()
+            .flatten()
+            .any(|address| address["type"] == "InternalIP" && address["address"] == before.to_string())
+    };
+    scene.wait("DockerMachine", CONTROL_PLANE, moved).await?;
+    let serves = async {
+        while serves_the_control_plane(&scene.world).is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, serves).await?;
     operator.stop().await;
     Ok(())
 }
@@ -143,6 +202,40 @@ async fn what_a_running_load_balancer_does_not_take_over_is_told_with_what_to_do
     scene.world.daemon.lock().remove(&scene.balancer())?;
     let object = scene.told(str::is_empty).await?;
     ensure!(object["status"]["hostPort"] == 32_767, "{object:#}");
+    operator.stop().await;
+    Ok(())
+}
+
+/// As after the network of a cluster that was stopped has been pruned.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balancer_whose_network_was_removed_while_it_was_down_is_made_anew() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    let there = |object: &Value| is(object, "LoadBalancerAvailable", "True");
+    scene.wait("DockerCluster", "c1", there).await?;
+    operator.stop().await;
+    let address = scene.address().context("it has no address")?;
+    {
+        let mut daemon = scene.world.daemon.lock();
+        let balancer = daemon.find(&scene.balancer())?;
+        balancer.state = ContainerState::Stopped;
+        daemon.networks.remove(NETWORK);
+    }
+    let operator = scene.start();
+    let runs = async {
+        while scene
+            .world
+            .daemon
+            .lock()
+            .find(&scene.balancer())
+            .is_ok_and(|model| model.state != ContainerState::Running)
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, runs).await?;
+    scene.wait("DockerCluster", "c1", there).await?;
+    ensure!(scene.address() == Some(address), "{:?}", scene.address());
     operator.stop().await;
     Ok(())
 }

@@ -143,6 +143,9 @@ impl Daemon {
     pub fn start(&mut self, name: &str) -> Result<(), EngineError> {
         let model = self.find(name)?.clone();
         let network = &model.plan.network;
+        if !self.networks.contains_key(network) {
+            return Err(failure(Failure::NotFound, "network not found"));
+        }
         if model.plan.address.is_some() && self.assigning.contains(network) {
             self.addresses_refused += 1;
             let says = "user specified IP address is supported only when connecting to networks with user configured subnets";

@@ -1,7 +1,7 @@
 //! The provider under faults, at both of its boundaries by one plan: Kubernetes' API and Docker.
 //!
-//! Kubernetes is real; Docker is a model of what a daemon promises ([`daemon`]), which answers at once and remembers
-//! every misdeed. Whatever happens: each machine is started once and bootstrapped once, a stranger's container is not
+//! Kubernetes is real; Docker is a model of what a daemon promises ([`daemon`]; not in [`registry`]), which answers at once
+//! and remembers every misdeed. Whatever happens: each machine is started once and bootstrapped once, a stranger's container is not
 //! touched, the load balancer serves what it should, and a deletion leaves nothing. The line `REPLAY='…'` of a plan that
 //! failed runs that plan alone; `TESTKIT_FULL=1` makes the loops dense.
 
@@ -19,9 +19,11 @@ mod crash;
 mod daemon;
 mod docker;
 mod input;
+mod moved;
 mod neighbours;
 mod objects;
 mod refusals;
+mod registry;
 mod requests;
 mod rights;
 mod scene;

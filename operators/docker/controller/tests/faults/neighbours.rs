@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use docker_controller::{
+    engine::ContainerPlan,
+    identity::{ClusterId, Role, node_labels},
+};
 use serde_json::{Value, json};
 
 use crate::{
-    objects::is,
+    objects::{is, reason},
     scene::Scene,
-    world::{CONTROL_PLANE, STRANGER, WORKER, down, up},
+    world::{CONTROL_PLANE, NETWORK, STRANGER, WORKER, down, up},
 };
 
 impl Scene {
@@ -105,6 +109,22 @@ async fn objects_that_were_made_anew_find_their_containers_and_nothing_is_bootst
 }
 
 impl Scene {
+    /// A container that runs as the worker of another cluster in this namespace; its name.
+    fn worker_of(&self, cluster: &str) -> Result<String> {
+        let namespace = self.world.namespace.name();
+        let name = format!("{WORKER}.{namespace}");
+        let theirs = ContainerPlan {
+            name: name.clone(),
+            labels: node_labels(&ClusterId::new(namespace, cluster), WORKER, Role::Worker, None),
+            network: "strangers".into(),
+            ..ContainerPlan::default()
+        };
+        let mut daemon = self.world.daemon.lock();
+        daemon.create(&theirs)?;
+        daemon.start(&name)?;
+        Ok(name)
+    }
+
     /// Takes an object away without anybody's cleaning up after it; returns it.
     async fn forgotten(&self, kind: &str, name: &str) -> Result<Value> {
         let object = self
@@ -159,6 +179,84 @@ async fn a_container_without_an_object_is_told_of_and_goes_with_its_cluster() ->
     ensure!(scene.containers().contains_key(&name), "it was removed");
     down(&scene.world, &scene.objects).await?;
     ensure!(scene.containers().is_empty(), "{:?}", scene.containers());
+    operator.stop().await;
+    Ok(())
+}
+
+/// A name that another cluster of the namespace has used before, and whose object was taken away without its container.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_of_another_cluster_under_the_same_name_is_neither_adopted_nor_removed() -> Result<()> {
+    let scene = Scene::set().await?;
+    let name = scene.worker_of("c0")?;
+    let before = scene.containers();
+    let operator = scene.start();
+    scene.open().await?;
+    let refused = |object: &Value| reason(object, "Ready") == Some("NameConflict");
+    let object = scene.wait("DockerMachine", WORKER, refused).await?;
+    ensure!(object["spec"]["providerID"].is_null(), "{object:#}");
+    scene.objects.delete("DockerMachine", WORKER).await?;
+    scene.wait("DockerMachine", WORKER, Value::is_null).await?;
+    ensure!(
+        scene.containers().get(&name) == before.get(&name),
+        "it was touched"
+    );
+
+    // It goes with its own cluster, though an object of that name is there: that is another cluster's.
+    let owner = scene.objects.get("Machine", WORKER).await?;
+    scene
+        .objects
+        .create("DockerMachine", WORKER, owner.as_ref(), json!({}))
+        .await?;
+    let reference = json!({"apiGroup": docker_api::GROUP, "kind": "DockerCluster", "name": "c0"});
+    let spec = json!({"infrastructureRef": reference});
+    let cluster = scene.objects.create("Cluster", "c0", None, spec).await?;
+    scene
+        .objects
+        .create("DockerCluster", "c0", Some(&cluster), json!({}))
+        .await?;
+    let note = scene.event("DockerCluster", "c0", "OrphanedContainer").await?;
+    ensure!(note.contains(&name), "{note}");
+    scene.objects.delete("DockerCluster", "c0").await?;
+    scene.wait("DockerCluster", "c0", Value::is_null).await?;
+    let ready = |object: &Value| is(object, "Ready", "True");
+    scene.wait("DockerMachine", WORKER, ready).await?;
+    ensure!(
+        scene.containers().get(&name) != before.get(&name),
+        "it is there still"
+    );
+    operator.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_cluster_whose_place_another_has_taken_goes_and_leaves_everything() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    let before = scene.containers();
+    let owner = scene.objects.get("Cluster", "c1").await?;
+    scene
+        .objects
+        .create("DockerCluster", "c1-anew", owner.as_ref(), json!({}))
+        .await?;
+    let refers = json!({"spec": {"infrastructureRef": {"name": "c1-anew"}}});
+    scene.objects.patch("Cluster", "c1", &refers).await?;
+    let ready = |object: &Value| is(object, "Ready", "True");
+    scene.wait("DockerCluster", "c1-anew", ready).await?;
+    scene.objects.delete("DockerCluster", "c1").await?;
+    scene.wait("DockerCluster", "c1", Value::is_null).await?;
+    ensure!(scene.containers() == before, "{:?}", scene.containers());
+
+    for machine in [CONTROL_PLANE, WORKER] {
+        scene.objects.delete("DockerMachine", machine).await?;
+    }
+    scene.objects.delete("DockerCluster", "c1-anew").await?;
+    scene.wait("DockerCluster", "c1-anew", Value::is_null).await?;
+    ensure!(scene.containers().is_empty(), "{:?}", scene.containers());
+    ensure!(
+        !scene.world.daemon.lock().networks.contains_key(NETWORK),
+        "the network was left behind"
+    );
     operator.stop().await;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Cluster API's part, played by the test: its kinds without their rules, and the two objects that it would keep.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use k8s_openapi::{
     api::core::v1::Secret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -10,6 +12,9 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
+
+/// How long anything may take on a machine that is slow and busy.
+pub const DEADLINE: Duration = Duration::from_mins(4);
 
 /// Cluster and Machine, with any content.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
@@ -61,6 +66,22 @@ impl Objects {
             .await?
             .map(serde_json::to_value)
             .transpose()?)
+    }
+
+    /// Waits until an object is as `holds` says; returns it.
+    pub async fn wait(&self, kind: &str, name: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut last = Value::Null;
+        let wait = async {
+            loop {
+                last = self.get(kind, name).await?.unwrap_or_default();
+                if holds(&last) {
+                    return Ok(last.clone());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(DEADLINE, wait).await;
+        waited.with_context(|| format!("{kind} {name} stays {last:#}"))?
     }
 
     pub async fn delete(&self, kind: &str, name: &str) -> Result<()> {

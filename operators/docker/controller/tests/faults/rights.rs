@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     daemon::failure,
     docker::Docker,
-    objects::is,
-    scene::{DEADLINE, Scene},
+    objects::{DEADLINE, is},
+    scene::Scene,
     world::{down, up},
 };
 

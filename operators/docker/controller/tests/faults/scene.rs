@@ -12,11 +12,9 @@ use testkit::{
 };
 
 use crate::{
-    objects::Objects,
+    objects::{DEADLINE, Objects},
     world::{Operator, World, world_in},
 };
-
-pub const DEADLINE: Duration = Duration::from_mins(4);
 
 pub struct Scene {
     pub world: Arc<World>,
@@ -53,18 +51,7 @@ impl Scene {
 
     /// Waits until an object is as `holds` says; returns it.
     pub async fn wait(&self, kind: &str, name: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
-        let mut last = Value::Null;
-        let wait = async {
-            loop {
-                last = self.objects.get(kind, name).await?.unwrap_or_default();
-                if holds(&last) {
-                    return Ok(last.clone());
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let waited = tokio::time::timeout(DEADLINE, wait).await;
-        waited.with_context(|| format!("{kind} {name} stays {last:#}"))?
+        self.objects.wait(kind, name, holds).await
     }
 
     /// Waits until an event about the object has this reason; returns what it says.

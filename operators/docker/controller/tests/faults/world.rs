@@ -219,7 +219,7 @@ pub async fn up(world: &World, objects: &Objects) -> Result<()> {
 }
 
 /// The load balancer has loaded what it should serve: at once after a machine is ready, for its bootstrap needs it.
-fn serves_the_control_plane(world: &World) -> Result<()> {
+pub fn serves_the_control_plane(world: &World) -> Result<()> {
     let daemon = world.daemon.lock();
     let balancer = daemon
         .containers

@@ -16,6 +16,7 @@ use reconcile::{
 
 use super::{Clusters, Error};
 use crate::{
+    contract,
     engine::{Container, Engine},
     identity::{ClusterId, MACHINE_LABEL},
 };
@@ -48,7 +49,7 @@ impl<E: Engine + Clone> Clusters<E> {
         Ok(())
     }
 
-    /// Whether there is no DockerMachine `name`, and the container is there still: the last one goes first.
+    /// Whether this cluster has no DockerMachine `name`, and the container is there still: the last one goes first.
     async fn is_orphan(
         &self,
         name: &str,
@@ -61,7 +62,7 @@ impl<E: Engine + Clone> Clusters<E> {
         let found = found.map_err(|error| {
             ApiError::new(format!("read DockerMachine {}/{name}", cluster.namespace), error)
         })?;
-        if found.is_some() {
+        if found.is_some_and(|object| contract::may_be_of(&object, &cluster.name)) {
             return Ok(false);
         }
         let still = self.engine.container(&container.name).await?;
@@ -76,8 +77,8 @@ fn notice(container: &Container, machine: &str) -> Notice {
         reason: "OrphanedContainer",
         action: "Observe",
         note: format!(
-            "container {name} is of a DockerMachine {machine} that does not exist; it goes with the cluster, or remove it \
-             yourself: docker rm --force --volumes {name}"
+            "container {name} is of a DockerMachine {machine} that this cluster does not have; it goes with the cluster, or \
+             remove it yourself: docker rm --force --volumes {name}"
         ),
     }
 }

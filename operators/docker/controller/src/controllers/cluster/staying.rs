@@ -8,7 +8,7 @@ use reconcile::{Pass, error::ApiError};
 
 use super::{Clusters, Error};
 use crate::{
-    contract::CLUSTER_NAME,
+    contract::{self, CLUSTER_NAME},
     controllers::machine,
     engine::Engine,
     identity::{ClusterId, MACHINE_LABEL},
@@ -16,7 +16,7 @@ use crate::{
 
 impl<E: Engine + Clone> Clusters<E> {
     /// The machines of `cluster` that have or may get a container, sorted. Removes on the way the containers that no
-    /// DockerMachine stands for any more: nobody else would.
+    /// DockerMachine of this cluster stands for any more: nobody else would.
     ///
     /// Everything is read live: a machine that is overlooked here would lose its network.
     pub(super) async fn staying_machines(
@@ -49,7 +49,8 @@ impl<E: Engine + Clone> Clusters<E> {
             }
             let failed =
                 |error| ApiError::new(format!("read DockerMachine {}/{name}", cluster.namespace), error);
-            if api.get_opt(name).await.map_err(failed)?.is_some() {
+            let found = api.get_opt(name).await.map_err(failed)?;
+            if found.is_some_and(|object| contract::may_be_of(&object, &cluster.name)) {
                 staying.insert(name.clone());
             } else {
                 tracing::warn!(

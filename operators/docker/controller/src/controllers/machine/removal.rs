@@ -21,15 +21,16 @@ use crate::{
 const REFUSAL_LIMIT: Duration = Duration::from_mins(2);
 
 impl<E: Engine + Clone> Machines<E> {
-    /// Removes what there is of `object`, whose Cluster is `cluster` if that is there still.
+    /// Removes what there is of `object`, whose Cluster is called `name`, and is `cluster` if that is there still.
     pub(super) async fn remove_containers(
         &self,
         object: &DockerMachine,
+        name: Option<&str>,
         cluster: Option<&Cluster>,
         pass: &Pass<DockerMachine>,
     ) -> Result<(), Error> {
         let namespace = object.namespace().unwrap_or_default();
-        let labels = identity::machine_labels(&namespace, &object.name_any());
+        let labels = identity::machine_labels(&namespace, name, &object.name_any());
         for container in self.engine.containers(&labels).await? {
             match self.deregister(&object.name_any(), &container).await {
                 Err(Error::LoadBalancer(error))

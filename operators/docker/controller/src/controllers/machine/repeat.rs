@@ -6,15 +6,15 @@
 //!   announcement is withdrawn.
 
 use docker_api::{DockerMachine, Reason};
-use kube::{Api, ResourceExt as _, api::ListParams};
-use reconcile::{Kind, Pass, error::ApiError};
+use kube::ResourceExt as _;
+use reconcile::Pass;
 
 use super::{
     Error, Machines, Scope,
     status::{self, Bootstrap, Picture},
 };
 use crate::{
-    contract::{Cluster, Machine},
+    contract::{Cluster, Machine, live},
     engine::{Container, Engine},
     identity, sabotage,
 };
@@ -74,8 +74,8 @@ impl<E: Engine + Clone> Machines<E> {
         if container.is_none() || status::announced(object, container).is_none() {
             return Ok(None);
         }
-        let machine = live::<Machine>(&scope.machine.name_any(), pass).await?;
-        let cluster = live::<Cluster>(&scope.cluster.name_any(), pass).await?;
+        let machine: Option<Machine> = live::read(&scope.machine.name_any(), pass).await?;
+        let cluster: Option<Cluster> = live::read(&scope.cluster.name_any(), pass).await?;
         Ok(Some(Scope {
             machine: machine.map_or_else(|| scope.machine.clone(), Into::into),
             cluster: cluster.map_or_else(|| scope.cluster.clone(), Into::into),
@@ -97,15 +97,4 @@ impl<E: Engine + Clone> Machines<E> {
             None => Ok(()),
         }
     }
-}
-
-/// An object of Cluster API in the namespace of the pass, past all caches. By a list, which we have the right to anyway.
-async fn live<K: Kind>(name: &str, pass: &Pass<DockerMachine>) -> Result<Option<K>, Error> {
-    let api: Api<K> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
-    let of_name = ListParams::default().fields(&format!("metadata.name={name}"));
-    let found = api.list(&of_name).await.map_err(|error| {
-        let kind = K::kind(&());
-        ApiError::new(format!("read {kind} {}/{name}", pass.key().namespace), error)
-    })?;
-    Ok(found.items.into_iter().next())
 }

@@ -1,6 +1,6 @@
 //! Images of the host.
 
-use bollard::{auth::DockerCredentials, query_parameters::CreateImageOptionsBuilder};
+use bollard::{BollardRequest, auth::DockerCredentials, query_parameters::CreateImageOptionsBuilder};
 use docker_api::ImagePullPolicy;
 use futures::TryStreamExt as _;
 
@@ -44,13 +44,14 @@ impl DockerEngine {
         if let Some(tag) = tag {
             options = options.tag(tag);
         }
-        let credentials = credentials.map(|credentials| DockerCredentials {
-            username: Some(credentials.username.clone()),
-            password: Some(credentials.password.clone()),
+        let sent = credentials.map(|known| DockerCredentials {
+            username: Some(known.username.clone()),
+            password: Some(known.password.clone()),
+            serveraddress: Some(known.registry.clone()),
             ..DockerCredentials::default()
         });
         let pull = client
-            .create_image(Some(options.build()), None, credentials)
+            .create_image(Some(options.build()), None, sent)
             .try_for_each(|_| async { Ok(()) });
         let failed = |message: String| EngineError {
             kind: Failure::Image,
@@ -59,7 +60,11 @@ impl DockerEngine {
         };
         match tokio::time::timeout(TRANSFER_LIMIT, pull).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(failed(explain(&action, &error).message)),
+            Ok(Err(error)) => {
+                let said = explain(&action, &error).message;
+                let advice = advice(&said, credentials.is_some());
+                Err(failed(said + advice))
+            }
             Err(_) => Err(failed(format!(
                 "it took longer than {} s",
                 TRANSFER_LIMIT.as_secs()
@@ -97,6 +102,44 @@ impl DockerEngine {
     }
 }
 
+/// The header in which credentials travel.
+const CREDENTIALS_HEADER: &str = "x-registry-auth";
+
+/// Daemons read this header as URL-safe base64, and without a word ignore one that is not. The client library writes the
+/// other alphabet, which differs in two characters: where a password brings them about, it would not be used.
+pub(super) fn with_readable_credentials(mut request: BollardRequest) -> BollardRequest {
+    if let Some(header) = request.headers_mut().get_mut(CREDENTIALS_HEADER)
+        && let Ok(written) = header.to_str()
+        && let Ok(readable) = written.replace('+', "-").replace('/', "_").parse()
+    {
+        *header = readable;
+        header.set_sensitive(true);
+    }
+    request
+}
+
+/// What to do where a registry wants to know who asks. Daemons tell it by words only.
+fn advice(said: &str, has_credentials: bool) -> &'static str {
+    let said = said.to_ascii_lowercase();
+    let refuses = [
+        "unauthorized",
+        "no basic auth credentials",
+        "authentication required",
+        "access denied",
+        "access forbidden",
+    ];
+    match (refuses.iter().any(|words| said.contains(words)), has_credentials) {
+        (false, _) => "",
+        (true, true) => {
+            "; the registry refuses the user of spec.imagePullSecret: correct its name and password"
+        }
+        (true, false) => {
+            "; where the registry wants a user, name a Secret with its password in the machine's spec.imagePullSecret, or pull \
+             the image on the Docker host"
+        }
+    }
+}
+
 /// Name and tag (or digest) of an image.
 fn split_reference(image: &str) -> (&str, Option<&str>) {
     if image.contains('@') {
@@ -111,6 +154,20 @@ fn split_reference(image: &str) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_refused_by_a_registry_is_told_what_to_do() {
+        for said in [
+            "unauthorized: authentication required",
+            "Head \"http://127.0.0.1:5000/v2/a/manifests/1\": no basic auth credentials",
+            "pull access denied for a, repository does not exist or may require 'docker login'",
+            "failed to resolve reference: pulling from host x failed with status code: 401 Unauthorized",
+        ] {
+            assert!(advice(said, true).contains("correct its name"), "{said}");
+            assert!(advice(said, false).contains("name a Secret"), "{said}");
+        }
+        assert_eq!(advice("manifest unknown", true), "");
+    }
 
     #[test]
     fn references_are_split_at_the_tag_and_nowhere_else() {

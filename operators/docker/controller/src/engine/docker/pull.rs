@@ -104,8 +104,10 @@ mod tests {
         extract::Request,
         http::{Response, StatusCode},
     };
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE};
     use docker_api::ImagePullPolicy;
     use reconcile::error::{Class, ReconcileError as _};
+    use serde_json::Value;
     use tokio::{net::TcpListener, sync::Semaphore};
 
     use super::*;
@@ -115,12 +117,18 @@ mod tests {
     struct Daemon {
         pulls: AtomicUsize,
         lets: Semaphore,
+        /// The credentials of the last pull, as a daemon reads them.
+        credentials: Mutex<Value>,
     }
 
     impl Daemon {
         async fn answer(self: Arc<Self>, request: Request) -> Response<Body> {
             let path = request.uri().path();
             let (status, body) = if path.ends_with("/images/create") {
+                let header = request.headers().get("x-registry-auth");
+                let decoded = header.and_then(|header| URL_SAFE.decode(header).ok());
+                let read = decoded.and_then(|text| serde_json::from_slice(&text).ok());
+                *self.credentials.lock() = read.unwrap_or_default();
                 self.pulls.fetch_add(1, Ordering::SeqCst);
                 let _let = self.lets.acquire().await.unwrap();
                 (StatusCode::OK, r#"{"status": "done"}"#)
@@ -138,17 +146,47 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_slow_registry_holds_nobody_and_is_asked_once_for_all() {
+    /// A daemon whose registry lets that many pulls through, and its engine.
+    async fn daemon(lets: usize) -> (Arc<Daemon>, DockerEngine) {
         let daemon = Arc::new(Daemon {
             pulls: AtomicUsize::new(0),
-            lets: Semaphore::new(0),
+            lets: Semaphore::new(lets),
+            credentials: Mutex::default(),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let engine = DockerEngine::new(format!("tcp://{}", listener.local_addr().unwrap()));
         let serving = daemon.clone();
         let router = Router::new().fallback(move |request| serving.clone().answer(request));
         tokio::spawn(async move { axum::serve(listener, router).await });
+        (daemon, engine)
+    }
+
+    /// Daemons ignore what they cannot read, and some send credentials to no registry but the one that they are for.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn credentials_arrive_in_the_form_that_daemons_read_and_with_their_registry() {
+        for password in ["plain", "???>>>~~~", "пароль"] {
+            let (daemon, engine) = daemon(1).await;
+            let credentials = RegistryCredentials {
+                registry: "registry.example.com:5000".into(),
+                username: "somebody".into(),
+                password: password.into(),
+            };
+            let pull = async {
+                while let Err(error) = engine.pull("node:1", Some(&credentials)).await {
+                    assert_eq!(error.kind, Failure::Pulling, "{error}");
+                }
+            };
+            timeout(Duration::from_mins(2), pull).await.unwrap();
+            let read = daemon.credentials.lock().clone();
+            assert_eq!(read["password"], password, "{read}");
+            assert_eq!(read["username"], "somebody");
+            assert_eq!(read["serveraddress"], "registry.example.com:5000");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_slow_registry_holds_nobody_and_is_asked_once_for_all() {
+        let (daemon, engine) = daemon(0).await;
         let ask = || engine.ensure_image("node:1", ImagePullPolicy::IfNotPresent, None);
         let (one, other) = tokio::join!(ask(), ask());
         for error in [one.unwrap_err(), other.unwrap_err()] {

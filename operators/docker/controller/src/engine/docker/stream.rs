@@ -1,6 +1,6 @@
 //! What flows: output of commands, images, events.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bollard::{
     Docker,
@@ -12,8 +12,11 @@ use bollard::{
 use futures::{Stream, StreamExt as _, stream};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{DockerEngine, event_filters, failure::explain};
-use crate::engine::{Command, ContainerEvent, EngineError, Failure};
+use super::{DockerEngine, failure::explain};
+use crate::{
+    engine::{Command, ContainerEvent, EngineError, Failure},
+    identity::NAMESPACE_LABEL,
+};
 
 /// How long to wait before listening again after the daemon went away.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -184,6 +187,19 @@ fn connection(client: Docker) -> impl Stream<Item = ContainerEvent> {
         })
         .buffer_unordered(SETTLING)
         .filter_map(std::future::ready)
+}
+
+/// The events that can change what a pass decides.
+const EVENTS: [&str; 6] = ["start", "die", "destroy", "oom", "pause", "unpause"];
+
+/// What the daemon is asked to report.
+fn event_filters() -> HashMap<&'static str, Vec<String>> {
+    [
+        ("type", vec!["container".to_owned()]),
+        ("label", vec![NAMESPACE_LABEL.to_owned()]),
+        ("event", EVENTS.map(str::to_owned).to_vec()),
+    ]
+    .into()
 }
 
 /// The daemon tells of a container's end before its own list shows it. An inspection, unlike the list, waits for the
