@@ -97,8 +97,8 @@ pub async fn crash_at_every_request(
     }
     let crashes = |request: u64| {
         let turn = request / stride;
-        let mut sites = vec![[CrashSite::Lost, CrashSite::After][usize::from(turn % 2 == 0)]];
-        if turn % 4 == 0 {
+        let mut sites = vec![[CrashSite::Lost, CrashSite::After][usize::from(turn.is_multiple_of(2))]];
+        if turn.is_multiple_of(4) {
             sites.push(CrashSite::Before);
         }
         sites
