@@ -17,12 +17,14 @@
 //! noticed within five minutes.
 
 mod backups;
+mod blocked;
 mod cleanup;
 mod error;
 mod hand;
 mod life;
 mod secrets;
 mod story;
+mod version;
 mod volumes;
 
 use std::{sync::Arc, time::Duration};
@@ -110,6 +112,7 @@ impl Reconciler for Databases {
     async fn cleanup(&self, object: Arc<MySQL>, pass: &Pass<MySQL>) -> Result<Progress, DatabaseError> {
         let mut facts = Facts::default();
         let outcome = cleanup::run(&Hand::new(pass), &object, &mut facts).await;
+        let outcome = blocked::told(outcome, &mut facts);
         if matches!(outcome, Ok(Progress::Settled)) {
             // It is gone in a moment; nobody would read a status.
             return Ok(Progress::Settled);

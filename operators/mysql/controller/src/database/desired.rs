@@ -143,6 +143,8 @@ pub struct Desired {
     pub options: BTreeMap<String, String>,
     /// What a new server starts from.
     pub restore: RestoreSettings,
+    /// The newest backup that is known of: the volume for backups has one, or is the wrong one.
+    pub expected: Option<String>,
     /// When backups are taken; what is wrong with that stops nothing else.
     pub schedule: Option<Result<Schedule, ScheduleError>>,
     /// What a due backup does to one under way.
@@ -184,6 +186,7 @@ impl Desired {
             service: spec.service.clone().unwrap_or_default().type_,
             options: options(&spec.config)?,
             restore: spec.restore.clone().unwrap_or_default(),
+            expected: None,
             schedule: schedule(&backup, owner.uid),
             concurrency: backup.concurrency_policy,
             keep: backup.keep,

@@ -3,7 +3,9 @@
 //! There is one Job for backups at a time, `backup-<name>-job`; its existence is the record that a backup was begun, and
 //! what it was begun for stands on it. It has no owner, so that it, and its end, outlive the object.
 
-use std::collections::BTreeMap;
+mod request;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -19,6 +21,7 @@ use kube::{ResourceExt as _, api::ObjectMeta};
 use mysql_api::database::RestorePolicy;
 use sha2::{Digest as _, Sha256};
 
+pub use self::request::{Request, told};
 use super::{
     desired::Desired,
     names::{MADE_FOR, Names, Owned, owned},
@@ -38,56 +41,20 @@ const INPUTS: &str = "otus.homework/inputs";
 const SERVER: &str = "otus.homework/server";
 /// How often a Pod is tried again.
 const RETRIES: i32 = 3;
-/// When a Job gives up, in seconds: a dump of hundreds of gigabytes takes hours.
+/// When a backup gives up, in seconds: a dump of hundreds of gigabytes takes hours.
 const DEADLINE: i64 = 6 * 60 * 60;
+/// When a restore gives up, in seconds. It begins anew after that, and loading takes many times as long as dumping.
+const RESTORE_DEADLINE: i64 = 7 * 24 * 60 * 60;
+/// How soon and how late a Job that runs is looked at again.
+const PACE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
+/// Label that keeps a mesh from putting a program of its own into a Pod, which would never end.
+const NO_SIDECAR: &str = "sidecar.istio.io/inject";
+/// The containers of the two Jobs.
+const CONTAINERS: [&str; 2] = ["backup", "restore"];
 
-/// What a backup is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// A person asked, with this value of the annotation.
-    Now(String),
-    /// The schedule said this time.
-    Scheduled(Timestamp),
-    /// The object is being deleted, since this time.
-    Final(Timestamp),
-}
-
-impl Request {
-    /// As it stands on a Job.
-    fn annotation(&self) -> String {
-        match self {
-            Self::Now(value) => format!("now/{value}"),
-            Self::Scheduled(at) => format!("schedule/{at}"),
-            Self::Final(at) => format!("final/{at}"),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (kind, value) = text.split_once('/')?;
-        Some(match kind {
-            "now" => Self::Now(value.to_owned()),
-            "schedule" => Self::Scheduled(value.parse().ok()?),
-            "final" => Self::Final(value.parse().ok()?),
-            _ => return None,
-        })
-    }
-
-    /// The id of the backup that it makes: one request, one id, however often it is tried.
-    pub fn id(&self, uid: &str) -> String {
-        let digest = Sha256::digest(format!("{uid} {}", self.annotation()));
-        let mark = hexadecimal(&digest[..], 5);
-        let at = |at: &Timestamp| at.strftime("%Y%m%dT%H%M%SZ").to_string();
-        match self {
-            Self::Now(_) => format!("now-{mark}"),
-            Self::Scheduled(time) => format!("{}-{mark}", at(time)),
-            Self::Final(time) => format!("final-{}-{mark}", at(time)),
-        }
-    }
-}
-
-/// The Job that takes a backup of the server that `running` tells.
-pub fn backup(desired: &Desired, request: &Request, running: Option<&str>) -> Job {
-    let id = request.id(&desired.uid);
+/// The Job that takes a backup, begun now, of the server that `running` tells.
+pub fn backup(desired: &Desired, request: &Request, now: Timestamp, running: Option<&str>) -> Job {
+    let id = request.id(&desired.uid, now);
     let owner = owner(desired);
     let asked = program::Backup {
         id: &id,
@@ -106,7 +73,8 @@ pub fn backup(desired: &Desired, request: &Request, running: Option<&str>) -> Jo
     ];
     let mounts = vec![mount("backups", program::BACKUP_FOLDER, false)];
     let container = Task {
-        name: "backup",
+        name: CONTAINERS[0],
+        deadline: DEADLINE,
         program: program::BACKUP,
         environment: asked.environment(),
         mounts,
@@ -127,6 +95,7 @@ pub fn restore(desired: &Desired, claim: &str) -> Job {
         owner: &owner,
         policy,
         from: desired.restore.from.as_deref(),
+        expected: desired.expected.as_deref(),
         version: desired.version,
     };
     let annotations = [
@@ -139,7 +108,8 @@ pub fn restore(desired: &Desired, claim: &str) -> Job {
         mount("backups", program::BACKUP_FOLDER, true),
     ];
     let container = Task {
-        name: "restore",
+        name: CONTAINERS[1],
+        deadline: RESTORE_DEADLINE,
         program: program::RESTORE,
         environment: asked.environment(),
         mounts,
@@ -177,6 +147,7 @@ fn hexadecimal(digest: &[u8], bytes: usize) -> String {
 /// The one container of a Job.
 struct Task {
     name: &'static str,
+    deadline: i64,
     program: &'static str,
     environment: Vec<EnvVar>,
     mounts: Vec<VolumeMount>,
@@ -199,6 +170,8 @@ fn job(desired: &Desired, name: String, annotations: BTreeMap<&str, String>, tas
         command: Some(program::command(task.program)),
         env: Some(task.environment),
         volume_mounts: Some(mounts),
+        // Where a quota asks for amounts, a Pod without them is refused.
+        resources: desired.resources.requirements(),
         ..Container::default()
     };
     let mut pod = PodSpec {
@@ -211,6 +184,8 @@ fn job(desired: &Desired, name: String, annotations: BTreeMap<&str, String>, tas
         ..PodSpec::default()
     };
     desired.identity.confine(&mut pod);
+    let mut labels = names.labels();
+    labels.insert(NO_SIDECAR.to_owned(), "false".to_owned());
     let annotations = annotations
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
@@ -224,14 +199,14 @@ fn job(desired: &Desired, name: String, annotations: BTreeMap<&str, String>, tas
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
-            active_deadline_seconds: Some(DEADLINE),
+            active_deadline_seconds: Some(task.deadline),
             backoff_limit: Some(RETRIES),
             pod_failure_policy: Some(hopeless(task.name)),
             // Two Pods at a time on one volume are two too many.
             pod_replacement_policy: Some("Failed".to_owned()),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(names.labels()),
+                    labels: Some(labels),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod),
@@ -372,12 +347,22 @@ fn phase(job: &Job) -> Phase {
     })
 }
 
+/// When a Job that runs is looked at again: the longer it has taken, the longer it may yet.
+pub fn pace(job: Option<&Seen>, now: Timestamp) -> Duration {
+    let runs = job.filter(|job| job.phase == Phase::Running && job.going.is_none());
+    let made = runs.and_then(|job| job.made);
+    let age = made.and_then(|made| Duration::try_from(now.duration_since(made)).ok());
+    (age.unwrap_or_default() / 10).clamp(PACE[0], PACE[1])
+}
+
 /// The last words of a Job's Pods: of the one that did what it should, else of the one that ended last.
 pub fn last_words(pods: &[Pod]) -> Option<Outcome> {
     let mut ended: Vec<_> = pods
         .iter()
         .filter_map(|pod| {
-            let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+            // A mesh or another webhook may have put containers of its own beside it.
+            let mut all = pod.status.as_ref()?.container_statuses.iter().flatten();
+            let container = all.find(|container| CONTAINERS.contains(&container.name.as_str()))?;
             container.state.as_ref()?.terminated.as_ref()
         })
         .collect();

@@ -17,6 +17,10 @@ const YOUNG: Duration = Duration::from_secs(10);
 const NAMED: Duration = Duration::from_mins(1);
 /// How long a Pod may take to begin that shows no trouble: images and volumes take their time.
 const UNNAMED: Duration = Duration::from_mins(5);
+/// How long the API server may refuse the Job itself: quotas, webhooks and roles are often wrong for a while.
+pub const REFUSED: Duration = UNNAMED;
+/// How long a server may run without answering before a person is told; after a crash a large one takes longer.
+const MUTE: Duration = Duration::from_mins(10);
 /// How long a Job that is being deleted may take to end its Pod.
 pub const ENDING: Duration = Duration::from_mins(2);
 
@@ -42,6 +46,34 @@ pub fn running(pods: &[Pod]) -> Option<String> {
             pod.uid().unwrap_or_default(),
             server.restart_count
         ))
+    })
+}
+
+/// Why a server whose program runs does not answer, as far as that can be told: one that has answered before, or has had
+/// long enough for it.
+pub fn mute(pod: &Pod, now: Timestamp) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let mut containers = status.container_statuses.iter().flatten();
+    let server = containers.find(|container| container.name == CONTAINER && !container.ready)?;
+    let since = server.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0;
+    let name = pod.name_any();
+    let mut conditions = status.conditions.iter().flatten();
+    // A Pod is not ready from its beginning; that it ceased to be comes after the beginning of its program.
+    let ceased = conditions.any(|condition| {
+        let at = condition.last_transition_time.as_ref().map(|time| time.0);
+        condition.type_ == "Ready" && condition.status == "False" && at > Some(since)
+    });
+    if ceased {
+        return Some(format!(
+            "Pod {name} has answered and does no more: `kubectl logs {name}` may say why"
+        ));
+    }
+    let running = Duration::try_from(now.duration_since(since)).ok()?;
+    (running >= MUTE).then(|| {
+        format!(
+            "Pod {name} runs and does not let root in: it may still recover after a crash, or may have refused to set the \
+             password of the Secret, as with an option about passwords in spec.config; `kubectl logs {name}` says which"
+        )
     })
 }
 
@@ -214,6 +246,33 @@ mod tests {
             found.why.contains("node that is lost") && found.patience == ENDING,
             "{found:?}"
         );
+    }
+
+    #[rstest]
+    #[case::starts("False", "2026-11-21T11:50:00Z", "2026-11-21T11:51:00Z", None)]
+    #[case::starts_again("False", "2026-11-21T11:51:59Z", "2026-11-21T11:52:00Z", None)]
+    #[case::for_long("False", "2026-11-21T11:49:00Z", "2026-11-21T11:50:00Z", Some("let root in"))]
+    #[case::no_more("False", "2026-11-21T11:59:00Z", "2026-11-21T11:50:00Z", Some("has answered"))]
+    #[case::answers("True", "2026-11-21T11:40:00Z", "2026-11-21T11:39:00Z", None)]
+    fn a_server_that_runs_and_does_not_answer(
+        #[case] ready: &str,
+        #[case] turned: &str,
+        #[case] started: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let mut pod = server("mysql", "c://1", 0, &json!({"running": {"startedAt": started}}));
+        let status = pod.status.as_mut().unwrap();
+        status.container_statuses.as_mut().unwrap()[0].ready = ready == "True";
+        let conditions = json!([{"type": "Ready", "status": ready, "lastTransitionTime": turned}]);
+        status.conditions = serde_json::from_value(conditions).unwrap();
+        let found = mute(&pod, "2026-11-21T12:00:00Z".parse().unwrap());
+        match expected {
+            Some(words) => assert!(
+                found.as_deref().is_some_and(|found| found.contains(words)),
+                "{found:?}"
+            ),
+            None => assert_eq!(found, None),
+        }
     }
 
     #[test]

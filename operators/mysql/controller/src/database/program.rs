@@ -146,11 +146,11 @@ fn accounts(database: &str, password: &str, version: Version) -> String {
         database.replace('`', "``")
     ));
     for user in ["'root'@'localhost'", "'root'@'%'"] {
-        add(&format!(
-            "CREATE USER IF NOT EXISTS {user} IDENTIFIED BY {password}"
-        ));
-        add(&format!("ALTER USER {user} {options}"));
-        add(&format!("ALTER USER {user} IDENTIFIED BY {password}"));
+        // An account may come from a server whose way to log in this one has no more (`mysql_native_password`), and then
+        // no statement about it is heard that does not name another. 5.7 does not know that other.
+        let by = format!("IDENTIFIED /*!80000 WITH caching_sha2_password */ BY {password}");
+        add(&format!("CREATE USER IF NOT EXISTS {user} {by}"));
+        add(&format!("ALTER USER {user} {by} {options}"));
         add(&format!("GRANT ALL ON *.* TO {user} WITH GRANT OPTION"));
     }
     file.push_str("SET @statement = NULL;\nDEALLOCATE PREPARE statement;\n");

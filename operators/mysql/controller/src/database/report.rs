@@ -9,7 +9,7 @@ use mysql_api::{
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
 use super::{
-    job::{Phase, Request, Seen, Whose},
+    job::{Phase, Request, Seen, Whose, told},
     plan::Leave,
     program::{BackupMade, Outcome},
     volumes::Content,
@@ -115,7 +115,7 @@ pub fn status(object: &MySQL, facts: &Facts, now: Timestamp) -> MySQLStatus {
     }
     if let Some(content) = &facts.content {
         status.restored_from = match content {
-            Content::Restored(id) => Some(id.clone()),
+            Content::Restored(id) => Some(id.chars().take(128).collect()),
             _ => None,
         };
     }
@@ -257,13 +257,21 @@ fn clear_text(object: &MySQL) -> Option<DesiredCondition> {
     Some(said.condition(ConditionType::ClearTextPassword))
 }
 
+/// Whether a server of this object has had a data volume: as long as none is filled anew, its status says so.
+pub fn had_data(object: &MySQL) -> bool {
+    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice());
+    [ConditionType::RestoreDone, ConditionType::ServerReady]
+        .into_iter()
+        .any(|type_| conditions::is_true(conditions.unwrap_or_default(), type_.as_str()))
+}
+
 /// Writes down what became of a Job for a backup, and says it.
 fn record(status: &mut MySQLStatus, job: &Seen, words: Option<&Outcome>) -> Said {
     if job.whose == Whose::Ours && status.recorded_job.as_deref() != Some(&job.uid) {
         status.recorded_job = Some(job.uid.clone());
     }
     match &job.request {
-        Some(Request::Now(value)) => status.last_request = Some(value.clone()),
+        Some(Request::Now(value)) => status.last_request = Some(told(value)),
         Some(Request::Scheduled(at)) => status.last_schedule_time = Some(Time(*at)),
         _ => {}
     }

@@ -54,6 +54,11 @@ impl Amounts {
             ..ResourceRequirements::default()
         })))
     }
+
+    /// As a container has them. Every container of ours does: a quota refuses a Pod of which one has none.
+    pub(super) fn requirements(&self) -> Option<ResourceRequirements> {
+        self.0.clone()
+    }
 }
 
 fn amounts(
@@ -181,6 +186,7 @@ fn pod(desired: &Desired) -> PodSpec {
         image: Some(desired.image.clone()),
         command: Some(program::command(program::GUARD)),
         volume_mounts: Some(vec![data.clone(), mount("tmp", "/tmp", false)]),
+        resources: desired.resources.requirements(),
         ..Container::default()
     };
     let mut server = Container {
@@ -195,7 +201,9 @@ fn pod(desired: &Desired) -> PodSpec {
         }]),
         startup_probe: Some(probe(1, PATIENCE)),
         readiness_probe: Some(probe(5, 3)),
-        resources: desired.resources.0.clone(),
+        // What mysqld says before it gives up is in its log alone.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        resources: desired.resources.requirements(),
         volume_mounts: Some(
             [data]
                 .into_iter()
@@ -364,8 +372,12 @@ pub fn trouble(pod: &Pod) -> Option<String> {
                 _ => words.lines().next_back().unwrap_or_default().to_owned(),
             };
             let (container, code) = (&container.name, ended.exit_code);
+            // Of these two the status says as much.
+            let plain = |reason: &&str| matches!(*reason, "Error" | "Completed");
+            let reason = ended.reason.as_deref().filter(|reason| !plain(reason));
+            let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
             return Some(format!(
-                "Pod {name}, container {container}: ended with status {code}: {words}"
+                "Pod {name}, container {container}: ended with status {code}{reason}: {words}"
             ));
         }
         let waiting = container.state.as_ref()?.waiting.as_ref()?;

@@ -19,7 +19,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::{ResourceExt as _, api::ObjectMeta};
-use mysql_api::database::Reason;
+use mysql_api::database::{Reason, RestorePolicy, RestoreSettings};
 use serde_json::{Value, json};
 
 use super::{
@@ -39,6 +39,12 @@ const RESTORED: &str = "restored:";
 const EMPTY: &str = "empty";
 /// Value of [`DATA`] once data were found that nobody had announced.
 const KEPT: &str = "kept";
+/// Annotation on the claim of a data volume that takes a lost one's place: how the spec wanted a first one to be filled.
+const LOST: &str = "otus.homework/lost";
+/// Annotation on the claim of a data volume: the image whose server last answered from it.
+pub const SERVED: &str = "otus.homework/served-by";
+/// Annotation on the claim of the volume for backups: the id of the newest one.
+pub const NEWEST: &str = "otus.homework/newest-backup";
 /// Annotation with the volume of a node that was made for a claim.
 const FIXED: &str = "otus.homework/volume";
 /// Annotation on a claim of the kind's first operator, whose volume may be a folder of a node that is root's.
@@ -183,6 +189,28 @@ pub fn inheritance(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid
         "annotations": annotations,
         "ownerReferences": [],
     }})
+}
+
+/// Marks the claim of a new data volume as one that takes a lost one's place.
+pub fn mark_lost(claim: &mut PersistentVolumeClaim, restore: &RestoreSettings) {
+    claim.annotations_mut().insert(LOST.to_owned(), manner(restore));
+}
+
+/// How the volume of this claim is filled: the first one as the spec says; one that takes a lost one's place from the
+/// newest backup and not without one, until somebody says in the spec what else is to be done.
+pub fn filling(claim: &PersistentVolumeClaim, restore: RestoreSettings) -> RestoreSettings {
+    match claim.annotations().get(LOST) {
+        Some(before) if *before == manner(&restore) => RestoreSettings {
+            policy: RestorePolicy::Required,
+            from: None,
+        },
+        _ => restore,
+    }
+}
+
+fn manner(restore: &RestoreSettings) -> String {
+    let from = restore.from.as_deref().unwrap_or_default();
+    format!("{:?} {from}", restore.policy)
 }
 
 /// Where a volume comes from.

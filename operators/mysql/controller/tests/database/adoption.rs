@@ -19,10 +19,17 @@ fn original() -> Value {
 
 /// An object with everything that the first operator makes for one, and with a row in its volume.
 async fn left(bed: &Bed, name: &str) -> MySQL {
+    left_with(bed, name, "otuspassword").await
+}
+
+/// The same with another password.
+async fn left_with(bed: &Bed, name: &str, password: &str) -> MySQL {
+    let mut spec = original();
+    spec["password"] = json!(password);
     let object = json!({
         "apiVersion": "otus.homework/v1", "kind": "MySQL",
         "metadata": {"name": name, "finalizers": [FORMER_FINALIZER], "annotations": {LAST: "{}"}},
-        "spec": original(),
+        "spec": spec,
     });
     let object: MySQL = bed.make(object).await;
     let owned = json!([owner(&object)]);
@@ -94,6 +101,26 @@ async fn an_object_of_the_first_operators_is_gone_on_with_and_loses_nothing() {
     bed.delete("older").await;
     bed.gone("older").await;
     assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);
+    bed.stop().await;
+}
+
+/// As YAML's `|` gives it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_first_operators_runs_on_while_its_password_is_one_that_cannot_be_had() {
+    let mut bed = Bed::without_operator().await;
+    left_with(&bed, "line", "otuspassword\n").await;
+    let before = bed.api::<Deployment>().get("line").await.unwrap();
+    bed.start();
+    bed.until("line", "it is told", |object| {
+        says(object, "Ready", "False", "PasswordInvalid")
+    })
+    .await;
+    let now = bed.api::<Deployment>().get("line").await.unwrap();
+    assert_eq!(now.uid(), before.uid());
+    assert!(now.metadata.deletion_timestamp.is_none());
+    bed.patch("line", json!({"spec": {"password": "otuspassword"}}))
+        .await;
+    bed.ready("line").await;
     bed.stop().await;
 }
 

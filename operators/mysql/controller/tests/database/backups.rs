@@ -44,6 +44,48 @@ async fn each_new_value_of_the_annotation_is_one_backup_and_the_newest_are_kept(
     bed.stop().await;
 }
 
+/// A person who asks with a value again means another backup.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_comes_again_is_another_backup() {
+    let bed = Bed::new().await;
+    bed.create("again", spec(&json!({}))).await;
+    bed.ready("again").await;
+    let (data, backups) = (bed.data("again").await, bed.claim("backup-again-pvc").await);
+    for (value, row) in [("1", "a"), ("2", "b"), ("1", "c")] {
+        bed.kubelet.disks.write(&data, row);
+        ask(&bed, "again", value).await;
+        bed.until("again", "it was taken", |object| {
+            let status = object.and_then(|object| object.status.as_ref());
+            says(object, "BackupTaken", "True", "BackupDone")
+                && status.is_some_and(|status| status.last_request.as_deref() == Some(value))
+        })
+        .await;
+    }
+    let taken = bed.kubelet.disks.contents(&backups);
+    assert_eq!(taken, [vec!["a"], vec!["a", "b"], vec!["a", "b", "c"]]);
+    bed.stop().await;
+}
+
+/// An annotation holds more than a status does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_is_too_long_to_be_remembered_is_acted_on_once_and_keeps_nothing_from_going() {
+    let bed = Bed::new().await;
+    bed.create("wordy", spec(&json!({}))).await;
+    bed.ready("wordy").await;
+    let backups = bed.claim("backup-wordy-pvc").await;
+    ask(&bed, "wordy", &"x".repeat(300)).await;
+    bed.until("wordy", "it was taken", |object| {
+        says(object, "BackupTaken", "True", "BackupDone")
+    })
+    .await;
+    bed.kubelet.disks.write(&bed.data("wordy").await, "row");
+    bed.delete("wordy").await;
+    bed.gone("wordy").await;
+    let taken = bed.kubelet.disks.contents(&backups);
+    assert_eq!(taken, [vec![], vec!["row"]]);
+    bed.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schedule_is_kept() {
     let bed = Bed::new().await;

@@ -103,9 +103,14 @@ impl Bed {
     }
 
     pub(crate) fn start(&mut self) {
+        self.start_at(SPEED);
+    }
+
+    /// Starts an operator whose clock runs so many times faster than real time.
+    pub(crate) fn start_at(&mut self, speed: u32) {
         let mut options = Options::new("mysql-operator");
         options.namespaces = vec![self.namespace.name().to_owned()];
-        options.clock = Clock::accelerated(SPEED);
+        options.clock = Clock::accelerated(speed);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(manager(options, self.plane.config().clone()).run(shutdown.clone()));
         self.operator = Some(Operator { shutdown, running });

@@ -67,7 +67,8 @@ impl Disks {
                 .rev()
                 .find(|(id, _)| from.is_none_or(|from| from == id)),
         };
-        if chosen.is_none() && (environment["POLICY"] == "Required" || from.is_some()) {
+        let known = environment["POLICY"] != "Never" && !environment["EXPECTED"].is_empty();
+        if chosen.is_none() && (environment["POLICY"] == "Required" || from.is_some() || known) {
             return (
                 64,
                 json!({"reason": "BackupMissing", "error": "there is no such backup"}),
@@ -106,6 +107,10 @@ impl Disks {
         let rows = folder.rows.clone().unwrap_or_default();
         let id = environment["BACKUP_ID"].clone();
         let taken = contents.backups.entry(backups.to_owned()).or_default();
+        // It is there, and but for the last one of a server that is the end of it.
+        if environment["FINAL"] != "yes" && taken.iter().any(|(other, _)| *other == id) {
+            return (0, made(&id));
+        }
         taken.retain(|(other, _)| *other != id);
         taken.push((id.clone(), rows));
         let keep: usize = environment["KEEP"].parse().unwrap();
@@ -177,6 +182,22 @@ impl Disks {
         let contents = self.0.lock();
         let taken = contents.backups.get(claim);
         taken.into_iter().flatten().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Another volume is in the place of the one with the backups: nothing is on it.
+    pub(crate) fn forget(&self, claim: &str) {
+        self.0.lock().backups.remove(claim);
+    }
+
+    /// What each backup holds, the oldest first.
+    pub(crate) fn contents(&self, claim: &str) -> Vec<Vec<String>> {
+        let contents = self.0.lock();
+        let taken = contents.backups.get(claim);
+        taken
+            .into_iter()
+            .flatten()
+            .map(|(_, rows)| rows.clone())
+            .collect()
     }
 
     /// What the newest backup holds.

@@ -1,10 +1,14 @@
 //! Deletions in bad company: servers that start again, backups that cannot begin, an API server that refuses.
 
 use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     batch::v1::Job,
     core::v1::{PersistentVolumeClaim, Pod, ResourceQuota},
 };
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, PostParams},
+};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -208,6 +212,100 @@ async fn a_quota_that_keeps_the_last_backup_from_being_taken_is_told(
     let backups = bed.claim(&format!("backup-{name}-pvc")).await;
     bed.gone(name).await;
     assert_eq!(bed.kubelet.disks.newest(&backups), ["row"]);
+    bed.stop().await;
+}
+
+/// What is refused for a moment (here by a quota) is refused for good to nobody who tries only once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_best_effort_outlasts_a_refusal_that_passes() {
+    let mut bed = Bed::without_operator().await;
+    // Slowly: the quota has to be gone long before the operator's patience is.
+    bed.start_at(5);
+    let effort = json!({"backup": {"onDelete": "BestEffort"}});
+    bed.create("moment", spec(&effort)).await;
+    bed.ready("moment").await;
+    bed.kubelet.disks.write(&bed.data("moment").await, "row");
+    quota(&bed, "count/jobs.batch").await;
+    bed.delete("moment").await;
+    bed.until("moment", "it was refused", |object| {
+        says(object, "BackupTaken", "False", "BackupFailed")
+    })
+    .await;
+    let quotas = bed.api::<ResourceQuota>();
+    quotas.delete("none", &DeleteParams::default()).await.unwrap();
+    let backups = bed.claim("backup-moment-pvc").await;
+    bed.gone("moment").await;
+    assert_eq!(bed.kubelet.disks.newest(&backups), ["row"]);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_best_effort_ends_when_the_last_backup_is_refused_for_long() {
+    let bed = Bed::new().await;
+    bed.create("long", spec(&json!({"backup": {"onDelete": "BestEffort"}})))
+        .await;
+    bed.ready("long").await;
+    quota(&bed, "count/jobs.batch").await;
+    bed.delete("long").await;
+    bed.gone("long").await;
+    assert_eq!(bed.kubelet.disks.runs("backup"), 0);
+    bed.stop().await;
+}
+
+/// Keeps everybody from deleting claims of this namespace.
+async fn forbid(bed: &Bed) {
+    let name = bed.namespace.name();
+    let space = json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"],
+                        "resources": ["persistentvolumeclaims"]}]);
+    let policy = json!({"metadata": {"name": name}, "spec": {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"namespaceSelector": space, "resourceRules": rules},
+        "validations": [{"expression": "false", "message": "volumes stay until the audit is over"}]}});
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(bed.client.clone());
+    let policy = serde_json::from_value(policy).unwrap();
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    let binding = json!({"metadata": {"name": name},
+                         "spec": {"policyName": name, "validationActions": ["Deny"]}});
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(bed.client.clone());
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_refused_of_a_deletion_is_told_and_goes_on_when_it_no_longer_is() {
+    let bed = Bed::new().await;
+    bed.create("audit", spec(&json!({}))).await;
+    bed.ready("audit").await;
+    forbid(&bed).await;
+    let dry = DeleteParams {
+        dry_run: true,
+        ..DeleteParams::default()
+    };
+    let claims = bed.api::<PersistentVolumeClaim>();
+    bed.eventually("the policy is kept", async || {
+        claims.delete("audit-pvc", &dry).await.is_err()
+    })
+    .await;
+    bed.delete("audit").await;
+    let object = bed
+        .until("audit", "it is told", |object| {
+            says(object, "DeletionBlocked", "True", "RequestRefused")
+        })
+        .await
+        .unwrap();
+    for condition in ["DeletionBlocked", "Ready"] {
+        let message = message(&object, condition);
+        assert!(
+            message.contains("audit-pvc") && message.contains("audit is over"),
+            "{message}"
+        );
+    }
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(bed.client.clone());
+    let name = bed.namespace.name();
+    bindings.delete(name, &DeleteParams::default()).await.unwrap();
+    bed.gone("audit").await;
+    assert!(!bed.has_claim("audit-pvc").await);
     bed.stop().await;
 }
 

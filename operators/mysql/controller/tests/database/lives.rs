@@ -219,41 +219,6 @@ async fn each_child_that_somebody_deletes_comes_back_and_the_password_with_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_data_volume_that_is_lost_is_made_again_from_the_newest_backup() {
-    let bed = Bed::new().await;
-    bed.create("lost", spec(&json!({}))).await;
-    bed.ready("lost").await;
-    let data = bed.data("lost").await;
-    bed.kubelet.disks.write(&data, "row");
-    bed.patch(
-        "lost",
-        json!({"metadata": {"annotations": {"otus.homework/backup-now": "1"}}}),
-    )
-    .await;
-    bed.until("lost", "a backup is there", |object| {
-        says(object, "BackupTaken", "True", "BackupDone")
-    })
-    .await;
-    // No node runs the Pod, so that nothing keeps the claim.
-    let claims = bed.api::<PersistentVolumeClaim>();
-    claims.delete("lost-pvc", &DeleteParams::default()).await.unwrap();
-    bed.eventually("there is another volume", async || {
-        let found = claims.get_opt("lost-pvc").await.unwrap();
-        found.is_some_and(|claim| claim.uid().as_ref() != Some(&data) && claim.metadata_is_live())
-    })
-    .await;
-    bed.until("lost", "it is restored", |object| {
-        says(object, "RestoreDone", "True", "Restored")
-    })
-    .await;
-    bed.ready("lost").await;
-    let data = bed.data("lost").await;
-    assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["row"]);
-    assert!(bed.reasons("lost").await.contains(&"VolumeLost".to_owned()));
-    bed.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_change_does_and_what_cannot_is_refused_while_the_server_goes_on() {
     let bed = Bed::new().await;
     let grown = json!({"storage_size": null, "storage": {"size": "1Gi", "storageClassName": GROWS}});

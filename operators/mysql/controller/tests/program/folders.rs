@@ -33,6 +33,20 @@ async fn smoke_a_server_that_is_made_again_has_everything_back_whatever_its_name
         site.restore(Policy::Required, None).await.reason(),
         Reason::BackupMissing
     );
+    let astray = Restore {
+        database: crate::site::DATABASE,
+        owner: "shop/orders",
+        policy: Policy::IfBackupExists,
+        from: None,
+        expected: Some("b0"),
+        version: VERSION,
+    };
+    let astray = site
+        .run(RESTORE, &astray.environment(), &["--network=none"])
+        .await
+        .failure();
+    assert_eq!(astray.reason, Reason::BackupMissing);
+    assert!(astray.error.contains("b0 was taken"), "{astray:?}");
     let filled = site.restore(Policy::IfBackupExists, None).await;
     assert_eq!(
         filled.origin(),
@@ -85,6 +99,15 @@ async fn smoke_a_server_that_is_made_again_has_everything_back_whatever_its_name
     );
     let kept = server.sql_as("another", "SELECT name FROM test").await.unwrap();
     assert!(kept.contains("LATER"), "{kept}");
+
+    // As an account comes from 5.7, which logs in by what 9 has no more.
+    let older = "UPDATE mysql.user SET plugin = 'mysql_native_password',
+        authentication_string = '*6BB4837EB74329105EE4568DDA7DC67ED2CA2AD9' WHERE user = 'root'";
+    server.sql_as("another", older).await.unwrap();
+    server.restart().await;
+    let way = "SELECT DISTINCT plugin FROM mysql.user WHERE user = 'root'";
+    let way = server.sql_as("another", way).await.unwrap();
+    assert_eq!(way, "caching_sha2_password");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,6 +201,7 @@ async fn smoke_a_backup_of_another_database_is_neither_restored_nor_rotated_away
                 owner: "shop/orders",
                 policy,
                 from,
+                expected: None,
                 version: VERSION,
             }
             .environment()

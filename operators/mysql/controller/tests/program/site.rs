@@ -247,6 +247,7 @@ pub(crate) fn restore(policy: Policy, from: Option<&str>) -> Vec<EnvVar> {
         owner: "shop/orders",
         policy,
         from,
+        expected: None,
         version: VERSION,
     };
     order.environment()

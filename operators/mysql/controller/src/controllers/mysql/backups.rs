@@ -1,9 +1,10 @@
 //! Backups while the object lives, and what is the same for the last one.
 
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::ResourceExt as _;
 use mysql_api::{database::BACKUP_NOW, database::Reason};
 use reconcile::Progress;
+use serde_json::json;
 
 use super::{
     hand::{Hand, Stop},
@@ -15,6 +16,7 @@ use crate::database::{
     plan::{self, Asked, Backup},
     pods::{self, Stuck},
     report::{Facts, Said},
+    volumes::NEWEST,
 };
 
 /// Begins backups that are due, and follows the one under way.
@@ -48,10 +50,11 @@ pub(super) async fn tend(
         .as_ref()
         .filter(|_| known)
         .map_or(now, |time| time.0);
+    let wanted = object.annotations().get(BACKUP_NOW).map(|value| job::told(value));
     let step = plan::backup(Asked {
         job: seen.as_ref(),
         recorded: status.recorded_job.as_deref(),
-        wanted: object.annotations().get(BACKUP_NOW).map(String::as_str),
+        wanted: wanted.as_deref(),
         acted: status.last_request.as_deref(),
         schedule,
         since: status
@@ -80,7 +83,7 @@ pub(super) async fn tend(
             hand.remove(&job).await?;
             Ok(at_once())
         }
-        (Backup::Wait | Backup::Remove, _) => Ok(at_once()),
+        (Backup::Wait | Backup::Remove, _) => Ok(Progress::waiting(job::pace(seen.as_ref(), now))),
         (Backup::Conflict, _) => {
             facts.backup = Some(taken(&name));
             Ok(Progress::Settled)
@@ -137,12 +140,28 @@ pub(super) async fn look(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) 
             facts.backup = Some(Said::pending(Reason::LeftoversGoing, message));
         }
         (Whose::Ours, _) if recorded != Some(&seen.uid) => {
+            if seen.phase == Phase::Succeeded {
+                note(hand, desired, &seen).await?;
+            }
             facts.ended = Some((seen.clone(), last_words(hand, &seen.uid).await?));
         }
         _ => {}
     }
     let seen = Some(seen);
     Ok(Sight { live, seen, stuck })
+}
+
+/// Notes on the volume's claim which backup is the newest on it, before anybody relies on that: a restore that finds none
+/// on the volume that it has must not begin with an empty folder.
+async fn note(hand: &Hand<'_>, desired: &Desired, seen: &Seen) -> Result<(), Stop> {
+    let name = desired.names.backup_claim();
+    let claim = hand.get::<PersistentVolumeClaim>(&name).await?;
+    let noted = |claim: &PersistentVolumeClaim| claim.annotations().get(NEWEST) == seen.id.as_ref();
+    if let Some(claim) = claim.filter(|claim| !noted(claim)) {
+        let patch = json!({"metadata": {"uid": claim.metadata.uid, "annotations": {NEWEST: seen.id}}});
+        hand.merge::<PersistentVolumeClaim>(&name, &patch).await?;
+    }
+    Ok(())
 }
 
 /// Begins a backup.
@@ -154,9 +173,10 @@ pub(super) async fn begin(
 ) -> Result<(), Stop> {
     let server = pods::running(&server_pods(hand, desired).await?);
     hand.may()?;
-    hand.create(&job::backup(desired, request, server.as_deref()))
+    let now = hand.pass.clock().now();
+    hand.create(&job::backup(desired, request, now, server.as_deref()))
         .await?;
-    let (name, id) = (desired.names.backup_job(), request.id(&desired.uid));
+    let (name, id) = (desired.names.backup_job(), request.id(&desired.uid, now));
     facts.backup = Some(Said::pending(
         Reason::BackupRunning,
         format!("{name} takes backup {id}"),

@@ -5,29 +5,30 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::{Api, ResourceExt as _};
 use mysql_api::{
-    MySQL, MySQLSpec, MySQLStatus,
-    database::{BackupOnDelete, ConditionType, DeletionPolicy, FORMER_FINALIZER, Reason, SKIP_BACKUP},
+    MySQL, MySQLSpec,
+    database::{BackupOnDelete, DeletionPolicy, FORMER_FINALIZER, Reason, SKIP_BACKUP},
 };
-use reconcile::{Progress, conditions, error::ApiError, finalizer};
+use reconcile::{Progress, error::ApiError, finalizer};
 
 use super::{
     DatabaseError,
     backups::{self, Sight},
+    blocked::{blocked, is_overdue, still_blocked},
     desired,
     hand::{Hand, Stop},
-    life, secrets, volumes,
+    life, secrets, version, volumes,
 };
 use crate::database::{
     desired::Desired,
-    job::{Phase, Request, Seen, Whose},
+    job::{self, Phase, Request, Seen, Whose},
     names::{Owned, owned},
     plan::{self, Ending, Farewell, Leave},
     pods::{self, Stuck},
     report::{self, Facts, Said},
+    server::Amounts,
     volumes::{Content, Role, fixed_of, goes_with},
 };
 
@@ -35,10 +36,6 @@ use crate::database::{
 const FOREGROUND: &str = "foregroundDeletion";
 /// With it the garbage collector leaves them.
 const ORPHAN: &str = "orphan";
-/// What a person can do about a final backup that fails.
-const WAYS: &str = "ways on: repair what fails, it is tried again every five minutes; or annotate this object with \
-                    otus.homework/skip-backup=<its metadata.uid>; or set spec.backup.onDelete to BestEffort or Never";
-
 /// Brings the deletion one step further; settled when the object may go.
 pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> Result<Progress, Stop> {
     facts.summary = Some(Said::no(Reason::Deleting, "it is being deleted"));
@@ -104,7 +101,10 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
                 }
                 _ => {}
             }
-            Ok(life::at_once())
+            Ok(Progress::waiting(job::pace(
+                seen.as_ref(),
+                hand.pass.clock().now(),
+            )))
         }
         (Farewell::Remove, job) => {
             if let Some(job) = job {
@@ -142,16 +142,6 @@ pub(super) async fn confine(
 
 fn policy(object: &MySQL) -> BackupOnDelete {
     object.spec.backup.clone().unwrap_or_default().on_delete
-}
-
-/// Whether the final backup has been stuck for so long that a person is told.
-fn is_overdue(status: &MySQLStatus, stuck: Option<&Stuck>, now: Timestamp) -> bool {
-    let said = conditions::find(&status.conditions, ConditionType::DeletionBlocked.as_str());
-    let (Some(stuck), Some(said)) = (stuck, said) else {
-        return false;
-    };
-    let since = now.duration_since(said.last_transition_time.0);
-    said.status == "True" || Duration::try_from(since).is_ok_and(|since| since >= stuck.patience)
 }
 
 /// Ends a backup that is under way when the object goes without it: it would close the next server of the name to
@@ -214,7 +204,7 @@ async fn room(hand: &Hand<'_>, wanted: &Desired, facts: &mut Facts) -> Result<()
 async fn heal(hand: &Hand<'_>, wanted: &mut Desired, facts: &mut Facts) -> Result<(), Stop> {
     let attempt = async {
         let live = hand.get::<Deployment>(wanted.names.name()).await?;
-        life::hold_version(wanted, live.as_ref(), facts);
+        version::hold(hand, wanted, live.as_ref(), facts).await?;
         let credentials = secrets::ensure(hand, wanted).await?;
         life::configure(hand, wanted).await?;
         life::publish(hand, wanted, &credentials, facts).await?;
@@ -252,21 +242,39 @@ async fn create(
         .deletion_timestamp
         .as_ref()
         .map_or_else(|| hand.pass.clock().now(), |time| time.0);
-    match backups::begin(hand, wanted, &Request::Final(since), facts).await {
+    let request = Request::Final(since);
+    let begun = match backups::begin(hand, wanted, &request, facts).await {
+        Err(Stop::Failed(error)) if error.is_invalid() => {
+            // Amounts that no Pod may have were never the server's, and are not to keep its rows from being saved.
+            let mut bare = wanted.clone();
+            bare.resources = Amounts::default();
+            backups::begin(hand, &bare, &request, facts).await
+        }
+        begun => begun,
+    };
+    match begun {
         Ok(()) => Ok(life::at_once()),
         Err(Stop::Failed(error)) if is_namespace_going(&error) => {
             // The volume with the backups goes with the namespace, too: there is nowhere to keep one.
             go(hand, object, claim, Leave::NamespaceGone).await
         }
         Err(Stop::Failed(error)) if error.is_refusal() => {
-            facts.backup = Some(Said::no(
-                Reason::BackupFailed,
-                format!("it cannot be begun: {}", error.words()),
-            ));
+            let why = format!("it cannot be begun: {}", error.words());
+            facts.backup = Some(Said::no(Reason::BackupFailed, why.clone()));
             if policy(object) == BackupOnDelete::BestEffort {
-                return go(hand, object, claim, Leave::Tried).await;
+                // One refusal is no effort: it is tried for as long as a Job that does not begin.
+                let status = object.status.clone().unwrap_or_default();
+                let refused = Stuck {
+                    why,
+                    patience: pods::REFUSED,
+                };
+                if is_overdue(&status, Some(&refused), hand.pass.clock().now()) {
+                    return go(hand, object, claim, Leave::Tried).await;
+                }
+                facts.blocked = Some(Said::no(Reason::BackupRunning, refused.why));
+            } else {
+                blocked(object, facts);
             }
-            blocked(object, facts);
             Ok(Progress::waiting(super::IDLE / 10))
         }
         Err(other) => Err(other),
@@ -288,29 +296,6 @@ fn is_namespace_going(error: &DatabaseError) -> bool {
         .into_iter()
         .flatten()
         .any(|cause| cause.reason == "NamespaceTerminating")
-}
-
-fn blocked(object: &MySQL, facts: &mut Facts) {
-    let why = match (&facts.ended, &facts.backup) {
-        (Some((job, words)), _) => report::failure(job, words.as_ref()),
-        (None, Some(said)) => said.message.clone(),
-        (None, None) => report::last_word(object),
-    };
-    let message = format!("the final backup cannot be taken: {why}; {WAYS}");
-    facts.blocked = Some(Said::yes(Reason::FinalBackupFailed, message.clone()));
-    facts.summary = Some(Said::no(Reason::FinalBackupFailed, message));
-}
-
-/// A deletion that a failed backup blocks stays so while another one is tried: only one that is there ends it.
-fn still_blocked(status: &MySQLStatus, facts: &mut Facts) {
-    let Some(before) = conditions::find(&status.conditions, ConditionType::DeletionBlocked.as_str()) else {
-        return;
-    };
-    if before.status != "True" {
-        return;
-    }
-    facts.blocked = Some(Said::yes(Reason::FinalBackupFailed, before.message.clone()));
-    facts.summary = Some(Said::no(Reason::FinalBackupFailed, before.message.clone()));
 }
 
 /// Lets the object go, and what nobody else removes.

@@ -37,6 +37,11 @@ impl DatabaseError {
             .is_some_and(|status| matches!(status.code, 400 | 403 | 422))
     }
 
+    /// Whether what was asked for is something that no object may be.
+    pub fn is_invalid(&self) -> bool {
+        self.answer().is_some_and(|status| status.code == 422)
+    }
+
     /// What happened, with what the API server said.
     pub fn words(&self) -> String {
         match self.answer() {

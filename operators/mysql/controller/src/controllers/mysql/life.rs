@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     DatabaseError, IDLE, SOON, backups, cleanup,
     hand::{Hand, Stop, held, soon, sooner},
-    secrets, volumes,
+    secrets, version, volumes,
 };
 use crate::{
     database::{
@@ -29,7 +29,7 @@ use crate::{
         program::Outcome,
         report::{Facts, Said},
         server,
-        volumes::{Content, DATA, Role, capacity},
+        volumes::{Content, DATA, NEWEST, Role, capacity, filling},
     },
     version::Version,
 };
@@ -44,41 +44,22 @@ pub(super) async fn settle(
     facts: &mut Facts,
 ) -> Result<Progress, Stop> {
     let live = hand.get::<Deployment>(desired.names.name()).await?;
-    hold_version(desired, live.as_ref(), facts);
+    version::hold(hand, desired, live.as_ref(), facts).await?;
     let credentials = secrets::ensure(hand, desired).await?;
     let backups = volumes::ensure(hand, desired, Role::Backups, facts).await?;
     let data = volumes::ensure(hand, desired, Role::Data, facts).await?;
     desired.identity = desired.identity.on(&backups).on(&data);
+    desired.restore = filling(&data, desired.restore.clone());
+    desired.expected = backups.annotations().get(NEWEST).cloned();
     facts.storage = Some(volumes::said(&data, desired));
     facts.capacity = capacity(&data).map(|quantity| quantity.0.clone());
     configure(hand, desired).await?;
     publish(hand, desired, &credentials, facts).await?;
     fill(hand, desired, &data, live.is_some(), facts).await?;
     let serving = serve(hand, desired, live.is_some(), &credentials, facts).await?;
+    version::record(hand, &data, facts).await?;
     let progress = backups::tend(hand, desired, serving, facts).await?;
     Ok(sooner(progress, if serving { IDLE } else { STARTING }))
-}
-
-/// Keeps the image that runs, if data cannot be carried from it to the one that is asked for.
-pub(super) fn hold_version(desired: &mut Desired, live: Option<&Deployment>, facts: &mut Facts) {
-    let ours = live.filter(|live| live.annotations().contains_key(APPLIED));
-    let Some(image) = ours.and_then(server::image_of) else {
-        return;
-    };
-    let (from, to) = (Version::of_image(image), desired.version);
-    if plan::is_step(from, to) {
-        return;
-    }
-    facts.refused = Some(Said::no(
-        Reason::VersionChangeRefused,
-        format!(
-            "data of MySQL {from} cannot be carried to {to} in one step, and never to an older one; {image} goes on \
-             running: ask for the next series first, or delete and create this MySQL, which goes by way of a backup"
-        ),
-    ));
-    image.clone_into(&mut desired.image);
-    desired.version = from;
-    desired.identity = desired.identity.with_image(image);
 }
 
 /// What goes on for a server whose spec cannot be carried out as it is now: it is looked after, backed up, and stays what
@@ -243,7 +224,8 @@ async fn fill(
                     .or_else(|| stuck.map(|stuck| stuck.why))
                     .unwrap_or(message);
             }
-            soon(Reason::Restoring, message)
+            let after = job::pace(seen.as_ref(), hand.pass.clock().now());
+            held(Said::pending(Reason::Restoring, message), after)
         }
     }
 }
@@ -377,6 +359,8 @@ async fn watch(
     }
     let pods = server_pods(hand, desired).await?;
     let trouble = pods.iter().find_map(server::trouble);
+    let now = hand.pass.clock().now();
+    let trouble = trouble.or_else(|| pods.iter().find_map(|pod| pods::mute(pod, now)));
     facts.server = Some(match trouble.or_else(|| pods::replica_failure(live)) {
         Some(why) => Said::no(Reason::ServerFailing, why),
         None => Said::pending(Reason::Starting, "the server's Pod is starting"),

@@ -23,15 +23,15 @@ use crate::database::{
 pub(super) async fn ensure(hand: &Hand<'_>, desired: &Desired) -> Result<Credentials, Stop> {
     let name = desired.names.credentials();
     let live = hand.get::<Secret>(&name).await?;
-    match &live {
-        None => meet(hand, desired).await?,
-        Some(live) if owned(live, &desired.names, &desired.uid) == Owned::Predecessor => {
-            return leaving::<Secret, _>(hand, &name);
-        }
-        Some(live) if owned(live, &desired.names, &desired.uid) != Owned::Ours => {
+    match live
+        .as_ref()
+        .map(|live| owned(live, &desired.names, &desired.uid))
+    {
+        None | Some(Owned::Ours) => {}
+        Some(Owned::Predecessor) => return leaving::<Secret, _>(hand, &name),
+        Some(Owned::Foreign | Owned::Nobody) => {
             return Err(DatabaseError::NameConflict(hand.what::<Secret>(&name)).into());
         }
-        Some(_) => {}
     }
     let known = live.as_ref().and_then(Credentials::read);
     let credentials = match &desired.password {
@@ -48,6 +48,10 @@ pub(super) async fn ensure(hand: &Hand<'_>, desired: &Desired) -> Result<Credent
             usable(Credentials::with(&password, known), &what)?
         }
     };
+    if live.is_none() {
+        // Only now: a server that runs is not ended for one that cannot be had.
+        meet(hand, desired).await?;
+    }
     let wanted = credentials.secret(&desired.names, &desired.database, desired.version);
     if live.and_then(|live| live.data) != wanted.data {
         hand.apply(wanted).await?;

@@ -24,7 +24,7 @@ use crate::{
     database::{
         desired::Desired,
         names::MADE_FOR,
-        report::{Facts, Said},
+        report::{self, Facts, Said},
         volumes::{self, Placement, Resize, Role, Standing},
     },
     sabotage,
@@ -103,6 +103,9 @@ async fn make(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<Persiste
         make_fixed(hand, desired, role).await?;
     }
     let mut claim = volumes::claim(role, desired, &placement);
+    if role == Role::Data && report::had_data(&hand.pass.current()) {
+        volumes::mark_lost(&mut claim, &desired.restore);
+    }
     if sabotage::active(sabotage::REMOVE_BACKUPS) && role == Role::Backups {
         let owner = json!({"apiVersion": "otus.homework/v1", "kind": "MySQL", "name": desired.names.name(),
                            "uid": desired.uid});

@@ -22,6 +22,10 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
+fn begun() -> Timestamp {
+    at("2026-11-21T03:00:00Z")
+}
+
 fn requests() -> [Request; 3] {
     let time = at("2026-11-21T02:00:00Z");
     [
@@ -35,9 +39,9 @@ fn requests() -> [Request; 3] {
 fn a_job_says_what_it_was_begun_for() {
     let names = Names::new("m").unwrap();
     for request in requests() {
-        let seen = seen(&backup(&desired(), &request, Some("pod/1")), &names, "u");
+        let seen = seen(&backup(&desired(), &request, begun(), Some("pod/1")), &names, "u");
         assert_eq!(seen.request.as_ref(), Some(&request));
-        assert_eq!(seen.id, Some(request.id("u")));
+        assert_eq!(seen.id, Some(request.id("u", begun())));
         assert_eq!((seen.whose, seen.phase), (Whose::Ours, Phase::Running));
     }
 }
@@ -47,11 +51,51 @@ fn one_request_has_one_id_and_no_two_have_the_same() {
     let mut ids = std::collections::BTreeSet::new();
     for uid in ["u", "v"] {
         for request in requests().into_iter().chain([Request::Now("again".into())]) {
-            let id = request.id(uid);
-            assert_eq!(id, request.id(uid));
+            let id = request.id(uid, begun());
+            assert_eq!(id, request.id(uid, begun()));
             assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{id}");
             assert!(ids.insert(id));
         }
+    }
+}
+
+/// What falls due is begun again under its id; what a person asks for again is another backup.
+#[test]
+fn only_what_a_person_asks_for_is_another_backup_when_it_is_begun_later() {
+    let later = at("2026-11-21T04:00:00Z");
+    for request in requests() {
+        let same = request.id("u", begun()) == request.id("u", later);
+        assert_eq!(same, !matches!(request, Request::Now(_)), "{request:?}");
+    }
+}
+
+#[test]
+fn a_restore_may_take_days_and_is_looked_at_the_less_often_the_longer_it_takes() {
+    let job = restore(&desired(), "claim");
+    let days = job.spec.as_ref().unwrap().active_deadline_seconds.unwrap() / (24 * 60 * 60);
+    assert!(days >= 7, "{days}");
+    let mut seen = seen(&job, &Names::new("m").unwrap(), "u");
+    seen.made = Some(begun());
+    let looks = [
+        "2026-11-21T03:00:05Z",
+        "2026-11-21T03:01:00Z",
+        "2026-11-21T09:00:00Z",
+    ]
+    .map(at);
+    let paces = looks.map(|now| pace(Some(&seen), now).as_secs());
+    assert_eq!(paces, [2, 6, 30]);
+    seen.phase = Phase::Succeeded;
+    assert_eq!(pace(Some(&seen), looks[2]).as_secs(), 2, "it has ended");
+}
+
+#[test]
+fn no_mesh_puts_a_program_that_never_ends_beside_the_one_of_a_job() {
+    for job in [
+        restore(&desired(), "claim"),
+        backup(&desired(), &Request::Now("1".into()), begun(), None),
+    ] {
+        let labels = job.spec.unwrap().template.metadata.unwrap().labels.unwrap();
+        assert_eq!(labels["sidecar.istio.io/inject"], "false");
     }
 }
 
@@ -59,7 +103,7 @@ fn one_request_has_one_id_and_no_two_have_the_same() {
 fn every_job_ends_and_two_pods_never_share_a_volume() {
     for job in [
         restore(&desired(), "claim"),
-        backup(&desired(), &Request::Now("1".into()), Some("pod/1")),
+        backup(&desired(), &Request::Now("1".into()), begun(), Some("pod/1")),
     ] {
         let spec = job.spec.unwrap();
         assert!(spec.active_deadline_seconds.is_some() && spec.backoff_limit.is_some());
@@ -84,7 +128,12 @@ fn a_backup_does_not_see_the_data_and_a_restore_cannot_write_to_backups() {
             .volume_mounts
             .unwrap()
     };
-    let of_backup = mounts(backup(&desired(), &Request::Now("1".into()), Some("pod/1")));
+    let of_backup = mounts(backup(
+        &desired(),
+        &Request::Now("1".into()),
+        begun(),
+        Some("pod/1"),
+    ));
     assert!(
         of_backup
             .iter()
@@ -101,7 +150,7 @@ fn a_backup_does_not_see_the_data_and_a_restore_cannot_write_to_backups() {
 #[test]
 fn the_last_backup_closes_the_server_and_no_other_does() {
     for request in requests() {
-        let job = backup(&desired(), &request, Some("pod/1"));
+        let job = backup(&desired(), &request, begun(), Some("pod/1"));
         let environment = job
             .spec
             .unwrap()
@@ -126,7 +175,7 @@ fn the_last_backup_closes_the_server_and_no_other_does() {
 }
 
 fn ended(conditions: &Value) -> Job {
-    let mut job = backup(&desired(), &Request::Now("1".into()), Some("pod/1"));
+    let mut job = backup(&desired(), &Request::Now("1".into()), begun(), Some("pod/1"));
     job.status = serde_json::from_value(json!({ "conditions": conditions })).unwrap();
     job
 }
@@ -163,7 +212,13 @@ fn a_job_has_ended_when_it_says_so_and_not_before() {
 #[case::of_a_cron_job(json!({"ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": "c", "uid": "c",
     "controller": true}]}), Whose::Foreign)]
 fn a_job_is_ours_only_if_it_was_made_for_this_object(#[case] changes: Value, #[case] expected: Whose) {
-    let mut job = serde_json::to_value(backup(&desired(), &Request::Now("1".into()), Some("pod/1"))).unwrap();
+    let mut job = serde_json::to_value(backup(
+        &desired(),
+        &Request::Now("1".into()),
+        begun(),
+        Some("pod/1"),
+    ))
+    .unwrap();
     for (key, value) in changes.as_object().unwrap() {
         job["metadata"][key] = value.clone();
     }
@@ -181,7 +236,9 @@ fn a_job_of_somebody_elses_that_happens_to_have_the_name_is_foreign() {
 fn the_words_of_the_pod_that_succeeded_count_else_those_of_the_last() {
     let pod = |code: i32, at: &str, message: &str| -> Pod {
         let ended = json!({"exitCode": code, "finishedAt": at, "message": message});
-        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [
+        let beside = json!({"name": "beside", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                            "state": {"terminated": {"exitCode": 0, "message": "none of ours"}}});
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [beside,
             {"name": "backup", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": ended}},
         ]}}))
         .unwrap()

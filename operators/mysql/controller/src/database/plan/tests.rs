@@ -20,7 +20,7 @@ fn job(phase: Phase, request: Option<Request>) -> Seen {
         uid: UID.into(),
         whose: Whose::Ours,
         phase,
-        id: request.as_ref().map(|request| request.id("u")),
+        id: request.as_ref().map(|request| request.id("u", now())),
         request,
         claim: Some("claim".into()),
         inputs: Some("inputs".into()),

@@ -46,6 +46,8 @@ pub struct Restore<'a> {
     pub policy: Policy,
     /// The id of a certain backup. `original` is the dump that the kind's first operator left.
     pub from: Option<&'a str>,
+    /// The id of a backup that was taken: where it is known of one, a volume without any is the wrong volume.
+    pub expected: Option<&'a str>,
     /// The version of the image.
     pub version: Version,
 }
@@ -78,6 +80,7 @@ impl Restore<'_> {
             variable("OWNER", self.owner),
             variable("POLICY", policy),
             variable("FROM", self.from.unwrap_or_default()),
+            variable("EXPECTED", self.expected.unwrap_or_default()),
             variable("PRIVATE_ARGUMENTS", &self.version.private_arguments().join(" ")),
         ]
     }
@@ -103,6 +106,7 @@ mod tests {
             owner: "n/o",
             policy: Policy::Required,
             from: None,
+            expected: None,
             version: Version::V9,
         };
         let environment = restore.environment();

@@ -65,7 +65,7 @@ fn ended(phase: Phase, request: Request) -> Seen {
         uid: "job".into(),
         whose: Whose::Ours,
         phase,
-        id: Some(request.id("u")),
+        id: Some(request.id("u", Timestamp::UNIX_EPOCH)),
         request: Some(request),
         claim: None,
         inputs: None,

@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use mysql_api::MySQLSpec;
 use rstest::rstest;
@@ -37,7 +38,7 @@ fn only_the_servers_pod_carries_the_label_that_users_look_for() {
     let request = job::Request::Now("1".into());
     for job in [
         job::restore(&desired, "claim"),
-        job::backup(&desired, &request, None),
+        job::backup(&desired, &request, Timestamp::UNIX_EPOCH, None),
     ] {
         let labels = job.spec.unwrap().template.metadata.unwrap().labels.unwrap();
         assert!(!labels.contains_key(APP), "{labels:?}");
@@ -80,7 +81,12 @@ fn every_pod_is_restricted_and_its_volumes_belong_to_its_group() {
         [
             deployment(&desired, "r").spec.unwrap().template.spec.unwrap(),
             template(job::restore(&desired, "claim")),
-            template(job::backup(&desired, &job::Request::Now("1".into()), None)),
+            template(job::backup(
+                &desired,
+                &job::Request::Now("1".into()),
+                Timestamp::UNIX_EPOCH,
+                None,
+            )),
         ]
     };
     for (asked, user) in [(json!({}), 999), (json!({"runAsUser": 1001}), 1001)] {
@@ -93,6 +99,45 @@ fn every_pod_is_restricted_and_its_volumes_belong_to_its_group() {
     for pod in pods(json!({"runAsUser": 0})) {
         assert!(!is_restricted(&pod));
     }
+}
+
+/// A quota on memory refuses a Pod of which one container has no amounts.
+#[test]
+fn every_container_has_the_amounts_that_the_spec_gives() {
+    let amounts = json!({"limits": {"memory": "1Gi"}, "requests": {"cpu": "100m"}});
+    let desired = desired(&json!({"resources": amounts}));
+    let template = |job: Job| job.spec.unwrap().template.spec.unwrap();
+    let server = deployment(&desired, "r").spec.unwrap().template.spec.unwrap();
+    let request = job::Request::Now("1".into());
+    for pod in [
+        server,
+        template(job::restore(&desired, "claim")),
+        template(job::backup(&desired, &request, Timestamp::UNIX_EPOCH, None)),
+    ] {
+        for container in pod.init_containers.iter().flatten().chain(&pod.containers) {
+            let given = serde_json::to_value(&container.resources).unwrap();
+            assert_eq!(given, amounts, "{}", container.name);
+        }
+    }
+}
+
+#[test]
+fn what_ended_a_server_is_said() {
+    let server = deployment(&desired(&json!({})), "r")
+        .spec
+        .unwrap()
+        .template
+        .spec
+        .unwrap();
+    let policy = server.containers[0].termination_message_policy.as_deref();
+    assert_eq!(policy, Some("FallbackToLogsOnError"));
+    let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+    let container = json!({"name": "mysql", "image": "i", "imageID": "i", "ready": false, "restartCount": 1,
+                           "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended});
+    let pod = json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [container]}});
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let said = trouble(&pod).unwrap();
+    assert!(said.contains("status 137 (OOMKilled)"), "{said}");
 }
 
 #[test]
@@ -118,7 +163,13 @@ fn no_object_but_the_secrets_holds_the_password() {
         serde_json::to_string(&service(&desired)).unwrap(),
         serde_json::to_string(&config(&desired)).unwrap(),
         serde_json::to_string(&job::restore(&desired, "claim")).unwrap(),
-        serde_json::to_string(&job::backup(&desired, &job::Request::Now("1".into()), None)).unwrap(),
+        serde_json::to_string(&job::backup(
+            &desired,
+            &job::Request::Now("1".into()),
+            Timestamp::UNIX_EPOCH,
+            None,
+        ))
+        .unwrap(),
     ];
     for text in texts {
         assert!(!text.contains("s3cret-in-clear"), "{text}");

@@ -1,0 +1,65 @@
+//! Which version a server's data are of: that of the image that last answered from them.
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
+use kube::ResourceExt as _;
+use mysql_api::database::Reason;
+use reconcile::apply::APPLIED;
+use serde_json::json;
+
+use super::hand::{Hand, Stop};
+use crate::{
+    database::{
+        desired::Desired,
+        plan,
+        report::{Facts, Said},
+        server,
+        volumes::{SERVED, goes_with},
+    },
+    version::Version,
+};
+
+/// Keeps the image that is there, if data cannot be carried to the one that is asked for. An image that never answered
+/// is no step: from a mistake in its name there is a way back.
+pub(super) async fn hold(
+    hand: &Hand<'_>,
+    desired: &mut Desired,
+    live: Option<&Deployment>,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
+    let claim = hand
+        .get::<PersistentVolumeClaim>(&desired.names.data_claim())
+        .await?;
+    let ours = live.filter(|live| live.annotations().contains_key(APPLIED));
+    let there = ours.and_then(server::image_of);
+    let claim = claim.filter(|claim| goes_with(claim, &desired.names, &desired.uid));
+    let served = claim.and_then(|claim| claim.annotations().get(SERVED).cloned());
+    let Some(kept) = plan::kept_image(served.as_deref(), there, &desired.image) else {
+        return Ok(());
+    };
+    let from = Version::of_image(served.as_deref().unwrap_or(kept));
+    facts.refused = Some(Said::no(
+        Reason::VersionChangeRefused,
+        format!(
+            "data of MySQL {from} cannot be carried to {} in one step, and never to an older one; {kept} goes on \
+             running: ask for the next series first, or delete and create this MySQL, which goes by way of a backup",
+            desired.version
+        ),
+    ));
+    let kept = kept.to_owned();
+    desired.version = Version::of_image(&kept);
+    desired.identity = desired.identity.with_image(&kept);
+    desired.image = kept;
+    Ok(())
+}
+
+/// Writes down which image answers, on what it answers from.
+pub(super) async fn record(hand: &Hand<'_>, data: &PersistentVolumeClaim, facts: &Facts) -> Result<(), Stop> {
+    let Some(image) = &facts.image else { return Ok(()) };
+    if data.annotations().get(SERVED) == Some(image) {
+        return Ok(());
+    }
+    let patch = json!({"metadata": {"uid": data.metadata.uid, "annotations": {SERVED: image}}});
+    hand.merge::<PersistentVolumeClaim>(&data.name_any(), &patch)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Volumes that are lost, or are not the ones that they were.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::DeleteParams;
+use rstest::rstest;
+use serde_json::json;
+
+use crate::bed::{Bed, message, says, spec};
+
+/// Takes a backup for this value of the annotation, and returns its id.
+async fn back_up(bed: &Bed, name: &str, value: &str) -> String {
+    let now = json!({"metadata": {"annotations": {"otus.homework/backup-now": value}}});
+    bed.patch(name, now).await;
+    let object = bed
+        .until(name, "the backup is there", |object| {
+            let status = object.and_then(|object| object.status.as_ref());
+            says(object, "BackupTaken", "True", "BackupDone")
+                && status.is_some_and(|status| status.last_request.as_deref() == Some(value))
+        })
+        .await
+        .unwrap();
+    object.status.unwrap().last_backup.unwrap().id
+}
+
+/// Deletes the claim of the data volume, and waits for another. No node runs the Pod, so that nothing keeps the claim.
+async fn lose(bed: &Bed, name: &str) {
+    let (before, claim) = (bed.data(name).await, format!("{name}-pvc"));
+    let claims = bed.api::<PersistentVolumeClaim>();
+    claims.delete(&claim, &DeleteParams::default()).await.unwrap();
+    bed.eventually("there is another volume", async || {
+        let found = claims.get_opt(&claim).await.unwrap();
+        found.is_some_and(|found| {
+            found.metadata.uid.as_ref() != Some(&before) && found.metadata.deletion_timestamp.is_none()
+        })
+    })
+    .await;
+}
+
+/// Another operator whose clock is that of the API server: when a Job failed is told by the latter, and one that failed
+/// five minutes ago is tried again and not told of.
+async fn at_its_own_pace(bed: &mut Bed) {
+    bed.halt().await;
+    bed.start_at(1);
+}
+
+/// What the spec says of a first volume (an old backup, or none) would be a loss of rows on a second.
+#[rstest]
+#[case::as_usual("lost", false, "IfBackupExists")]
+#[case::with_an_old_backup_pinned("pinned", true, "IfBackupExists")]
+#[case::begun_empty("begun", false, "Never")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_volume_that_is_lost_is_made_again_from_the_newest_backup(
+    #[case] name: &str,
+    #[case] pinned: bool,
+    #[case] policy: &str,
+) {
+    let bed = Bed::new().await;
+    bed.create(name, spec(&json!({}))).await;
+    bed.ready(name).await;
+    let data = bed.data(name).await;
+    bed.kubelet.disks.write(&data, "old");
+    let first = back_up(&bed, name, "1").await;
+    let from = pinned.then_some(first);
+    bed.patch(
+        name,
+        json!({"spec": {"restore": {"policy": policy, "from": from}}}),
+    )
+    .await;
+    bed.kubelet.disks.write(&data, "new");
+    back_up(&bed, name, "2").await;
+    lose(&bed, name).await;
+    bed.until(name, "it is restored", |object| {
+        says(object, "RestoreDone", "True", "Restored")
+    })
+    .await;
+    bed.ready(name).await;
+    let data = bed.data(name).await;
+    assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["old", "new"]);
+    assert!(bed.reasons(name).await.contains(&"VolumeLost".to_owned()));
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_place_of_a_lost_data_volume_nothing_starts_empty_unless_somebody_says_so() {
+    let mut bed = Bed::new().await;
+    bed.create("bare", spec(&json!({}))).await;
+    bed.ready("bare").await;
+    bed.kubelet.disks.write(&bed.data("bare").await, "row");
+    at_its_own_pace(&mut bed).await;
+    lose(&bed, "bare").await;
+    bed.until("bare", "there is no backup", |object| {
+        says(object, "Ready", "False", "BackupMissing")
+    })
+    .await;
+    bed.patch("bare", json!({"spec": {"restore": {"policy": "Never"}}}))
+        .await;
+    let object = bed.ready("bare").await;
+    assert!(says(Some(&object), "RestoreDone", "True", "StartedEmpty"));
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_without_the_backups_that_were_taken_is_not_taken_for_a_beginning() {
+    let mut bed = Bed::new().await;
+    bed.create("astray", spec(&json!({}))).await;
+    bed.ready("astray").await;
+    bed.kubelet.disks.write(&bed.data("astray").await, "row");
+    let backups = bed.claim("backup-astray-pvc").await;
+    bed.delete("astray").await;
+    bed.gone("astray").await;
+    bed.kubelet.disks.forget(&backups);
+    at_its_own_pace(&mut bed).await;
+    bed.create("astray", spec(&json!({}))).await;
+    let object = bed
+        .until("astray", "it says that they are missing", |object| {
+            says(object, "Ready", "False", "BackupMissing")
+        })
+        .await
+        .unwrap();
+    assert!(message(&object, "Ready").contains("no server is started"));
+    bed.patch("astray", json!({"spec": {"restore": {"policy": "Never"}}}))
+        .await;
+    let object = bed.ready("astray").await;
+    assert!(says(Some(&object), "RestoreDone", "True", "StartedEmpty"));
+    bed.stop().await;
+}
