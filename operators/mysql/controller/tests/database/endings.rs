@@ -220,7 +220,7 @@ async fn a_quota_that_keeps_the_last_backup_from_being_taken_is_told(
 async fn the_best_effort_outlasts_a_refusal_that_passes() {
     let mut bed = Bed::without_operator().await;
     // Slowly: the quota has to be gone long before the operator's patience is.
-    bed.start_at(5);
+    bed.start_at(2);
     let effort = json!({"backup": {"onDelete": "BestEffort"}});
     bed.create("moment", spec(&effort)).await;
     bed.ready("moment").await;
