@@ -119,7 +119,9 @@ impl Estate {
     pub(crate) fn lag(&mut self) -> Duration {
         self.serial += 1;
         let digest = self.draw("lag", self.serial);
-        self.timings.lag.mul_f64(f64::from(digest[0]) / 255.0)
+        let [a, b, c, d, ..] = digest;
+        let drawn = f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX);
+        self.timings.lag.mul_f64(drawn)
     }
 
     fn draw(&self, purpose: &str, serial: u64) -> [u8; 32] {
