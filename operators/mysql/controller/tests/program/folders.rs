@@ -185,6 +185,7 @@ async fn smoke_a_damaged_backup_is_never_restored_and_nothing_in_its_place_unask
 
 /// A server of another database would not serve the rows, and its backups would take their place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: --full"]
 async fn smoke_a_backup_of_another_database_is_neither_restored_nor_rotated_away() {
     let site = Site::new().await;
     site.restore(Policy::Never, None).await.origin();
@@ -277,6 +278,7 @@ async fn smoke_the_general_log_hears_no_password() {
 
 /// The first operator of the kind wrote `mysqldump DATABASE > <name>-dump.sql`, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: --full"]
 async fn smoke_the_dump_of_the_kinds_first_operator_is_restored_if_it_is_whole() {
     let site = Site::new().await;
     let dump =

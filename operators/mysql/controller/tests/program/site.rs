@@ -121,22 +121,36 @@ impl Site {
         format!("{}-{name}", self.name)
     }
 
-    pub(crate) async fn make_volume(&self, name: &str, options: &[&str]) {
+    /// A volume in memory, which is there for as long as somebody holds it: what a program does is told apart from how
+    /// long a disk takes. With Docker's `options`, one of another kind.
+    async fn make_volume(&self, name: &str, options: &[&str]) {
+        let memory = ["--opt=type=tmpfs", "--opt=device=tmpfs"];
+        let options = if options.is_empty() { &memory } else { options };
         let (label, name) = (self.label(), self.volume(name));
         let create = ["volume", "create", "--label", &label];
         self.docker
             .run(&[&create, options, &[&name]].concat())
             .await
             .unwrap();
+        let (holder, mount) = (holder(&name), format!("{name}:/held"));
+        let hold = ["run", "--detach", "--name", &holder, "--label", &label];
+        let idle = ["--network=none", "--entrypoint=sleep", &self.image, "infinity"];
+        self.docker
+            .run(&[&hold[..], &["--volume", &mount], &idle].concat())
+            .await
+            .unwrap();
     }
 
     /// Another, empty volume in its place.
     pub(crate) async fn lose_volume(&self, name: &str) {
-        self.docker
-            .run(&["volume", "rm", &self.volume(name)])
-            .await
-            .unwrap();
-        self.make_volume(name, &[]).await;
+        self.replace_volume(name, &[]).await;
+    }
+
+    pub(crate) async fn replace_volume(&self, name: &str, options: &[&str]) {
+        let volume = self.volume(name);
+        self.remove(&holder(&volume)).await;
+        self.docker.run(&["volume", "rm", &volume]).await.unwrap();
+        self.make_volume(name, options).await;
     }
 
     /// Starts a container with the volumes and the Secret where Pods have them, and with `more` of Docker's options.
@@ -238,6 +252,11 @@ impl Site {
         server.ready().await;
         server
     }
+}
+
+/// The container that does nothing but hold a volume.
+fn holder(volume: &str) -> String {
+    format!("{volume}-holder")
 }
 
 /// What a restore is asked for.
