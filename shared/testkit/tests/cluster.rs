@@ -84,6 +84,7 @@ fn kubeconfig(name: &str) -> PathBuf {
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: --full"]
 async fn smoke_a_deployment_with_a_volume_answers_by_name_across_nodes_and_is_gone_with_its_cluster() {
     let _turn = TURN.lock().await;
     let docker = Docker::connect().await.unwrap();

@@ -75,6 +75,7 @@ fn mount(source: &Path, target: &str) -> String {
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: --full"]
 async fn smoke_mysql_takes_the_official_images_environment_files_and_arguments() {
     let folder = tempfile::tempdir().unwrap();
     let secret = r#"se"cr'et\"#;
@@ -120,6 +121,7 @@ async fn smoke_mysql_takes_the_official_images_environment_files_and_arguments()
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: --full"]
 async fn smoke_an_instance_runs_its_user_data_once_and_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(

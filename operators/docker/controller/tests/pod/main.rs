@@ -248,6 +248,7 @@ async fn smoke_as_a_pod_it_makes_a_load_balancer_although_its_pod_is_killed_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
 async fn smoke_over_tls_it_needs_no_more_than_the_restricted_pod_security_standard() -> Result<()> {
     let bed = Bed::start(OVER_TLS).await?;
     bed.create_cluster().await?;
