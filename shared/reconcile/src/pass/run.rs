@@ -163,6 +163,8 @@ async fn depart<R: Reconciler>(
     if matches!(reconciler.gate(object.as_ref()), Gate::Foreign) {
         return Ok(leave(pass));
     }
+    // Nothing more is done for what is leaving, also while its state cannot be read: a deletion is never taken back.
+    stop_tasks(pass);
     let present = present(pass, object).await.map_err(Failure::Read)?;
     let Some(object) = present.filter(|object| finalizer::has(object.as_ref(), name)) else {
         info!("Cleaned up already: an older list showed it once more");

@@ -144,6 +144,25 @@ async fn what_an_old_list_shows_as_leaving_is_not_cleaned_up_once_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_task_of_what_is_leaving_is_stopped_although_its_state_cannot_be_read() {
+    let bed = Bed::new().await;
+    let plan = FaultPlan::new("GET widgets=500".parse().unwrap());
+    let operator = Operator::start(bed.plane, &bed.namespace, |options| {
+        options.wire = Some(wire_layer(FaultLayer::new(&plan)));
+    });
+    bed.create("x", Mode::Task).await;
+    bed.until("x", "reported", reports(1)).await;
+    bed.widgets.delete("x", &DeleteParams::default()).await.unwrap();
+    until("the end of the task", async || {
+        operator.journal.of("x").contains(&"task ended".to_owned())
+    })
+    .await;
+    assert!(!operator.journal.of("x").contains(&"cleanup".to_owned()));
+    operator.stop().await;
+    bed.patch("x", json!({"metadata": {"finalizers": null}})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_started_for_an_object_that_has_vanished_is_stopped() {
     let bed = Bed::new().await;
     let operator = Operator::start(bed.plane, &bed.namespace, |_| {});

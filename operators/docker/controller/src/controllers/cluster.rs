@@ -22,6 +22,7 @@ use reconcile::{Gate, ObjectKey, Pass, Progress, Reconciler, error::ApiError};
 use serde_json::json;
 
 pub use self::error::Error;
+use self::successor::Successor;
 use super::Settings;
 use crate::{
     contract::{self, Cluster, View, live},
@@ -227,12 +228,16 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         if contract::is_paused(owner.as_ref(), object.as_ref()) {
             // It moves to another management cluster: what it stands for stays. Looked at live, since what was last seen
             // may be of before the move.
+            pass.write_status(&status::paused(&object, pass.clock().now()))
+                .await?;
             return Ok(Progress::waiting(super::machine::MOVE_WAIT));
         }
-        if let Some(owner) = &owner
-            && self.has_successor(owner, pass).await?
-        {
-            return Ok(Progress::Settled);
+        if let Some(owner) = &owner {
+            match self.successor((owner, &cluster), pass).await? {
+                Successor::None => {}
+                Successor::Comes => return Ok(Progress::waiting(MACHINES_WAIT)),
+                Successor::Stands => return Ok(Progress::Settled),
+            }
         }
         let staying = self.staying_machines(&cluster, pass).await?;
         pass.write_status(&status::deleting(&object, &staying, pass.clock().now()))

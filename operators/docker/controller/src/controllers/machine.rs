@@ -143,8 +143,10 @@ impl<E: Engine + Clone> Machines<E> {
 
     /// The name of the Cluster that `object` belongs to, also when that is gone.
     fn cluster_name(&self, object: &DockerMachine) -> Option<String> {
-        let labelled = contract::label(object, contract::CLUSTER_NAME).map(str::to_owned);
-        labelled.or_else(|| Some(self.view.owner_machine(object)?.spec.cluster_name.clone()))
+        // By which its container was made; the label is what is left of it once the Machine is gone.
+        let owner = self.view.owner_machine(object);
+        let of_owner = owner.map(|machine| machine.spec.cluster_name.clone());
+        of_owner.or_else(|| contract::label(object, contract::CLUSTER_NAME).map(str::to_owned))
     }
 
     /// Takes the machine as far as it can be taken now. `picture` collects what is seen on the way, so that it can
@@ -163,6 +165,10 @@ impl<E: Engine + Clone> Machines<E> {
         picture.container = self.container(scope).await?;
         let live = self.live_scope(object, scope, picture, pass).await?;
         let scope = live.as_ref().unwrap_or(scope);
+        if scope.cluster.pauses(object) {
+            picture.is_paused = true;
+            return Ok(());
+        }
         let mut step = plan::next(observe(object, scope, picture));
         if step == Step::Launch {
             self.give_up(scope, pass, picture).await?;
@@ -304,6 +310,9 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
         };
         let mut picture = Picture::new(scope.machine.spec.failure_domain.clone());
         let result = self.advance(&object, &scope, pass, &mut picture).await;
+        if picture.is_paused {
+            return self.paused(object, pass).await;
+        }
         self.tell(&object, &picture, pass).await;
         pass.write_status(&status::observed(
             &object,
@@ -347,6 +356,8 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
         if contract::is_paused(cluster.as_ref(), object.as_ref()) {
             // It moves to another management cluster: the container stays. Looked at live, since what was last seen may
             // be of before the move.
+            pass.write_status(&status::paused(&object, pass.clock().now()))
+                .await?;
             return Ok(Progress::waiting(MOVE_WAIT));
         }
         if !status::is_deleting(&object) {

@@ -136,7 +136,7 @@ async fn a_further_control_plane_machine_is_bootstrapped_once_whatever_was_asked
 impl Scene {
     /// A machine whose bootstrap has failed, and whose status announces a second attempt, as a manager leaves it that
     /// ended before it made that attempt.
-    async fn announced(&self, machine: &str) -> Result<()> {
+    pub(crate) async fn announced(&self, machine: &str) -> Result<()> {
         self.let_end(machine, [failed()]);
         let operator = self.start();
         self.open().await?;

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-use testkit::fault::{Fault, FaultPlan, Schedule, schedule::Which};
+use testkit::{
+    control_plane::ControlPlane,
+    fault::{Fault, FaultPlan, Schedule, schedule::Which},
+};
 
 use crate::{
-    objects::DEADLINE,
+    objects::{DEADLINE, is},
     scene::Scene,
     world::{CONTROL_PLANE, Operator, WORKER, up},
 };
@@ -16,9 +19,35 @@ const WATCH: &str = "WATCH clusters";
 const LIST: &str = "LIST clusters";
 
 impl Scene {
+    fn name_of(&self, container: &str) -> String {
+        format!("{container}.{}", self.world.namespace.name())
+    }
+
     fn has_container(&self, name: &str) -> bool {
-        let name = format!("{name}.{}", self.world.namespace.name());
-        self.world.daemon.lock().containers.contains_key(&name)
+        self.world
+            .daemon
+            .lock()
+            .containers
+            .contains_key(&self.name_of(name))
+    }
+
+    async fn provisioned(&self, cluster: &str) -> Result<()> {
+        let there = |object: &Value| object["status"]["initialization"]["provisioned"] == json!(true);
+        self.wait("DockerCluster", cluster, there).await.map(|_| ())
+    }
+
+    /// Deletes the machines and the DockerCluster, which is to go with its load balancer.
+    async fn leaves_no_load_balancer(&self, cluster: &str) -> Result<()> {
+        for machine in [CONTROL_PLANE, WORKER] {
+            self.objects.delete("DockerMachine", machine).await?;
+            self.wait("DockerMachine", machine, Value::is_null).await?;
+        }
+        self.objects.delete("DockerCluster", cluster).await?;
+        self.wait("DockerCluster", cluster, Value::is_null).await?;
+        if self.has_container(&format!("{cluster}_lb")) {
+            bail!("DockerCluster {cluster} has left its load balancer behind");
+        }
+        Ok(())
     }
 
     /// An operator whose Clusters stay as they are now, whatever becomes of them.
@@ -85,12 +114,86 @@ async fn a_machine_that_moves_keeps_its_container_though_the_pause_was_not_seen(
 async fn a_cluster_that_moves_keeps_its_load_balancer_though_the_pause_was_not_seen() -> Result<()> {
     let scene = Scene::set().await?;
     let operator = scene.start();
-    let there = |object: &Value| object["status"]["initialization"]["provisioned"] == json!(true);
-    scene.wait("DockerCluster", "c1", there).await?;
+    scene.provisioned("c1").await?;
     for machine in [CONTROL_PLANE, WORKER] {
         scene.objects.delete("DockerMachine", machine).await?;
         scene.wait("DockerMachine", machine, Value::is_null).await?;
     }
     operator.stop().await;
     scene.stays_while_paused("DockerCluster", "c1", "c1_lb").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_container_that_moves_is_not_replaced_though_the_pause_was_not_seen() -> Result<()> {
+    // The second operator sees the Clusters as the first one found them.
+    let plan: Schedule = "LIST clusters=stale-list; WATCH clusters#2=hang".parse()?;
+    let scene = Scene::planned(ControlPlane::shared().await?, FaultPlan::new(plan)).await?;
+    scene.announced(WORKER).await?;
+    let id = |scene: &Scene| {
+        scene.world.daemon.lock().containers[&scene.name_of(WORKER)]
+            .id
+            .clone()
+    };
+    let before = id(&scene);
+    scene.pause(true).await?;
+    let operator = scene.start();
+    let paused = |object: &Value| is(object, "Paused", "True");
+    scene.wait("DockerMachine", WORKER, paused).await?;
+    operator.stop().await;
+    if id(&scene) != before {
+        bail!("the container was replaced");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_cluster_does_not_leave_its_load_balancer_to_one_of_another_cluster() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    scene.provisioned("c1").await?;
+    let reference = json!({"apiGroup": docker_api::GROUP, "kind": "DockerCluster", "name": "c2"});
+    let spec = json!({"infrastructureRef": reference});
+    let other = scene.objects.create("Cluster", "c2", None, spec.clone()).await?;
+    scene
+        .objects
+        .create("DockerCluster", "c2", Some(&other), json!({}))
+        .await?;
+    scene.provisioned("c2").await?;
+    // A slip of the hand: both Clusters name the same one now.
+    scene
+        .objects
+        .patch("Cluster", "c1", &json!({"spec": spec}))
+        .await?;
+    scene.leaves_no_load_balancer("c1").await?;
+    if !scene.has_container("c2_lb") {
+        bail!("the other cluster has lost its load balancer");
+    }
+    operator.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_docker_cluster_is_not_gone_before_the_one_in_its_place_would_clean_up() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    scene.provisioned("c1").await?;
+    // Nobody has made it a Cluster's yet.
+    scene
+        .objects
+        .create("DockerCluster", "c1-anew", None, json!({}))
+        .await?;
+    let refers = json!({"spec": {"infrastructureRef": {"name": "c1-anew"}}});
+    scene.objects.patch("Cluster", "c1", &refers).await?;
+    let (reads, before) = ("GET dockerclusters", lists(scene.plan(), "GET dockerclusters"));
+    for machine in [CONTROL_PLANE, WORKER] {
+        scene.objects.delete("DockerMachine", machine).await?;
+        scene.wait("DockerMachine", machine, Value::is_null).await?;
+    }
+    scene.objects.delete("DockerCluster", "c1").await?;
+    // Itself and the other, and itself again: it waits.
+    asked(scene.plan(), reads, before + 3).await?;
+    scene.objects.delete("DockerCluster", "c1-anew").await?;
+    scene.leaves_no_load_balancer("c1").await?;
+    operator.stop().await;
+    Ok(())
 }

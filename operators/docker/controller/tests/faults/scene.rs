@@ -29,7 +29,11 @@ impl Scene {
 
     /// A scene in this control plane.
     pub async fn set_in(plane: &'static ControlPlane) -> Result<Self> {
-        let plan = FaultPlan::new(Schedule::default());
+        Self::planned(plane, FaultPlan::new(Schedule::default())).await
+    }
+
+    /// A scene whose operators meet these faults, which count over all of them.
+    pub async fn planned(plane: &'static ControlPlane, plan: FaultPlan) -> Result<Self> {
         let world = Arc::new(world_in(plane, plan.clone()).await?);
         let objects = world.objects();
         Ok(Self { world, plan, objects })
@@ -43,6 +47,11 @@ impl Scene {
         let world = Arc::new(world);
         let objects = world.objects();
         Ok(Self { world, plan, objects })
+    }
+
+    /// The faults, and the requests so far.
+    pub fn plan(&self) -> &FaultPlan {
+        &self.plan
     }
 
     pub fn start(&self) -> Operator {

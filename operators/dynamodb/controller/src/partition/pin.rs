@@ -22,7 +22,8 @@ use crate::sabotage;
 /// How often the table is looked at while items are deleted from it.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// The oldest look on which anything is sent: longer than from the beginning of one look to the end of the next.
+/// The oldest look on which anything is sent: longer than from the beginning of one look to the end of the next, if neither
+/// takes more than a second and a half.
 const LONGEST: Duration = Duration::from_secs(5);
 /// After so long without a look the round is given up.
 const PATIENCE: Duration = Duration::from_secs(30);

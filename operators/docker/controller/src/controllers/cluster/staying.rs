@@ -11,7 +11,7 @@ use crate::{
     contract::{self, CLUSTER_NAME},
     controllers::machine,
     engine::Engine,
-    identity::{ClusterId, MACHINE_LABEL},
+    identity::{self, ClusterId, MACHINE_LABEL},
 };
 
 impl<E: Engine + Clone> Clusters<E> {
@@ -50,7 +50,11 @@ impl<E: Engine + Clone> Clusters<E> {
             let failed =
                 |error| ApiError::new(format!("read DockerMachine {}/{name}", cluster.namespace), error);
             let found = api.get_opt(name).await.map_err(failed)?;
-            if found.is_some_and(|object| contract::may_be_of(&object, &cluster.name)) {
+            let id = identity::provider_id(&container.name);
+            let is_its = |object: &DockerMachine| {
+                contract::may_be_of(object, &cluster.name) || object.spec.provider_id.as_ref() == Some(&id)
+            };
+            if found.is_some_and(|object| is_its(&object)) {
                 staying.insert(name.clone());
             } else {
                 tracing::warn!(

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - The status announces it before the container of the last attempt is removed.
 //! - Right before the removal Machine and Cluster are looked at live. What has joined meanwhile stays, and the
-//!   announcement is withdrawn.
+//!   announcement is withdrawn; what was paused meanwhile is left as it is: it moves, failed container and all.
 
 use docker_api::{DockerMachine, Reason};
 use kube::ResourceExt as _;

@@ -25,6 +25,8 @@ pub(super) struct Picture {
     /// Where the bootstrap is.
     pub(super) bootstrap: Bootstrap,
     failure_domain: Option<String>,
+    /// Whether it was paused when it was looked at live: nothing is done, and nothing of this is told.
+    pub(super) is_paused: bool,
 }
 
 /// Where a bootstrap is.

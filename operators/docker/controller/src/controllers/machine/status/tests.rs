@@ -24,6 +24,7 @@ fn running(bootstrap: Bootstrap) -> Picture {
         container: Some(container),
         balanced: false,
         bootstrap,
+        is_paused: false,
         failure_domain: Some("fd".into()),
     }
 }
