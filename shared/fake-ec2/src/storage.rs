@@ -1,5 +1,7 @@
 //! Volumes and network interfaces: what instances leave behind, or take with them.
 
+mod attachment;
+
 use std::collections::BTreeMap;
 
 use crate::{

@@ -286,31 +286,6 @@ impl World {
         })
     }
 
-    /// A volume or interface outlives its instance from now on, as if somebody had set `DeleteOnTermination` to false; says
-    /// whether there is one of this id.
-    pub fn keep(&self, id: &str) -> bool {
-        let mut estate = self.estate.lock();
-        if let Some(volume) = estate.volumes.get_mut(id) {
-            volume.attachment.2 = false;
-            return true;
-        }
-        let interface = estate.interfaces.get_mut(id);
-        interface.is_some_and(|interface| {
-            interface.goes_along = false;
-            true
-        })
-    }
-
-    /// Attaches a volume to another instance, which does not take it along; says whether there is such a volume.
-    pub fn attach(&self, volume: &str, instance: &str) -> bool {
-        let mut estate = self.estate.lock();
-        let volume = estate.volumes.get_mut(volume);
-        volume.is_some_and(|volume| {
-            volume.attachment = (instance.to_owned(), "/dev/sdz".to_owned(), false);
-            true
-        })
-    }
-
     /// Makes the status checks of an instance fail, or pass again.
     pub fn impair(&self, id: &str, impaired: bool) {
         if let Some(instance) = self.estate.lock().instances.get_mut(id) {

@@ -1,0 +1,40 @@
+//! What the owner of an account does to attachments, behind everybody's back.
+
+use crate::world::World;
+
+impl World {
+    /// A volume or interface outlives its instance from now on, as if somebody had set `DeleteOnTermination` to false; says
+    /// whether there is one of this id.
+    pub fn keep(&self, id: &str) -> bool {
+        let mut estate = self.estate.lock();
+        if let Some(volume) = estate.volumes.get_mut(id) {
+            volume.attachment.2 = false;
+            return true;
+        }
+        let interface = estate.interfaces.get_mut(id);
+        interface.is_some_and(|interface| {
+            interface.goes_along = false;
+            true
+        })
+    }
+
+    /// Attaches a volume to another instance, which shows it and does not take it along; says whether there are such a volume
+    /// and such an instance.
+    pub fn attach(&self, volume: &str, instance: &str) -> bool {
+        let mut estate = self.estate.lock();
+        let known = estate.instances.contains_key(instance);
+        let Some(found) = estate.volumes.get_mut(volume).filter(|_| known) else {
+            return false;
+        };
+        let attachment = (instance.to_owned(), "/dev/sdz".to_owned(), false);
+        let (before, ..) = std::mem::replace(&mut found.attachment, attachment);
+        if let Some(before) = estate.instances.get_mut(&before) {
+            before.devices.retain(|(_, id, _)| id != volume);
+        }
+        if let Some(now) = estate.instances.get_mut(instance) {
+            now.devices
+                .push(("/dev/sdz".to_owned(), volume.to_owned(), false));
+        }
+        true
+    }
+}
