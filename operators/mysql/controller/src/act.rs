@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use reconcile::{ReconcileError, clock::Clock};
 
 pub use self::{
-    leave::Leaving,
-    tags::{resources, tags},
+    leave::{Leaving, SWEEP_AGAIN},
+    tags::{launched_along, tags},
 };
 use crate::{
     cloud::{CloudError, Instance, InstanceState, Instances},

@@ -76,8 +76,6 @@ pub struct Instance {
     pub subnet: Option<String>,
     /// When it was launched.
     pub launched_at: Option<Timestamp>,
-    /// The ids of its volumes and network interfaces.
-    pub attached: Vec<String>,
 }
 
 impl Instance {
@@ -121,6 +119,13 @@ pub struct Part {
     pub tags: BTreeMap<String, String>,
     /// The instance that it is attached to.
     pub attached_to: Option<String>,
+}
+
+impl Part {
+    /// The member that it was launched with: nothing else gives a volume or an interface a whole identity.
+    pub fn identity(&self) -> Option<Identity> {
+        Identity::from_tags(&self.tags)
+    }
 }
 
 /// A subnet, as far as it matters here.

@@ -326,7 +326,6 @@ mod tests {
             private_ip: None,
             subnet: None,
             launched_at: None,
-            attached: Vec::new(),
         };
         let mut evidence = Evidence::default();
         evidence.missed("i-1", at(0));

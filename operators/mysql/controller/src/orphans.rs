@@ -248,7 +248,6 @@ mod tests {
             private_ip: None,
             subnet: None,
             launched_at: Timestamp::from_second(NOW - age).ok(),
-            attached: Vec::new(),
         }
     }
 

@@ -172,6 +172,21 @@ pub fn ending(findings: Findings<'_>, now: Timestamp) -> MySQLClusterStatus {
     status
 }
 
+/// The status of a cluster that is being deleted whose members are gone, and of which EC2 shows these still.
+pub fn lingering(cluster: &MySQLCluster, mut ids: Vec<String>, now: Timestamp) -> MySQLClusterStatus {
+    let mut status = without_intent(cluster);
+    status.phase = Some(Phase::Terminating);
+    ids.sort();
+    let message = format!(
+        "the instances are terminated; waiting until EC2 does not show these any more: {}",
+        ids.join(", ")
+    );
+    let parts = [ConditionType::Ready, ConditionType::DeletionBlocked]
+        .map(|type_| condition(type_, false, Reason::Terminating, &message));
+    put(&mut status, parts, cluster, now);
+    status
+}
+
 /// The status of a cluster that is being deleted while its cloud cannot be asked.
 pub fn unending(cluster: &MySQLCluster, reason: Reason, message: &str, now: Timestamp) -> MySQLClusterStatus {
     let mut status = without_intent(cluster);

@@ -90,10 +90,6 @@ fn metadata(parameters: &LaunchParameters) -> InstanceMetadataOptionsRequest {
 pub(crate) fn instance(instance: &types::Instance) -> Option<Instance> {
     let state = instance.state()?.name()?;
     let tags = instance.tags().iter();
-    let devices = instance.block_device_mappings().iter();
-    let volumes = devices.filter_map(|device| device.ebs()?.volume_id());
-    let interfaces = instance.network_interfaces().iter();
-    let interfaces = interfaces.filter_map(|interface| interface.network_interface_id());
     Some(Instance {
         id: instance.instance_id()?.to_owned(),
         state: InstanceState::parse(state.as_str())?,
@@ -117,6 +113,5 @@ pub(crate) fn instance(instance: &types::Instance) -> Option<Instance> {
         launched_at: instance
             .launch_time()
             .and_then(|at| Timestamp::from_second(at.secs()).ok()),
-        attached: volumes.chain(interfaces).map(str::to_owned).collect(),
     })
 }

@@ -1,7 +1,8 @@
 //! The end of a cluster's members: retired one by one, proven gone, and looked for once more; then what they left behind.
 //!
 //! Volumes and network interfaces go with their instance, unless somebody has changed that or moved them. What is attached
-//! to nothing and carries our id and the cluster's UID is deleted, but not what carries the tag [`RETAINED`] with that UID.
+//! to nothing, carries our id and was launched with a member of the cluster is deleted, but not what carries the tag
+//! [`RETAINED`] with the cluster's UID.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,17 +20,28 @@ use crate::{
 };
 
 /// How soon the listing that ends a deletion is made once more.
-const SWEEP_AGAIN: Duration = Duration::from_secs(5);
+pub const SWEEP_AGAIN: Duration = Duration::from_secs(5);
 
 /// How far a deletion is.
 #[derive(Debug)]
 pub enum Leaving {
     /// Something is left to be done, or to be waited for.
     Going(Box<Outcome>),
-    /// Every launch is proven over, and a last listing still shows something; again after this time.
-    Showing(Duration),
-    /// No instance is left. These are, which carry the cluster's identity: somebody keeps them, or uses them otherwise.
+    /// Every launch is proven over, and a last listing still shows these; again after [`SWEEP_AGAIN`].
+    Showing(Vec<String>),
+    /// No instance is left. These are, which carry the cluster's UID: somebody keeps them, uses them otherwise, or has given
+    /// them that tag.
     Over(Vec<Part>),
+}
+
+/// What came of the deletion of a volume or interface.
+enum Discarded {
+    /// It is not there.
+    Gone,
+    /// It may be shown for a while.
+    Accepted,
+    /// Somebody or something uses it.
+    Refused,
 }
 
 impl<I: Instances, R: Records> Work<'_, I, R> {
@@ -41,44 +53,52 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 .await
                 .map(|outcome| Leaving::Going(Box::new(outcome)));
         }
-        if !self.sweep().await?.is_empty() {
-            return Ok(Leaving::Showing(SWEEP_AGAIN));
+        let shown = self.sweep().await?;
+        if !shown.is_empty() {
+            return Ok(Leaving::Showing(shown.into_iter().map(|one| one.id).collect()));
         }
         let now = self.operator.clock.now();
         let since = self.evidence.lock().clearing(now);
         self.clear(since, now).await
     }
 
-    /// Deletes what the members have left behind. What is attached may be shown late, or be going; if it is attached for longer
+    /// Deletes what the members have left behind. What is attached or in use may be shown late, or be going; if it is for longer
     /// than that, it is somebody else's business. What was deleted is over when it is not shown any more.
     async fn clear(&self, since: Timestamp, now: Timestamp) -> Result<Leaving, PassError<R::Error>> {
         let (cloud, operator_id) = (&self.operator.cloud, &self.operator.operator_id);
         let parts = cloud.parts(self.region, operator_id, self.cluster_uid).await;
-        let (mut left, mut going) = (Vec::new(), false);
+        let is_late = now.duration_since(since) > PROPAGATION;
+        let (mut left, mut going) = (Vec::new(), Vec::new());
         for part in parts.map_err(PassError::Cloud)? {
             let kept = part.tags.get(RETAINED).is_some_and(|uid| uid == self.cluster_uid);
-            let attached = part.attached_to.is_some();
-            if kept || attached && now.duration_since(since) > PROPAGATION {
-                left.push(part);
-            } else if attached {
-                going = true;
+            let foreign = part.identity().is_none();
+            let used = if kept || foreign || part.attached_to.is_some() {
+                true
             } else {
-                going |= self.discard(&part).await.map_err(PassError::Cloud)?;
+                match self.discard(&part).await.map_err(PassError::Cloud)? {
+                    Discarded::Gone => continue,
+                    Discarded::Accepted => false,
+                    Discarded::Refused => true,
+                }
+            };
+            if kept || foreign || used && is_late {
+                left.push(part);
+            } else {
+                going.push(part.id);
             }
         }
-        Ok(if going {
-            Leaving::Showing(SWEEP_AGAIN)
-        } else {
+        Ok(if going.is_empty() {
             Leaving::Over(left)
+        } else {
+            Leaving::Showing(going)
         })
     }
 
-    /// Deletes one, and says whether it may still be there.
-    async fn discard(&self, part: &Part) -> Result<bool, CloudError> {
+    async fn discard(&self, part: &Part) -> Result<Discarded, CloudError> {
         match self.operator.cloud.discard(self.region, part, self.fence).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_part_not_found() => Ok(false),
-            Err(error) if error.is_part_in_use() => Ok(true),
+            Ok(()) => Ok(Discarded::Accepted),
+            Err(error) if error.is_part_not_found() => Ok(Discarded::Gone),
+            Err(error) if error.is_part_in_use() => Ok(Discarded::Refused),
             Err(error) => Err(error),
         }
     }

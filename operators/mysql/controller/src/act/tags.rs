@@ -1,4 +1,8 @@
 //! Tags of members: given back where somebody took them off, and brought to what the spec says.
+//!
+//! # Guarantees
+//! - Volumes and interfaces get tags only if they carry their member's identity already, which they have from its launch. What
+//!   somebody attaches to a member is theirs: marked as ours, it would be deleted with the cluster.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,9 +10,9 @@ use mysql_api::cluster::{Launch, LaunchPhase};
 
 use super::{Event, Outcome, PassError, Work};
 use crate::{
-    cloud::{CloudError, Instance, Instances},
+    cloud::{CloudError, Instance, Instances, Part},
     desired::Desired,
-    identity::{Identity, ORIGIN},
+    identity::{CLUSTER_UID, Identity, ORIGIN, RETAINED},
     ledger::Ledger,
     parameters::LaunchParameters,
     plan::Seen,
@@ -50,7 +54,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     }
 
     /// Gives a member's instance the tags back that somebody took off it, and its volumes and interfaces with it: what it was
-    /// adopted with may not have them yet.
+    /// adopted with may be its former cluster's still.
     pub(super) async fn mark(
         &self,
         desired: Option<&Desired>,
@@ -58,11 +62,10 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         id: String,
         outcome: &mut Outcome,
     ) -> Result<(), PassError<R::Error>> {
-        let Some(tags) = self.wanted(desired, ordinal, &outcome.ledger) else {
+        let Some((entry, tags)) = self.wanted(desired, ordinal, &outcome.ledger) else {
             return Ok(());
         };
-        let resources = resources(&id, outcome.seen.instance(&id));
-        match self.give(&resources, &tags).await {
+        match self.give(entry, outcome.seen.instance(&id), &tags).await {
             Ok(()) => {
                 self.evidence.lock().release(ordinal);
                 outcome.events.push(Event::Marked(ordinal, id));
@@ -81,11 +84,10 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         id: String,
         outcome: &mut Outcome,
     ) -> Result<(), PassError<R::Error>> {
-        let Some(tags) = self.wanted(desired, ordinal, &outcome.ledger) else {
+        let Some((entry, tags)) = self.wanted(desired, ordinal, &outcome.ledger) else {
             return Ok(());
         };
-        let shown = outcome.seen.instances.iter().find(|instance| instance.id == id);
-        let given = self.give(&resources(&id, shown), &tags).await;
+        let given = self.give(entry, outcome.seen.instance(&id), &tags).await;
         let now = self.operator.clock.now();
         match given {
             Ok(()) => {
@@ -103,40 +105,109 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         Ok(())
     }
 
-    /// The tags of a member that is known, where it is known what is asked for.
-    fn wanted(
+    /// A member that is known with its tags, where it is known what is asked for.
+    fn wanted<'b>(
         &self,
         desired: Option<&Desired>,
         ordinal: i32,
-        ledger: &Ledger,
-    ) -> Option<BTreeMap<String, String>> {
-        Some(self.tags(desired?, ledger.get(ordinal)?))
+        ledger: &'b Ledger,
+    ) -> Option<(&'b Launch, BTreeMap<String, String>)> {
+        let entry = ledger.get(ordinal)?;
+        Some((entry, self.tags(desired?, entry)))
     }
 
     fn tags(&self, desired: &Desired, entry: &Launch) -> BTreeMap<String, String> {
         tags(desired, entry, &self.operator.operator_id)
     }
 
-    async fn give(&self, ids: &[String], tags: &BTreeMap<String, String>) -> Result<(), CloudError> {
-        self.operator.cloud.tag(self.region, ids, tags, self.fence).await
+    /// Gives a member's instance tags, and what was launched with it: all of it, or nothing.
+    async fn give(
+        &self,
+        entry: &Launch,
+        shown: Option<&Instance>,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), CloudError> {
+        let cloud = &self.operator.cloud;
+        // One that was adopted, and not tagged yet, says itself whose it was.
+        let former = shown.and_then(|instance| instance.tags.get(CLUSTER_UID));
+        let former = former
+            .filter(|_| entry.adopted_from.is_some())
+            .map(String::as_str);
+        let owners: BTreeSet<&str> = former.into_iter().chain([self.cluster_uid]).collect();
+        let mut ids: Vec<String> = entry.instance_id.iter().cloned().collect();
+        for uid in owners {
+            let parts = cloud.parts(self.region, &self.operator.operator_id, uid).await?;
+            ids.extend(launched_along(entry, uid, &parts));
+        }
+        cloud.tag(self.region, &ids, tags, self.fence).await
     }
 }
 
 /// The tags that a member is to have.
 pub fn tags(desired: &Desired, entry: &Launch, operator_id: &str) -> BTreeMap<String, String> {
-    let identity = Identity {
-        cluster_uid: desired.uid.clone(),
-        ordinal: entry.ordinal,
-        incarnation: entry.incarnation,
-    };
+    let identity = identity(entry, &desired.uid);
     let mut tags = LaunchParameters::tags(desired, &identity, operator_id);
     let origin = entry.adopted_from.iter();
     tags.extend(origin.map(|uid| (ORIGIN.to_owned(), uid.clone())));
     tags
 }
 
-/// An instance with what belongs to it.
-pub fn resources(id: &str, shown: Option<&Instance>) -> Vec<String> {
-    let attached = shown.map_or(&[][..], |instance| &instance.attached);
-    [&[id.to_owned()], attached].concat()
+/// Those of the cluster `uid`'s parts that were launched with a member and are attached to it, but what somebody keeps.
+pub fn launched_along(entry: &Launch, uid: &str, parts: &[Part]) -> Vec<String> {
+    let identity = identity(entry, uid);
+    let along = parts.iter().filter(|part| {
+        let attached = part.attached_to.is_some() && part.attached_to == entry.instance_id;
+        attached && part.identity().as_ref() == Some(&identity) && !part.tags.contains_key(RETAINED)
+    });
+    along.map(|part| part.id.clone()).collect()
+}
+
+fn identity(entry: &Launch, uid: &str) -> Identity {
+    Identity {
+        cluster_uid: uid.to_owned(),
+        ordinal: entry.ordinal,
+        incarnation: entry.incarnation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mysql_api::cluster::LaunchPhase;
+
+    use super::*;
+    use crate::{cloud::PartKind, plan::tests::entry};
+
+    #[test]
+    fn only_what_was_launched_with_a_member_and_is_still_attached_to_it_belongs_to_it() {
+        let member = entry(1, LaunchPhase::Launched, Some("i-1"));
+        let part = |id: &str, on: Option<&str>, identity: Option<Identity>| Part {
+            kind: PartKind::Volume,
+            id: id.into(),
+            tags: identity
+                .iter()
+                .flat_map(Identity::tags)
+                .chain([(CLUSTER_UID.to_owned(), "uid".to_owned())])
+                .collect(),
+            attached_to: on.map(str::to_owned),
+        };
+        let own = || Some(identity(&member, "uid"));
+        let earlier = Identity {
+            incarnation: member.incarnation + 1,
+            ..identity(&member, "uid")
+        };
+        let mut kept = part("vol-kept", Some("i-1"), own());
+        kept.tags.insert(RETAINED.into(), "uid".into());
+        let parts = [
+            part("vol-own", Some("i-1"), own()),
+            part("vol-tagged-by-hand", Some("i-1"), None),
+            part("vol-of-another-launch", Some("i-1"), Some(earlier)),
+            part("vol-elsewhere", Some("i-2"), own()),
+            part("vol-at-rest", None, own()),
+            kept,
+        ];
+        assert_eq!(launched_along(&member, "uid", &parts), ["vol-own"]);
+        assert!(launched_along(&member, "other", &parts).is_empty());
+        let unknown = entry(1, LaunchPhase::Launching, None);
+        assert!(launched_along(&unknown, "uid", &parts).is_empty());
+    }
 }

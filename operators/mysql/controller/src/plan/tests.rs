@@ -44,7 +44,6 @@ fn instance(id: &str, token: &str) -> Instance {
         private_ip: None,
         subnet: None,
         launched_at: None,
-        attached: Vec::new(),
     }
 }
 

@@ -221,51 +221,46 @@ fn instances(answer: &str) -> Vec<Instance> {
     answer.split("<instanceId>").skip(1).map(instance).collect()
 }
 
-/// The volumes and interfaces in the description of an instance.
-fn attached(text: &str) -> Vec<String> {
-    ["<volumeId>", "<networkInterfaceId>"]
-        .iter()
-        .flat_map(|name| text.split(name).skip(1))
-        .map(|rest| rest.split('<').next().unwrap().to_owned())
-        .collect()
-}
-
-/// The volumes or interfaces in an answer, without their tags: the filter has looked at them. An attachment repeats the id
-/// of its volume.
+/// The volumes or interfaces in an answer. An attachment repeats the id of its volume, and stands before its tags.
 fn parts(kind: PartKind, answer: &str) -> Vec<Part> {
     let (name, first) = match kind {
-        PartKind::Volume => ("volumeId", "size"),
-        PartKind::Interface => ("networkInterfaceId", "subnetId"),
+        PartKind::Volume => ("volumeId", "<size>"),
+        PartKind::Interface => ("networkInterfaceId", "<subnetId>"),
     };
-    let begin = format!("<{name}>");
-    let described = answer.split(&begin).skip(1).filter(|text| text.contains(first));
-    described
-        .map(|text| Part {
-            kind,
-            id: text.split('<').next().unwrap().to_owned(),
-            tags: BTreeMap::new(),
-            attached_to: (one(text, "status").as_deref() == Some("in-use")).then(|| "an instance".to_owned()),
-        })
+    let mut described: Vec<String> = Vec::new();
+    for text in answer.split(&format!("<{name}>")).skip(1) {
+        match described.last_mut() {
+            Some(last) if !text.contains(first) => last.push_str(text),
+            _ => described.push(text.to_owned()),
+        }
+    }
+    let described = described.iter().map(|text| Part {
+        kind,
+        id: text.split('<').next().unwrap().to_owned(),
+        tags: tags(text),
+        attached_to: one(text, "instanceId"),
+    });
+    described.collect()
+}
+
+fn tags(text: &str) -> BTreeMap<String, String> {
+    let tags = one(text, "tagSet").unwrap_or_default();
+    let tags = tags.split("<item>").skip(1);
+    tags.map(|item| (one(item, "key").unwrap(), one(item, "value").unwrap()))
         .collect()
 }
 
 fn instance(text: &str) -> Instance {
     let state = one(text, "instanceState").and_then(|state| one(&state, "name"));
-    let tags = one(text, "tagSet").unwrap_or_default();
-    let tags = tags
-        .split("<item>")
-        .skip(1)
-        .map(|item| (one(item, "key").unwrap(), one(item, "value").unwrap()));
     Instance {
         id: text.split('<').next().unwrap().to_owned(),
         state: state.and_then(|state| InstanceState::parse(&state)).unwrap(),
         reason: one(text, "stateReason").and_then(|reason| one(&reason, "code")),
-        tags: tags.collect(),
+        tags: tags(text),
         client_token: one(text, "clientToken"),
         zone: one(text, "availabilityZone"),
         private_ip: one(text, "privateIpAddress"),
         subnet: one(text, "subnetId"),
         launched_at: None,
-        attached: attached(text),
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use fake_ec2::{InstanceView, Options, State, StateReason, Timings, World};
 use mysql_api::cluster::{Aws, MySQLClusterSpec};
 use mysql_controller::{
-    act::{Leaving, Operator, Work},
+    act::{Leaving, Operator, SWEEP_AGAIN, Work},
     desired::{Desired, Owner, Settings},
     evidence::Evidence,
     identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL},
@@ -242,7 +242,7 @@ impl Life {
                         }
                         (true, Duration::ZERO)
                     }
-                    Ok(Leaving::Showing(again)) => (false, again),
+                    Ok(Leaving::Showing(_)) => (false, SWEEP_AGAIN),
                     Ok(Leaving::Going(outcome)) => (false, outcome.next),
                     Err(_) => (false, Duration::from_secs(1)),
                 }),

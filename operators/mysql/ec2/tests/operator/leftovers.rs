@@ -3,13 +3,14 @@
 use fake_ec2::StateReason;
 use k8s_openapi::api::events::v1::Event;
 use kube::{
-    Api,
-    api::{DeleteParams, ListParams},
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams},
 };
-use mysql_api::MySQLCluster;
-use mysql_controller::identity::RETAINED;
+use mysql_api::{MySQLCluster, cluster::ADOPT};
+use mysql_controller::identity::{CLUSTER_UID, OPERATOR_ID, RETAINED};
+use serde_json::json;
 
-use crate::bed::{Bed, eventually, ready, sample, says};
+use crate::bed::{Bed, eventually, message, ready, sample, says};
 
 const REGION: &str = "us-east-1";
 
@@ -19,6 +20,40 @@ impl Bed {
             .delete(name, &DeleteParams::default())
             .await
             .unwrap();
+    }
+
+    /// Somebody launches an instance of their own, which is nobody's member; its id.
+    fn stranger(&self) -> String {
+        let world = self.ec2.world();
+        let params = [
+            ("ImageId", "ami-0c02fb55956c7d316"),
+            ("InstanceType", "t3.micro"),
+            ("SubnetId", "subnet-12345678"),
+            ("MinCount", "1"),
+            ("MaxCount", "1"),
+        ];
+        world.ask(REGION, "RunInstances", &params).unwrap();
+        let all = world.instances();
+        let theirs = all.iter().find(|instance| instance.client_token.is_none());
+        theirs.unwrap().id.clone()
+    }
+
+    /// Whether a volume has any tag.
+    fn is_tagged(&self, volume: &str) -> bool {
+        let params = [("Filter.1.Name", "resource-id"), ("Filter.1.Value.1", volume)];
+        let world = self.ec2.world();
+        let answer = world.ask(REGION, "DescribeTags", &params).unwrap();
+        answer.contains("<key>")
+    }
+
+    /// Whether it was told that something of a cluster is left, in a note with all of these.
+    async fn tells_of(&self, what: &[&str]) -> bool {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
+        let all = events.list(&ListParams::default()).await.unwrap();
+        all.iter().any(|event| {
+            let note = event.note.as_deref().unwrap_or_default();
+            event.reason.as_deref() == Some("LeftBehind") && what.iter().all(|one| note.contains(one))
+        })
     }
 }
 
@@ -58,20 +93,8 @@ async fn a_volume_that_somebody_keeps_or_uses_elsewhere_stays_and_is_told_of() {
     bed.until("shared", "it is ready", ready).await;
     let world = bed.ec2.world();
     let [kept, used]: [String; 2] = world.volumes().try_into().unwrap();
-    let params = [
-        ("ImageId", "ami-0c02fb55956c7d316"),
-        ("InstanceType", "t3.micro"),
-        ("SubnetId", "subnet-12345678"),
-        ("MinCount", "1"),
-        ("MaxCount", "1"),
-    ];
-    world.ask(REGION, "RunInstances", &params).unwrap();
-    let all = world.instances();
-    let theirs = all
-        .iter()
-        .find(|instance| instance.client_token.is_none())
-        .unwrap();
-    assert!(world.keep(&kept) && world.attach(&used, &theirs.id));
+    let theirs = bed.stranger();
+    assert!(world.keep(&kept) && world.attach(&used, &theirs));
     let tag = [
         ("ResourceId.1", kept.as_str()),
         ("Tag.1.Key", RETAINED),
@@ -83,16 +106,8 @@ async fn a_volume_that_somebody_keeps_or_uses_elsewhere_stays_and_is_told_of() {
         .await;
     let left = world.volumes();
     assert!(left.contains(&kept) && left.contains(&used), "{left:?}");
-    let events: Api<Event> = Api::namespaced(bed.client.clone(), bed.namespace.name());
-    let used = format!("{used} (attached to {})", theirs.id);
-    eventually("it is told of", async || {
-        let all = events.list(&ListParams::default()).await.unwrap();
-        all.iter().any(|event| {
-            let note = event.note.as_deref().unwrap_or_default();
-            event.reason.as_deref() == Some("LeftBehind") && note.contains(&kept) && note.contains(&used)
-        })
-    })
-    .await;
+    let used = format!("{used} (attached to {theirs})");
+    eventually("it is told of", async || bed.tells_of(&[&kept, &used]).await).await;
     bed.stop().await;
 }
 
@@ -111,5 +126,88 @@ async fn an_operator_that_may_not_look_for_volumes_says_so_before_it_lets_go() {
     world.deny("DescribeVolumes", None);
     bed.until("blind", "it is gone", |cluster| cluster.is_none())
         .await;
+    bed.stop().await;
+}
+
+/// However often members get their tags anew: for other tags in the spec, after somebody took them off, with another cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_somebody_attaches_to_a_member_stays_theirs_and_outlives_the_cluster() {
+    let bed = Bed::new().await;
+    let mut spec = sample(1);
+    spec["deletionPolicy"] = json!("Retain");
+    bed.create("host", spec.clone()).await;
+    let cluster = bed.until("host", "it is ready", ready).await.unwrap();
+    let from = cluster.uid().unwrap();
+    let member = cluster.status.unwrap().aws_instance_ids.remove(0);
+    let world = bed.ec2.world();
+    let own = world.volumes();
+    bed.stranger();
+    let [theirs]: [String; 1] = world
+        .volumes()
+        .into_iter()
+        .filter(|volume| !own.contains(volume))
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    assert!(world.attach(&theirs, &member));
+
+    let tags = json!([{"key": "team", "value": "billing"}]);
+    bed.patch("host", json!({"spec": {"aws": {"tags": tags}}})).await;
+    eventually("the member has the tag", async || {
+        !world.live("team", "billing").is_empty()
+    })
+    .await;
+    world.retag(&member, OPERATOR_ID, None);
+    eventually("the member has its tags back", async || {
+        !world.live(OPERATOR_ID, "mysql-operator").is_empty()
+    })
+    .await;
+    bed.until("host", "it is ready again", ready).await;
+    bed.delete("host").await;
+    bed.until("host", "it is gone", |cluster| cluster.is_none()).await;
+    spec["deletionPolicy"] = json!("Delete");
+    let mut heir = MySQLCluster::new("host", serde_json::from_value(spec).unwrap());
+    heir.annotations_mut().insert(ADOPT.into(), from);
+    let heir = bed.clusters.create(&PostParams::default(), &heir).await.unwrap();
+    bed.until("host", "it is taken over", ready).await;
+    assert_eq!(world.live(CLUSTER_UID, &heir.uid().unwrap()).len(), 1);
+    assert!(!bed.is_tagged(&theirs), "nothing of theirs is marked as ours");
+    bed.delete("host").await;
+    bed.until("host", "it is gone for good", |cluster| cluster.is_none())
+        .await;
+    assert_eq!(world.volumes(), [theirs]);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_deletion_waits_for_is_said_and_what_stays_in_use_is_left_and_told_of() {
+    let bed = Bed::new().await;
+    bed.create("busy", sample(1)).await;
+    bed.until("busy", "it is ready", ready).await;
+    let world = bed.ec2.world();
+    let volumes = world.volumes();
+    assert!(volumes.iter().all(|volume| world.keep(volume)));
+    world.set_faults("DeleteVolume=VolumeInUse".parse().unwrap());
+    // What was said last can be read for as long as somebody else holds the object.
+    let cluster = bed.clusters.get("busy").await.unwrap();
+    let mut finalizers = cluster.finalizers().to_vec();
+    finalizers.push("test.example.com/hold".to_owned());
+    bed.patch("busy", json!({"metadata": {"finalizers": finalizers}}))
+        .await;
+    bed.delete("busy").await;
+    bed.until("busy", "it says what it waits for", |cluster| {
+        let text = message(cluster, "DeletionBlocked").unwrap_or_default();
+        says(cluster, "DeletionBlocked", "False", "Terminating")
+            && volumes.iter().all(|volume| text.contains(volume))
+    })
+    .await;
+    let all: Vec<&str> = volumes.iter().map(String::as_str).collect();
+    eventually("it is told of", async || bed.tells_of(&all).await).await;
+    bed.until("busy", "the operator is done with it", |cluster| {
+        cluster.is_some_and(|cluster| cluster.finalizers() == ["test.example.com/hold"])
+    })
+    .await;
+    bed.patch("busy", json!({"metadata": {"finalizers": null}})).await;
+    assert_eq!(world.volumes(), volumes);
     bed.stop().await;
 }

@@ -85,6 +85,7 @@ async fn while_ec2_shows_nothing_mysql_is_looked_after_and_no_instance_is_touche
     bed.patch("unseen", json!({"spec": {"replicas": 1}})).await;
     let noticed = |cluster: Option<&MySQLCluster>| {
         unseen(cluster)
+            && says(cluster, "UpToDate", "Unknown", "AWSAPIError")
             && cluster.is_some_and(|one| {
                 one.status.as_ref().unwrap().observed_generation == one.metadata.generation
             })

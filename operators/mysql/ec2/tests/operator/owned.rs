@@ -160,6 +160,65 @@ async fn a_cluster_whose_instances_are_retained_does_not_go_without_the_secrets_
     bed.stop().await;
 }
 
+/// Another process has read the Secret by which members know the operator, and this one can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_that_is_missing_is_made_again_before_instances_are_retained() {
+    let mut bed = Bed::new().await;
+    let mut spec = sample(1);
+    spec["deletionPolicy"] = json!("Retain");
+    bed.create("bound", spec).await;
+    bed.until("bound", "it is ready", ready).await;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let before = secrets.get("bound-binding").await.unwrap();
+    bed.restart(Clock::accelerated(SPEED), async |bed| {
+        let params = DeleteParams::default();
+        secrets.delete("bound-binding", &params).await.unwrap();
+        bed.clusters.delete("bound", &params).await.unwrap();
+    })
+    .await;
+    bed.until("bound", "it is gone", |cluster| cluster.is_none())
+        .await;
+    let after = secrets.get("bound-binding").await.unwrap();
+    assert_eq!(after.data, before.data);
+    assert!(after.owner_references().is_empty() && after.uid() != before.uid());
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_of_instances_that_were_to_be_retained_go_with_them_when_they_go_after_all() {
+    let bed = Bed::new().await;
+    let mut spec = sample(1);
+    spec["deletionPolicy"] = json!("Retain");
+    bed.create("turned", spec).await;
+    bed.until("turned", "it is ready", ready).await;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let names = ["turned-operator", "turned-binding"];
+    bed.ec2.world().deny("CreateTags", Some("UnauthorizedOperation"));
+    bed.clusters
+        .delete("turned", &DeleteParams::default())
+        .await
+        .unwrap();
+    bed.until("turned", "it cannot mark them", |cluster| {
+        says(cluster, "DeletionBlocked", "True", "CredentialsInvalid")
+    })
+    .await;
+    for name in names {
+        let secret = secrets.get(name).await.unwrap();
+        assert!(secret.owner_references().is_empty(), "{name} is released");
+    }
+    bed.patch("turned", json!({"spec": {"deletionPolicy": "Delete"}}))
+        .await;
+    bed.until("turned", "it is gone", |cluster| cluster.is_none())
+        .await;
+    for name in names {
+        assert!(secrets.get_opt(name).await.unwrap().is_none(), "{name} is left");
+    }
+    bed.ec2.world().deny("CreateTags", None);
+    bed.create("turned", sample(1)).await;
+    bed.until("turned", "another of its name is ready", ready).await;
+    bed.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_cluster_says_so_and_goes_on_where_it_was() {
     let bed = Bed::new().await;

@@ -5,8 +5,8 @@
 //! 2. The instances of that UID are looked at; what speaks against taking them over is a condition, and nothing is
 //!    launched as long as the annotation is there.
 //! 3. The Secret by which their members know the operator is taken over, and the binding.
-//! 4. They are recorded as this cluster's, and then tagged so, with their volumes and interfaces. After a crash in between they are tagged as any member
-//!    whose tags were taken off.
+//! 4. They are recorded as this cluster's, and then tagged so, with the volumes and interfaces that they were launched with.
+//!    After a crash in between they are tagged as any member whose tags were taken off.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use reconcile::Pass;
 
 use super::ClusterError;
 use crate::{
-    act::{Operator, resources, tags},
+    act::{Operator, launched_along, tags},
     cloud::{Instance, Instances},
     desired::Desired,
     endpoints::binding_name,
@@ -106,6 +106,13 @@ pub(super) async fn adopt<I: Instances>(
         Ok(entries) => entries,
         Err(why) => return Ok(Err(why)),
     };
+    let cloud = &operator.cloud;
+    // What cannot be asked for is found out before anything is changed.
+    let parts = cloud.parts(&desired.region, &operator.operator_id, from).await;
+    let parts = match parts {
+        Ok(parts) => parts,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
     if let Err(why) = take_over_secrets(pass, from).await? {
         return Ok(Err(why));
     }
@@ -114,13 +121,10 @@ pub(super) async fn adopt<I: Instances>(
         ledger.enter(entry.clone());
     }
     StatusRecords { pass }.write(&ledger).await?;
-    let found = listing.of(from);
     for entry in entries {
         let tags = tags(desired, &entry, &operator.operator_id);
-        let id = entry.instance_id.unwrap_or_default();
-        let instance = found.iter().find(|instance| instance.id == id);
-        let ids = resources(&id, instance);
-        let cloud = &operator.cloud;
+        let along = launched_along(&entry, from, &parts);
+        let ids: Vec<String> = entry.instance_id.into_iter().chain(along).collect();
         cloud.tag(&desired.region, &ids, &tags, pass.fence()).await?;
     }
     Ok(Ok(()))
@@ -181,7 +185,6 @@ mod tests {
             private_ip: None,
             subnet: Some("subnet-12345678".into()),
             launched_at: None,
-            attached: Vec::new(),
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
     story,
 };
 use crate::{
-    act::{Leaving, Outcome, Work, is_over},
+    act::{Leaving, Outcome, SWEEP_AGAIN, Work, is_over},
     cloud::{Instances, Part},
     endpoints::binding_name,
     identity::RETAINED,
@@ -113,23 +113,28 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             return self.let_go(pass, "the instances are left running").await;
         }
         match work.leave(ledger).await? {
-            Leaving::Over(left) if left.is_empty() => self.let_go(pass, NOTHING).await,
-            Leaving::Over(left) => {
-                tell(
-                    pass,
-                    EventKind::Warning,
-                    ("LeftBehind", "Delete"),
-                    left_behind(&left),
-                )
-                .await;
-                self.let_go(pass, PARTS).await
+            Leaving::Over(left) => self.end(pass, &left).await,
+            Leaving::Showing(ids) => {
+                let status = report::lingering(&pass.current(), ids, pass.clock().now());
+                pass.write_status(&status).await?;
+                Ok(Progress::waiting(SWEEP_AGAIN))
             }
-            Leaving::Showing(again) => Ok(Progress::waiting(again)),
             Leaving::Going(outcome) => {
                 self.look_after(pass, region, &outcome);
                 self.report_leaving(pass, *outcome).await
             }
         }
+    }
+
+    /// No instance is left: the rest goes, but for what is not the operator's to delete.
+    async fn end(&self, pass: &Pass<MySQLCluster>, left: &[Part]) -> Result<Progress, ClusterError> {
+        retention::withdraw(pass).await?;
+        if left.is_empty() {
+            return self.let_go(pass, NOTHING).await;
+        }
+        let (kind, what) = (EventKind::Warning, ("LeftBehind", "Delete"));
+        tell(pass, kind, what, left_behind(left)).await;
+        self.let_go(pass, PARTS).await
     }
 
     /// Instances are to be left running that nobody could reach.
@@ -217,7 +222,7 @@ fn left_behind(left: &[Part]) -> String {
         None => part.id.clone(),
     });
     format!(
-        "these carry the cluster's tags and stay, because somebody keeps them ({RETAINED}) or uses them on another instance: {}; delete them when they are not needed",
+        "these carry the cluster's tags and stay, because somebody keeps them ({RETAINED}), uses them, or has given them the tags: {}; delete them when they are not needed",
         each.collect::<Vec<_>>().join(", ")
     )
 }

@@ -107,7 +107,6 @@ fn shown_last(members: &[Member], ledger: &Ledger) -> Seen {
             private_ip: member.private_ip.clone(),
             subnet: None,
             launched_at: None,
-            attached: Vec::new(),
         };
         seen.unlisted.push(instance);
     }

@@ -4,11 +4,12 @@
 //! - They lose their owner before the cluster's finalizer goes: Kubernetes removes what a cluster that is gone still owns.
 //! - The finalizer does not go without them.
 //! - A cluster that takes the instances over takes them over as well; what belongs to somebody else is not touched.
+//! - If the instances go after all, because the policy was changed meanwhile, the Secrets go as well.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use mysql_api::MySQLCluster;
 use reconcile::{Pass, error::ApiError};
@@ -18,6 +19,9 @@ use crate::{
     authority::Authority,
     endpoints::{binding, binding_name},
 };
+
+/// Annotation of a Secret that was released: the UID of the cluster that it belonged to.
+const RELEASED: &str = "mysql.alx.ke/released-by";
 
 /// The name of the Secret by which members know the operator.
 pub(super) fn operator_name(cluster: &str) -> String {
@@ -35,46 +39,93 @@ pub(super) enum Released {
     Lost(String),
 }
 
+impl Released {
+    fn and(self, later: Self) -> Self {
+        if later == Self::Before { self } else { later }
+    }
+}
+
 /// Takes the cluster off the owners of its Secrets. With `--cascade=foreground` Kubernetes removes what a cluster owns before
 /// the cluster: what it was faster with is made again by who knows what was in it.
 pub(super) async fn release(
     pass: &Pass<MySQLCluster>,
     authority: Option<&Authority>,
 ) -> Result<Released, ApiError> {
-    let cluster = pass.current();
-    let (name, namespace) = (&pass.key().name, &pass.key().namespace);
-    let bound = cluster
+    let (cluster, name) = (pass.current(), &pass.key().name);
+    let operator = operator_name(name);
+    let found = find(pass, &operator).await?;
+    let authority = match (authority, &found) {
+        (Some(authority), _) => Some(authority.clone()),
+        // Another process has read it. What cannot be read is nobody's way in, and stays as it is.
+        (None, Some(secret)) => Authority::read(secret).ok(),
+        (None, None) => return Ok(Released::Lost(operator)),
+    };
+    let again = authority.as_ref().map(|known| known.secret(&operator));
+    let released = release_one(pass, found, again).await?;
+    // What applications bind to is made of the rest, if they were told of it.
+    let is_bound = cluster
         .status
         .as_ref()
         .is_some_and(|status| status.binding.is_some());
-    let wanted = [(operator_name(name), true), (binding_name(name), bound)];
-    let mut released = Released::Before;
-    for (secret, is_needed) in wanted {
-        match (find(pass, &secret).await?, authority) {
-            (Some(found), _) => {
-                let mut owners = found.owner_references().to_vec();
-                let before = owners.len();
-                owners.retain(|owner| Some(&owner.uid) != cluster.metadata.uid.as_ref());
-                if owners.len() != before {
-                    write(pass, &found, json!(owners)).await?;
-                    released = Released::Now;
-                }
+    let again = authority.as_ref().filter(|_| is_bound);
+    let again = again.map(|known| binding(name, &pass.key().namespace, known, &certificates(&cluster)));
+    let found = find(pass, &binding_name(name)).await?;
+    Ok(released.and(release_one(pass, found, again).await?))
+}
+
+/// Takes the cluster off the owners of a Secret, or makes it `again` without one.
+async fn release_one(
+    pass: &Pass<MySQLCluster>,
+    found: Option<Secret>,
+    again: Option<Secret>,
+) -> Result<Released, ApiError> {
+    let uid = pass.uid();
+    let Some(found) = found else {
+        let Some(mut again) = again else {
+            return Ok(Released::Before);
+        };
+        again.annotations_mut().insert(RELEASED.to_owned(), uid);
+        let what = format!("create Secret {}/{}", pass.key().namespace, again.name_any());
+        let made = secrets(pass).create(&PostParams::default(), &again).await;
+        made.map_err(|error| ApiError::new(what, error))?;
+        return Ok(Released::Now);
+    };
+    let mut owners = found.owner_references().to_vec();
+    let before = owners.len();
+    owners.retain(|owner| owner.uid != uid);
+    if owners.len() == before {
+        return Ok(Released::Before);
+    }
+    write(pass, &found, (json!(owners), Some(uid.as_str()))).await?;
+    Ok(Released::Now)
+}
+
+/// Removes the Secrets that were released, for there is nothing left that they reach: the next cluster of the name would
+/// find them in its way.
+pub(super) async fn withdraw(pass: &Pass<MySQLCluster>) -> Result<(), ApiError> {
+    let name = &pass.key().name;
+    for secret in [operator_name(name), binding_name(name)] {
+        let Some(found) = find(pass, &secret).await? else {
+            continue;
+        };
+        let released = found.annotations().get(RELEASED) == Some(&pass.uid());
+        if !released || !found.owner_references().is_empty() {
+            continue;
+        }
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: found.uid(),
+            resource_version: found.resource_version(),
+        });
+        match secrets(pass).delete(&secret, &params).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => {
+                let what = format!("delete Secret {}/{secret}", pass.key().namespace);
+                return Err(ApiError::new(what, error));
             }
-            (None, Some(authority)) if is_needed => {
-                let again = if secret == operator_name(name) {
-                    authority.secret(&secret)
-                } else {
-                    binding(name, namespace, authority, &certificates(&cluster))
-                };
-                let made = secrets(pass).create(&PostParams::default(), &again).await;
-                made.map_err(|error| ApiError::new(format!("create Secret {namespace}/{secret}"), error))?;
-                released = Released::Now;
-            }
-            (None, None) if is_needed => return Ok(Released::Lost(secret)),
-            (None, _) => {}
+            Ok(_) => {}
         }
     }
-    Ok(released)
+    Ok(())
 }
 
 /// The certificates that are pinned, as the binding has them.
@@ -109,7 +160,7 @@ pub(super) async fn take_over(pass: &Pass<MySQLCluster>, name: &str, from: &str)
         return Ok(Taken::Foreign);
     }
     let owner = pass.current().controller_owner_ref(&());
-    write(pass, &secret, json!([owner])).await?;
+    write(pass, &secret, (json!([owner]), None)).await?;
     Ok(Taken::Ours)
 }
 
@@ -122,17 +173,18 @@ async fn find(pass: &Pass<MySQLCluster>, name: &str) -> Result<Option<Secret>, A
     found.map_err(|error| ApiError::new(format!("read Secret {}/{name}", pass.key().namespace), error))
 }
 
-/// Replaces the owners of the Secret as it was read.
+/// Replaces the owners of the Secret as it was read, and says who released it, if nobody owns it any more.
 async fn write(
     pass: &Pass<MySQLCluster>,
     secret: &Secret,
-    owners: serde_json::Value,
+    (owners, released): (serde_json::Value, Option<&str>),
 ) -> Result<(), ApiError> {
     let name = secret.name_any();
     let patch = json!({"metadata": {
         "uid": secret.uid(),
         "resourceVersion": secret.resource_version(),
         "ownerReferences": owners,
+        "annotations": {RELEASED: released},
     }});
     let patched = secrets(pass)
         .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
