@@ -45,6 +45,8 @@ const LOST: &str = "otus.homework/lost";
 pub const SERVED: &str = "otus.homework/served-by";
 /// Annotation on the claim of the volume for backups: the id of the newest one.
 pub const NEWEST: &str = "otus.homework/newest-backup";
+/// Annotation on the claim of the volume for backups: UID of the object that has lost a data volume.
+pub const BEREFT: &str = "otus.homework/lost-data-of";
 /// Annotation with the volume of a node that was made for a claim.
 const FIXED: &str = "otus.homework/volume";
 /// Annotation on a claim of the kind's first operator, whose volume may be a folder of a node that is root's.

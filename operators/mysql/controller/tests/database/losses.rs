@@ -81,6 +81,49 @@ async fn a_data_volume_that_is_lost_is_made_again_from_the_newest_backup(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_volume_that_is_lost_again_before_it_is_filled_is_made_from_the_newest_backup_all_the_same() {
+    let bed = Bed::new().await;
+    bed.create("twice", spec(&json!({}))).await;
+    bed.ready("twice").await;
+    let data = bed.data("twice").await;
+    bed.kubelet.disks.write(&data, "old");
+    let first = back_up(&bed, "twice", "1").await;
+    bed.patch("twice", json!({"spec": {"restore": {"from": first}}}))
+        .await;
+    bed.kubelet.disks.write(&data, "new");
+    back_up(&bed, "twice", "2").await;
+    // Neither condition says any more that there were data.
+    bed.kubelet.break_("mysql", 1, json!({}));
+    bed.until("twice", "the server fails", |object| {
+        says(object, "ServerReady", "False", "ServerFailing")
+    })
+    .await;
+    bed.kubelet.hold("restore", "");
+    lose(&bed, "twice").await;
+    bed.until("twice", "it is being filled", |object| {
+        says(object, "RestoreDone", "Unknown", "Restoring")
+    })
+    .await;
+    let begun = bed.job("restore-twice-job").await;
+    lose(&bed, "twice").await;
+    bed.eventually("it is begun anew", async || {
+        let job = bed.job("restore-twice-job").await;
+        job.is_some() && job != begun
+    })
+    .await;
+    bed.kubelet.repair("mysql");
+    bed.kubelet.let_go("restore");
+    bed.until("twice", "it is restored", |object| {
+        says(object, "RestoreDone", "True", "Restored")
+    })
+    .await;
+    bed.ready("twice").await;
+    let data = bed.data("twice").await;
+    assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["old", "new"]);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_the_place_of_a_lost_data_volume_nothing_starts_empty_unless_somebody_says_so() {
     let mut bed = Bed::new().await;
     bed.create("bare", spec(&json!({}))).await;

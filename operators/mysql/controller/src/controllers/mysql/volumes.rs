@@ -25,7 +25,7 @@ use crate::{
         desired::Desired,
         names::MADE_FOR,
         report::{self, Facts, Said},
-        volumes::{self, Placement, Resize, Role, Standing},
+        volumes::{self, BEREFT, Placement, Resize, Role, Standing},
     },
     sabotage,
 };
@@ -103,7 +103,7 @@ async fn make(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<Persiste
         make_fixed(hand, desired, role).await?;
     }
     let mut claim = volumes::claim(role, desired, &placement);
-    if role == Role::Data && report::had_data(&hand.pass.current()) {
+    if role == Role::Data && has_lost(hand, desired).await? {
         volumes::mark_lost(&mut claim, &desired.restore);
     }
     if sabotage::active(sabotage::REMOVE_BACKUPS) && role == Role::Backups {
@@ -116,6 +116,25 @@ async fn make(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<Persiste
     hand.tell("VolumeClaimed", "Create", format!("claimed {name}, {size}"))
         .await;
     Ok(made)
+}
+
+/// Whether the volume to be made takes a lost one's place. The status tells only until another is being filled, and that
+/// one may be lost, too: it is noted where it lasts, before there is another.
+async fn has_lost(hand: &Hand<'_>, desired: &Desired) -> Result<bool, Stop> {
+    let name = desired.names.backup_claim();
+    let backups = hand.get::<PersistentVolumeClaim>(&name).await?;
+    let noted = |claim: &PersistentVolumeClaim| claim.annotations().get(BEREFT) == Some(&desired.uid);
+    if backups.as_ref().is_some_and(noted) {
+        return Ok(true);
+    }
+    if !report::had_data(&hand.pass.current()) {
+        return Ok(false);
+    }
+    if let Some(backups) = backups {
+        let patch = json!({"metadata": {"uid": backups.metadata.uid, "annotations": {BEREFT: desired.uid}}});
+        hand.merge::<PersistentVolumeClaim>(&name, &patch).await?;
+    }
+    Ok(true)
 }
 
 async fn classes(hand: &Hand<'_>) -> Result<Vec<StorageClass>, ApiError> {
