@@ -15,6 +15,7 @@
 //! - The volume with the backups belongs to nobody: neither the end of a `MySQL` nor that of the operator removes it.
 //! - Objects that are not provably ours are never touched.
 
+pub mod amounts;
 pub mod confinement;
 pub mod credentials;
 pub mod desired;

@@ -15,10 +15,10 @@ use mysql_api::{
 };
 
 use super::{
+    amounts::Amounts,
     confinement::Identity,
     names::Names,
     schedule::{Schedule, ScheduleError},
-    server::Amounts,
     size,
 };
 use crate::version::Version;

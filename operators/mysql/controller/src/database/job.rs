@@ -23,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::request::{Request, told};
 use super::{
+    amounts::Amounts,
     desired::Desired,
     names::{MADE_FOR, Names, Owned, owned},
     program::{self, Outcome},
@@ -75,6 +76,8 @@ pub fn backup(desired: &Desired, request: &Request, now: Timestamp, running: Opt
     let container = Task {
         name: CONTAINERS[0],
         deadline: DEADLINE,
+        // The server keeps its own meanwhile.
+        amounts: desired.resources.beside(),
         program: program::BACKUP,
         environment: asked.environment(),
         mounts,
@@ -110,6 +113,8 @@ pub fn restore(desired: &Desired, claim: &str) -> Job {
     let container = Task {
         name: CONTAINERS[1],
         deadline: RESTORE_DEADLINE,
+        // No server runs meanwhile: it has what that is to have.
+        amounts: desired.resources.clone(),
         program: program::RESTORE,
         environment: asked.environment(),
         mounts,
@@ -148,6 +153,7 @@ fn hexadecimal(digest: &[u8], bytes: usize) -> String {
 struct Task {
     name: &'static str,
     deadline: i64,
+    amounts: Amounts,
     program: &'static str,
     environment: Vec<EnvVar>,
     mounts: Vec<VolumeMount>,
@@ -171,7 +177,7 @@ fn job(desired: &Desired, name: String, annotations: BTreeMap<&str, String>, tas
         env: Some(task.environment),
         volume_mounts: Some(mounts),
         // Where a quota asks for amounts, a Pod without them is refused.
-        resources: desired.resources.requirements(),
+        resources: task.amounts.requirements(),
         ..Container::default()
     };
     let mut pod = PodSpec {

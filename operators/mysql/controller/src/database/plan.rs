@@ -193,6 +193,8 @@ pub enum Farewell {
     Wait,
     /// What became of a Job is to be written down, and the Job to go.
     Remove,
+    /// Another one, that does with less, is to take the Job's place.
+    Lessen,
     /// The final backup failed.
     Blocked {
         /// When it is tried again.
@@ -219,6 +221,17 @@ pub enum Leave {
     NamespaceGone,
 }
 
+/// What has kept a Job's Pod from coming up for so long that a person is to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// Perhaps what it asks for, and less was not tried.
+    Room,
+    /// Anything else.
+    Trouble,
+}
+
 /// What a decision about a deletion depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending<'a> {
@@ -234,8 +247,8 @@ pub struct Ending<'a> {
     pub recorded: Option<&'a str>,
     /// Which server is there.
     pub server: Option<&'a str>,
-    /// Whether the Job's Pod has not come up for so long that a person is to look.
-    pub stuck: bool,
+    /// What keeps the Job's Pod from coming up.
+    pub held: Held,
     /// Now.
     pub now: Timestamp,
 }
@@ -291,9 +304,12 @@ pub fn farewell(ending: Ending<'_>) -> Farewell {
         _ if job.going.is_some() => Farewell::Wait,
         (_, Whose::Foreign) => Farewell::Conflict,
         (Phase::Running, Whose::Left) => Farewell::Remove,
-        (Phase::Running, _) if ending.stuck && ending.policy == BackupOnDelete::BestEffort => {
-            Farewell::Go(Leave::Tried)
-        }
+        (Phase::Running, _) if ending.policy == BackupOnDelete::BestEffort => match ending.held {
+            Held::Nothing => Farewell::Wait,
+            // Nobody loses rows for amounts that need not be.
+            Held::Room => Farewell::Lessen,
+            Held::Trouble => Farewell::Go(Leave::Tried),
+        },
         (Phase::Running, _) => Farewell::Wait,
         (_, Whose::Ours) if ending.recorded != Some(job.uid.as_str()) => Farewell::Wait,
         _ => Farewell::Remove,

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 
 use super::{
     job::Seen,
-    server::{CONTAINER, trouble},
+    server::{CONTAINER, trouble, unplaced},
 };
 
 /// A Job that is younger is not worth a word.
@@ -84,20 +84,28 @@ pub struct Stuck {
     pub why: String,
     /// How long that may last before a person is told.
     pub patience: Duration,
+    /// Since when it can have been so at the most, if that can be seen.
+    pub since: Option<Timestamp>,
+    /// Whether it may be for want of room, which less would find.
+    pub room: bool,
 }
 
 /// What keeps a Job that has not ended from doing its work, if something does. One whose Pod failed tries again by
 /// itself.
 pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stuck> {
-    if job.going.is_some() {
+    let stuck = |why: String, patience: Duration, since: Timestamp| Stuck {
+        why,
+        patience,
+        since: Some(since),
+        room: false,
+    };
+    if let Some(going) = job.going {
         let why =
             format!("Job {name} is being deleted and does not end: its Pod may be on a node that is lost");
-        return Some(Stuck {
-            why,
-            patience: ENDING,
-        });
+        return Some(stuck(why, ENDING, going));
     }
-    let age = Duration::try_from(now.duration_since(job.made?)).ok()?;
+    let made = job.made?;
+    let age = Duration::try_from(now.duration_since(made)).ok()?;
     if age < YOUNG {
         return None;
     }
@@ -105,17 +113,17 @@ pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stu
         let why = format!(
             "Job {name} has no Pod: `kubectl describe job {name}` says what refuses it, such as a quota or a webhook"
         );
-        return Some(Stuck { why, patience: NAMED });
+        return Some(Stuck {
+            room: true,
+            ..stuck(why, NAMED, made)
+        });
     }
     if let Some(pod) = pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_some()) {
         let why = format!(
             "Pod {} is being deleted and does not end: it may be on a node that is lost",
             pod.name_any()
         );
-        return Some(Stuck {
-            why,
-            patience: ENDING,
-        });
+        return Some(stuck(why, ENDING, made));
     }
     let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone());
     if pods.iter().any(|pod| phase(pod).as_deref() == Some("Running")) {
@@ -123,15 +131,19 @@ pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stu
     }
     let pending = pods.iter().find(|pod| phase(pod).as_deref() == Some("Pending"))?;
     Some(match trouble(pending) {
-        Some(why) => Stuck { why, patience: NAMED },
-        None => Stuck {
-            why: format!(
+        Some(why) => Stuck {
+            room: unplaced(pending).is_some(),
+            ..stuck(why, NAMED, made)
+        },
+        None => stuck(
+            format!(
                 "Pod {} has not begun: `kubectl describe pod {}` says what it waits for",
                 pending.name_any(),
                 pending.name_any()
             ),
-            patience: UNNAMED,
-        },
+            UNNAMED,
+            made,
+        ),
     })
 }
 

@@ -1,28 +1,21 @@
 //! The server: its Deployment, its Service, its options.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
         core::v1::{
             ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, ExecAction,
-            PersistentVolumeClaimVolumeSource, Pod, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+            PersistentVolumeClaimVolumeSource, Pod, PodCondition, PodSpec, PodTemplateSpec, Probe,
             SecretVolumeSource, Service, ServicePort, ServiceSpec, Volume, VolumeMount,
         },
     },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use kube::{ResourceExt as _, api::ObjectMeta};
-use mysql_api::database::{Reason, ResourceAmounts, Resources, ServiceType};
+use mysql_api::database::ServiceType;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    confinement,
-    desired::{Desired, SpecError},
-    names::APP,
-    program, size,
-};
+use super::{confinement, desired::Desired, names::APP, program};
 use crate::sabotage;
 
 /// Name of the server's container.
@@ -39,48 +32,6 @@ const OPTIONS: &str = "otus.homework/config-digest";
 const PATIENCE: i32 = 24 * 60 * 60;
 /// How long a server may take to end in good order, in seconds.
 const GRACE: i64 = 120;
-
-/// CPU and memory that were found to be amounts.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Amounts(Option<ResourceRequirements>);
-
-impl Amounts {
-    /// What `given` says.
-    pub fn of(given: Option<&Resources>) -> Result<Self, SpecError> {
-        let Some(given) = given else { return Ok(Self(None)) };
-        Ok(Self(Some(ResourceRequirements {
-            requests: amounts("requests", given.requests.as_ref())?,
-            limits: amounts("limits", given.limits.as_ref())?,
-            ..ResourceRequirements::default()
-        })))
-    }
-
-    /// As a container has them. Every container of ours does: a quota refuses a Pod of which one has none.
-    pub(super) fn requirements(&self) -> Option<ResourceRequirements> {
-        self.0.clone()
-    }
-}
-
-fn amounts(
-    field: &str,
-    given: Option<&ResourceAmounts>,
-) -> Result<Option<BTreeMap<String, Quantity>>, SpecError> {
-    let Some(given) = given else { return Ok(None) };
-    let mut amounts = BTreeMap::new();
-    for (name, text) in [("cpu", &given.cpu), ("memory", &given.memory)] {
-        let Some(text) = text else { continue };
-        if size::bytes(text).is_none() {
-            return Err(SpecError {
-                reason: Reason::SizeInvalid,
-                message: format!(
-                    "resources.{field}.{name}: {text:?} is no amount; write one such as 500m or 1Gi"
-                ),
-            });
-        }
-        amounts.insert(name.to_owned(), Quantity(text.clone()));
-    }
-    Ok(Some(amounts))
-}
 
 /// The ConfigMap with the options.
 pub fn config(desired: &Desired) -> ConfigMap {
@@ -340,16 +291,17 @@ pub fn image_of(deployment: &Deployment) -> Option<&str> {
     server.or_else(|| pod.containers.first())?.image.as_deref()
 }
 
+/// What says of a Pod that no node takes it.
+pub fn unplaced(pod: &Pod) -> Option<&PodCondition> {
+    let mut all = pod.status.as_ref()?.conditions.iter().flatten();
+    all.find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+}
+
 /// Why a Pod does not come up, if that can be seen: in words that stay the same while the cause does.
 pub fn trouble(pod: &Pod) -> Option<String> {
     let name = pod.name_any();
     let status = pod.status.as_ref()?;
-    let unschedulable = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    if let Some(condition) = unschedulable {
+    if let Some(condition) = unplaced(pod) {
         let why = condition.message.as_deref().unwrap_or("no node takes it");
         return Some(format!("Pod {name} is on no node: {why}"));
     }

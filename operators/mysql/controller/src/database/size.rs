@@ -4,6 +4,15 @@
 ///
 /// Understands what the API server does: decimals, the suffixes n, u, m, k, M, G, T, P, E, those with i, and exponents.
 pub fn bytes(text: &str) -> Option<u128> {
+    times(text, 1)
+}
+
+/// Thousandths that `text` stands for, rounded up; nothing if it is no quantity. CPU is given in such.
+pub fn thousandths(text: &str) -> Option<u128> {
+    times(text, 1000)
+}
+
+fn times(text: &str, by: u128) -> Option<u128> {
     let end = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
@@ -14,6 +23,7 @@ pub fn bytes(text: &str) -> Option<u128> {
     }
     let digits: u128 = format!("{whole}{part}").parse().ok()?;
     let (times, divided) = factor(suffix)?;
+    let times = times.checked_mul(by)?;
     let divided = divided.checked_mul(10_u128.checked_pow(u32::try_from(part.len()).ok()?)?)?;
     Some(digits.checked_mul(times)?.div_ceil(divided))
 }
@@ -70,5 +80,11 @@ mod tests {
     #[case("99999999999999999999999999999999999999999", None)]
     fn quantities_are_read_as_the_api_server_reads_them(#[case] text: &str, #[case] value: Option<u128>) {
         assert_eq!(bytes(text), value);
+    }
+
+    #[test]
+    fn parts_of_a_processor_are_told_apart() {
+        let parts = ["50m", "0.1", "100m", "2"].map(|text| thousandths(text).unwrap());
+        assert_eq!(parts, [50, 100, 100, 2000]);
     }
 }

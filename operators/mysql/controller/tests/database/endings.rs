@@ -116,7 +116,7 @@ async fn a_backup_under_way_of_an_earlier_object_is_ended() {
 }
 
 /// Waits until it is said that the last backup cannot be taken, with these words and the ways on.
-async fn blocked(bed: &Bed, name: &str, words: &str) {
+pub(crate) async fn blocked(bed: &Bed, name: &str, words: &str) {
     let object = bed
         .until(name, "it is blocked", |object| {
             says(object, "DeletionBlocked", "True", "FinalBackupFailed")
@@ -167,7 +167,7 @@ async fn the_best_effort_ends_when_the_last_backup_cannot_begin() {
 }
 
 /// A quota that lets nothing of this sort be made, once the API server keeps it.
-async fn quota(bed: &Bed, sort: &str) {
+pub(crate) async fn quota(bed: &Bed, sort: &str) {
     let _: ResourceQuota = bed
         .make(json!({"metadata": {"name": "none"}, "spec": {"hard": {sort: "0"}}}))
         .await;

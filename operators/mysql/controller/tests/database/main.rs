@@ -6,6 +6,7 @@ mod backups;
 mod bed;
 mod deletion;
 mod disks;
+mod efforts;
 mod endings;
 mod faults;
 mod idle;

@@ -16,19 +16,19 @@ use reconcile::{Progress, error::ApiError, finalizer};
 use super::{
     DatabaseError,
     backups::{self, Sight},
-    blocked::{blocked, is_overdue, still_blocked},
+    blocked::{blocked, held, is_overdue, lessen, lessened, still_blocked},
     desired,
     hand::{Hand, Stop},
     life, secrets, version, volumes,
 };
 use crate::database::{
+    amounts::Amounts,
     desired::Desired,
     job::{self, Phase, Request, Seen, Whose},
     names::{Owned, owned},
     plan::{self, Ending, Farewell, Leave},
     pods::{self, Stuck},
     report::{self, Facts, Said},
-    server::Amounts,
     volumes::{Content, Role, fixed_of, goes_with},
 };
 
@@ -57,7 +57,8 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
     let server = pods::running(&life::server_pods(hand, &wanted).await?);
     let status = object.status.clone().unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
-    let overdue = is_overdue(&status, stuck.as_ref(), hand.pass.clock().now());
+    let now = hand.pass.clock().now();
+    let overdue = stuck.as_ref().filter(|stuck| is_overdue(&status, stuck, now));
     let step = plan::farewell(Ending {
         policy: policy(object),
         skip: object.annotations().get(SKIP_BACKUP) == Some(&uid),
@@ -65,8 +66,8 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
         job: seen.as_ref(),
         recorded: status.recorded_job.as_deref(),
         server: server.as_deref(),
-        stuck: overdue,
-        now: hand.pass.clock().now(),
+        held: held(overdue, claim.as_ref(), seen.as_ref(), &wanted),
+        now,
     });
     if let Farewell::Go(leave) = step {
         if let (Some(job), Some(seen)) = (&live, &seen)
@@ -93,11 +94,11 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
             if whole {
                 heal(hand, &mut wanted, facts).await?;
             }
-            match stuck {
-                Some(_) if overdue => blocked(object, facts),
+            match &stuck {
+                Some(_) if overdue.is_some() => blocked(object, facts),
                 // From when on it is stuck stands in the condition.
                 Some(stuck) if facts.blocked.is_none() => {
-                    facts.blocked = Some(Said::no(Reason::BackupRunning, stuck.why));
+                    facts.blocked = Some(Said::no(Reason::BackupRunning, stuck.why.clone()));
                 }
                 _ => {}
             }
@@ -106,7 +107,8 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
                 hand.pass.clock().now(),
             )))
         }
-        (Farewell::Remove, job) => {
+        (Farewell::Lessen, Some(job)) => lessen(hand, claim.as_ref(), &job).await,
+        (Farewell::Remove | Farewell::Lessen, job) => {
             if let Some(job) = job {
                 hand.remove(&job).await?;
             }
@@ -243,7 +245,12 @@ async fn create(
         .as_ref()
         .map_or_else(|| hand.pass.clock().now(), |time| time.0);
     let request = Request::Final(since);
-    let begun = match backups::begin(hand, wanted, &request, facts).await {
+    let mut lesser = wanted.clone();
+    let best_effort = policy(object) == BackupOnDelete::BestEffort;
+    if best_effort && claim.is_some_and(|claim| lessened(claim, &wanted.uid).is_some()) {
+        lesser.resources = wanted.resources.least();
+    }
+    let begun = match backups::begin(hand, &lesser, &request, facts).await {
         Err(Stop::Failed(error)) if error.is_invalid() => {
             // Amounts that no Pod may have were never the server's, and are not to keep its rows from being saved.
             let mut bare = wanted.clone();
@@ -261,16 +268,20 @@ async fn create(
         Err(Stop::Failed(error)) if error.is_refusal() => {
             let why = format!("it cannot be begun: {}", error.words());
             facts.backup = Some(Said::no(Reason::BackupFailed, why.clone()));
-            if policy(object) == BackupOnDelete::BestEffort {
+            if best_effort {
                 // One refusal is no effort: it is tried for as long as a Job that does not begin.
                 let status = object.status.clone().unwrap_or_default();
                 let refused = Stuck {
                     why,
                     patience: pods::REFUSED,
+                    // What was told of before is another matter: the condition counts anew from here.
+                    since: None,
+                    room: false,
                 };
-                if is_overdue(&status, Some(&refused), hand.pass.clock().now()) {
+                if is_overdue(&status, &refused, hand.pass.clock().now()) {
                     return go(hand, object, claim, Leave::Tried).await;
                 }
+                facts.summary = Some(Said::no(Reason::Deleting, refused.why.clone()));
                 facts.blocked = Some(Said::no(Reason::BackupRunning, refused.why));
             } else {
                 blocked(object, facts);

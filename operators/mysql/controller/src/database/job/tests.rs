@@ -99,6 +99,23 @@ fn no_mesh_puts_a_program_that_never_ends_beside_the_one_of_a_job() {
     }
 }
 
+/// A backup runs beside the server, for which alone there may be room; a restore in its place.
+#[test]
+fn a_backup_asks_for_little_and_a_restore_for_what_the_server_is_to_have() {
+    let mut desired = desired();
+    let given = json!({"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "4Gi"}});
+    desired.resources = Amounts::of(Some(&serde_json::from_value(given.clone()).unwrap())).unwrap();
+    let of = |job: Job| {
+        let container = job.spec.unwrap().template.spec.unwrap().containers.remove(0);
+        serde_json::to_value(container.resources).unwrap()
+    };
+    for request in requests() {
+        let little = json!({"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}});
+        assert_eq!(of(backup(&desired, &request, begun(), None)), little);
+    }
+    assert_eq!(of(restore(&desired, "claim")), given);
+}
+
 #[test]
 fn every_job_ends_and_two_pods_never_share_a_volume() {
     for job in [

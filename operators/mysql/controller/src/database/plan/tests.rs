@@ -241,7 +241,7 @@ fn ending<'a>(content: Option<&'a Content>, job: Option<&'a Seen>) -> Ending<'a>
         job,
         recorded: Some(UID),
         server: Some(SERVER),
-        stuck: false,
+        held: Held::Nothing,
         now: now(),
     }
 }
@@ -292,11 +292,7 @@ fn a_backup_under_way_of_an_earlier_server_goes_before_it_closes_this_one() {
     left.whose = Whose::Left;
     let content = Some(&Content::Empty);
     assert_eq!(farewell(ending(content, Some(&left))), Farewell::Remove);
-    assert_eq!(
-        backup(asked(Some(&left), None)),
-        Backup::Remove,
-        "although nothing is due"
-    );
+    assert_eq!(backup(asked(Some(&left), None)), Backup::Remove, "none is due");
     left.whose = Whose::Former;
     assert_eq!(farewell(ending(content, Some(&left))), Farewell::Wait);
 }
@@ -305,11 +301,13 @@ fn a_backup_under_way_of_an_earlier_server_goes_before_it_closes_this_one() {
 fn a_backup_that_cannot_begin_is_waited_for_unless_the_policy_asks_for_no_more() {
     let running = job(Phase::Running, Some(last()));
     let mut stuck = ending(Some(&Content::Empty), Some(&running));
-    stuck.stuck = true;
+    stuck.held = Held::Trouble;
     assert_eq!(farewell(stuck), Farewell::Wait);
     stuck.policy = BackupOnDelete::BestEffort;
     assert_eq!(farewell(stuck), Farewell::Go(Leave::Tried));
-    stuck.stuck = false;
+    stuck.held = Held::Room;
+    assert_eq!(farewell(stuck), Farewell::Lessen, "less is tried first");
+    stuck.held = Held::Nothing;
     assert_eq!(farewell(stuck), Farewell::Wait);
 }
 
