@@ -42,6 +42,7 @@ impl Amounts {
     }
 
     /// The least that such a program can do with: nothing is kept for it, and it may take only little.
+    #[must_use]
     pub fn least(&self) -> Self {
         self.with(|_, _| Quantity("0".to_owned()), smaller)
     }
