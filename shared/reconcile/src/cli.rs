@@ -91,6 +91,17 @@ pub struct CommonArgs {
     #[arg(long, env = "OPERATOR_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
     pub leader_election_namespace: Option<String>,
 
+    /// The namespaces in which leases of other installations of this operator count, separated by commas. Empty: all. Who
+    /// may write leases in one of them can make this operator wait before it acts.
+    #[arg(
+        long,
+        env = "OPERATOR_INSTALLATIONS_IN",
+        value_name = "NAMESPACES",
+        default_value = "",
+        value_parser = namespaces
+    )]
+    pub installations_in: String,
+
     /// Where to serve /metrics; 0 for nowhere.
     #[arg(
         long,
@@ -223,15 +234,21 @@ fn namespaces(text: &str) -> Result<String, String> {
     }
 }
 
+/// The names in a list with commas.
+fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
 impl CommonArgs {
     /// The namespaces to serve; empty for all.
     pub fn namespaces(&self) -> Vec<String> {
-        let names = self
-            .namespace
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !name.is_empty());
-        names.map(str::to_owned).collect()
+        names(&self.namespace)
+    }
+
+    /// Where other installations are looked for; empty for all namespaces.
+    pub fn installations_in(&self) -> Vec<String> {
+        names(&self.installations_in)
     }
 
     /// The election to take part in; `None` without `--leader-elect`.

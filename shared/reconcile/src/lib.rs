@@ -31,6 +31,7 @@ pub mod error;
 pub mod events;
 pub mod fence;
 pub mod finalizer;
+mod installation;
 pub mod key;
 pub mod leader;
 pub mod manager;

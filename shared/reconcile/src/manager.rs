@@ -4,8 +4,8 @@
 //! 1. Metrics and probes are served. `/healthz` is well from here on.
 //! 2. The CRDs are waited for, never created: a missing one keeps the replica unready and is named in the log.
 //! 3. Watches start, on every replica. `/readyz` is well when every first list is in, whatever the leadership.
-//! 4. With leader election: a replica that is ready becomes a candidate, and when the lease is ours, passes and tasks
-//!    begin. Without: at once.
+//! 4. With leader election: a replica that is ready becomes a candidate, and when the lease is ours and no other
+//!    installation of the operator acts on the same objects, passes and tasks begin. Without: at once.
 //! 5. On SIGTERM or SIGINT no pass begins; those under way and all tasks are awaited, at most for the drain timeout;
 //!    then the lease is released, so that another replica takes over within a second, and [`Manager::run`] returns.
 //!
@@ -13,10 +13,15 @@
 //! - A replica that is not ready leaves the lease to those that are.
 //! - When the lease is lost, [`Manager::run`] returns an error at once, without draining: another replica may be
 //!   acting already. The caller must end the process.
+//! - Of two installations of one operator that serve some of the same objects, each with a lease of its own, one acts: the
+//!   other is not ready, and its log, an event about its lease and `/readyz` name the one that it waits for.
 //! - The lease is released only after the last pass and task have ended, or is left to expire.
 //!
 //! # Errors
-//! [`ManagerError`]: an address in use, a bad leader election configuration, a lost lease, a controller that died.
+//! [`ManagerError`]: an address in use, a bad leader election configuration, a lost lease, another installation, a
+//! controller that died.
+
+mod term;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,8 +29,9 @@ use kube::Config;
 use parking_lot::Mutex;
 use tokio::{signal::unix, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
+use self::term::Term;
 use crate::{
     background::{self, Background},
     cli::CommonArgs,
@@ -33,8 +39,8 @@ use crate::{
     clock::Clock,
     controller::{Controller, Environment, Runnable},
     crd,
-    fence::{Fence, LeaseLost},
-    leader::{LeaderConfig, LeaderElector, Leadership},
+    fence::LeaseLost,
+    leader::LeaderConfig,
     metrics::Metrics,
     queue::Queue,
     reconciler::Reconciler,
@@ -44,12 +50,18 @@ use crate::{
 /// How the process runs; usually made from [`crate::cli::CommonArgs`].
 #[derive(Clone)]
 pub struct Options {
-    /// The operator's name: user agent, and default name of the lease.
+    /// The operator's name: user agent, default name of the lease, and by what its installations find one another, so at
+    /// most 63 characters that a label's value may have.
     pub name: &'static str,
     /// Name of this process in events.
     pub instance: String,
     /// Namespaces to serve; empty for all.
     pub namespaces: Vec<String>,
+    /// Of the objects there, which part is served, if it is not all of them: two installations with different parts
+    /// serve no object both.
+    pub shard: Option<String>,
+    /// The namespaces in which leases of other installations count; empty for all.
+    pub installations_in: Vec<String>,
     /// The lease to hold while acting; none means that this is the only replica.
     pub leader_election: Option<LeaderConfig>,
     /// Address of `/metrics` (`:8080`); `0` for none.
@@ -79,6 +91,8 @@ impl Options {
             name,
             instance: name.to_owned(),
             namespaces: Vec::new(),
+            shard: None,
+            installations_in: Vec::new(),
             leader_election: None,
             metrics_address: "0".into(),
             probe_address: "0".into(),
@@ -102,6 +116,7 @@ impl Options {
         Self {
             instance: crate::leader::process_identity(),
             namespaces: args.namespaces(),
+            installations_in: args.installations_in(),
             leader_election: args.election(name, &config.default_namespace),
             metrics_address: args.metrics_bind_address.to_string(),
             probe_address: args.health_probe_bind_address.to_string(),
@@ -224,13 +239,8 @@ impl Manager {
             wire: options.wire.clone(),
             ..ClientOptions::new(options.name)
         };
-        let leadership = match &options.leader_election {
-            Some(lease) => {
-                Some(LeaderElector::stand_by(lease.clone(), config.clone(), client_options.clone()).await?)
-            }
-            None => None,
-        };
-        let fence = leadership.as_ref().map_or_else(Fence::open, Leadership::fence);
+        let term = Term::stand_by(&options, &config, client_options.clone(), &readiness).await?;
+        let fence = term.fence();
         let client = client::build(
             config,
             ClientOptions {
@@ -241,7 +251,7 @@ impl Manager {
 
         tokio::select! {
             () = crd::wait_established(&client, &options.crds, &options.clock) => crds.open(),
-            () = shutdown.cancelled() => return finish(leadership).await,
+            () = shutdown.cancelled() => return term.finish().await,
         }
 
         let stop = CancellationToken::new();
@@ -281,92 +291,15 @@ impl Manager {
                 name
             });
         }
-        let election = leadership.as_ref().map(|leadership| (leadership, &readiness));
-        watch_over(&mut running, election, &elected, &shutdown).await?;
+        term.watch_over(&client, &mut running, &elected, &shutdown)
+            .await?;
 
         info!("Draining");
         stop.cancel();
-        let finished = wind_up(running, leadership, options.drain_timeout).await;
+        let finished = term.wind_up(running, options.drain_timeout).await;
         drop(stop_serving);
         finished
     }
-}
-
-/// Waits until everything has ended, for as long as `limit`, and then gives the lease away.
-async fn wind_up(
-    mut running: JoinSet<&'static str>,
-    leadership: Option<Leadership>,
-    limit: Duration,
-) -> Result<(), ManagerError> {
-    tokio::select! {
-        drained = tokio::time::timeout(limit, drain(&mut running)) => if drained.is_err() {
-            // The lease is left to expire: something of ours may still be acting.
-            return Err(ManagerError::DrainTimeout(limit));
-        },
-        lost = lost(leadership.as_ref()) => return Err(lost.into()),
-    }
-    finish(leadership).await
-}
-
-/// Lets the controllers act once the lease is ours; returns when the shutdown begins.
-async fn watch_over(
-    running: &mut JoinSet<&'static str>,
-    election: Option<(&Leadership, &Readiness)>,
-    elected: &CancellationToken,
-    shutdown: &CancellationToken,
-) -> Result<(), ManagerError> {
-    if let Some((leadership, readiness)) = election {
-        let acquired = async {
-            readiness.ready().await;
-            leadership.campaign();
-            leadership.acquired().await
-        };
-        tokio::select! {
-            acquired = acquired => match acquired {
-                Ok(()) => info!("Acquired the lease"),
-                Err(lost) => return Err(lost.into()),
-            },
-            () = shutdown.cancelled() => return Ok(()),
-            died = running.join_next(), if !running.is_empty() => return Err(died_error(died)),
-        }
-    }
-    elected.cancel();
-    tokio::select! {
-        () = shutdown.cancelled() => Ok(()),
-        lost = lost(election.map(|(leadership, _)| leadership)) => Err(lost.into()),
-        died = running.join_next(), if !running.is_empty() => Err(died_error(died)),
-    }
-}
-
-/// Ends when the lease was ours and is so no more; never without an election.
-async fn lost(leadership: Option<&Leadership>) -> LeaseLost {
-    match leadership {
-        Some(leadership) => leadership.lost().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn died_error(died: Option<Result<&'static str, tokio::task::JoinError>>) -> ManagerError {
-    match died {
-        Some(Ok(name)) => ManagerError::ControllerDied(name.to_owned()),
-        Some(Err(error)) => ManagerError::ControllerDied(error.to_string()),
-        None => ManagerError::ControllerDied("none".to_owned()),
-    }
-}
-
-async fn drain(running: &mut JoinSet<&'static str>) {
-    while let Some(ended) = running.join_next().await {
-        if let Err(error) = ended {
-            warn!(%error, "A controller failed while draining");
-        }
-    }
-}
-
-async fn finish(leadership: Option<Leadership>) -> Result<(), ManagerError> {
-    if let Some(leadership) = leadership {
-        leadership.release().await;
-    }
-    Ok(())
 }
 
 /// A token that fires on the first SIGTERM or SIGINT. A second signal ends the process at once, with status 130.

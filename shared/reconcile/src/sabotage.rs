@@ -86,4 +86,6 @@ sabotages! {
     CLAIM_TOO_EARLY: &str = "claim-too-early";
     /// A leader that ends leaves the lease to expire.
     KEEP_THE_LEASE: &str = "keep-the-lease";
+    /// An installation acts although another does on the same namespaces.
+    ACT_BESIDE_ANOTHER: &str = "act-beside-another";
 }

@@ -89,6 +89,8 @@ pub struct LeaderConfig {
     pub timing: Timing,
     /// Set on the Lease by whoever holds it; others' labels stay. Default: none.
     pub labels: BTreeMap<String, String>,
+    /// The same for annotations.
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl LeaderConfig {
@@ -100,11 +102,12 @@ impl LeaderConfig {
             identity: process_identity(),
             timing: Timing::DEFAULT,
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
         }
     }
 
     /// `namespace/lease`.
-    pub(super) fn full_name(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.lease)
     }
 

@@ -14,15 +14,8 @@ use super::config::LeaderConfig;
 /// resourceVersion in particular.
 pub(super) fn claimed(lease: Option<&Lease>, config: &LeaderConfig, now: Timestamp) -> Lease {
     let mut lease = lease.cloned().unwrap_or_else(|| blank(config));
-    if !config.labels.is_empty() {
-        let labels = lease.metadata.labels.get_or_insert_with(BTreeMap::new);
-        labels.extend(
-            config
-                .labels
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone())),
-        );
-    }
+    add(&mut lease.metadata.labels, &config.labels);
+    add(&mut lease.metadata.annotations, &config.annotations);
     let old = lease.spec.take();
     let ours = old
         .as_ref()
@@ -38,6 +31,14 @@ pub(super) fn claimed(lease: Option<&Lease>, config: &LeaderConfig, now: Timesta
     spec.lease_duration_seconds = i32::try_from(config.timing.lease_duration.as_secs()).ok();
     lease.spec = Some(spec);
     lease
+}
+
+/// Sets ours among those that are there.
+fn add(all: &mut Option<BTreeMap<String, String>>, ours: &BTreeMap<String, String>) {
+    if !ours.is_empty() {
+        let ours = ours.iter().map(|(key, value)| (key.clone(), value.clone()));
+        all.get_or_insert_default().extend(ours);
+    }
 }
 
 /// `lease` without holder, as client-go leaves it: with a duration of one second, for candidates that look at nothing else.

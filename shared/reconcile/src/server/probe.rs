@@ -37,6 +37,8 @@ pub struct Gate {
     name: Arc<str>,
     open: Arc<AtomicBool>,
     opened: Arc<Notify>,
+    /// Why it is closed, if that is for everybody to know.
+    reason: Arc<RwLock<Option<String>>>,
 }
 
 impl Gate {
@@ -50,9 +52,27 @@ impl Gate {
 
     /// The check fails from now on.
     pub fn close(&self) {
+        *self.reason.write() = None;
+        self.shut();
+    }
+
+    fn shut(&self) {
         if self.open.swap(false, Ordering::AcqRel) {
             tracing::warn!(check = %self.name, "No longer ready");
         }
+    }
+
+    /// The check fails from now on, and the probe says why: nothing that is not for everybody who can reach it.
+    pub fn close_because(&self, reason: &str) {
+        *self.reason.write() = Some(reason.to_owned());
+        self.shut();
+    }
+
+    /// What the probe says of a check that fails.
+    fn failure(&self) -> String {
+        let reason = self.reason.read();
+        let reason = reason.as_deref().unwrap_or("reason withheld");
+        format!("[-]{} failed: {reason}\n", self.name)
     }
 
     /// Whether the check holds.
@@ -77,6 +97,7 @@ impl Readiness {
             name: name.into(),
             open: Arc::default(),
             opened: self.opened.clone(),
+            reason: Arc::default(),
         };
         checks.push(gate.clone());
         gate
@@ -101,10 +122,14 @@ impl Readiness {
         }
     }
 
-    fn outcomes(&self) -> Vec<(Arc<str>, bool)> {
+    /// Each check, with what is to be said if it fails.
+    fn outcomes(&self) -> Vec<(Arc<str>, Option<String>)> {
         let checks = self.checks.read();
-        let gates = checks.iter().map(|gate| (Arc::clone(&gate.name), gate.is_open()));
-        std::iter::once((PING.into(), true)).chain(gates).collect()
+        let gates = checks.iter().map(|gate| {
+            let failure = (!gate.is_open()).then(|| gate.failure());
+            (Arc::clone(&gate.name), failure)
+        });
+        std::iter::once((PING.into(), None)).chain(gates).collect()
     }
 }
 
@@ -119,8 +144,8 @@ pub(super) fn routes(path: &'static str, checks: Readiness) -> Router {
         .iter()
         .find(|(check, _)| **check == *name)
     {
-        Some((_, true)) => text(StatusCode::OK, "ok".to_owned()),
-        Some((_, false)) => text(StatusCode::INTERNAL_SERVER_ERROR, failure(&name)),
+        Some((_, None)) => text(StatusCode::OK, "ok".to_owned()),
+        Some((_, Some(failure))) => text(StatusCode::INTERNAL_SERVER_ERROR, failure.clone()),
         None => text(StatusCode::NOT_FOUND, format!("{path} has no check {name}\n")),
     };
     Router::new()
@@ -128,7 +153,7 @@ pub(super) fn routes(path: &'static str, checks: Readiness) -> Router {
         .route(&format!("{path}/{{check}}"), get(one))
 }
 
-fn answer_all(path: &str, outcomes: &[(Arc<str>, bool)], query: &str) -> Response {
+fn answer_all(path: &str, outcomes: &[(Arc<str>, Option<String>)], query: &str) -> Response {
     let parameters = || {
         query
             .split('&')
@@ -142,16 +167,16 @@ fn answer_all(path: &str, outcomes: &[(Arc<str>, bool)], query: &str) -> Respons
 
     let mut body = String::new();
     let mut well = true;
-    for (name, open) in outcomes {
+    for (name, failure) in outcomes {
         // Writing to a string cannot fail.
         let _ = if excluded.contains(&&**name) {
             writeln!(body, "[+]{name} excluded: ok")
-        } else if *open {
-            writeln!(body, "[+]{name} ok")
-        } else {
+        } else if let Some(failure) = failure {
             well = false;
-            body.push_str(&failure(name));
+            body.push_str(failure);
             Ok(())
+        } else {
+            writeln!(body, "[+]{name} ok")
         };
     }
     let unknown = excluded
@@ -169,10 +194,6 @@ fn answer_all(path: &str, outcomes: &[(Arc<str>, bool)], query: &str) -> Respons
             format!("{body}{probe} check failed\n"),
         ),
     }
-}
-
-fn failure(check: &str) -> String {
-    format!("[-]{check} failed: reason withheld\n")
 }
 
 fn text(status: StatusCode, body: String) -> Response {

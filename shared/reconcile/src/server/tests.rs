@@ -175,3 +175,19 @@ async fn who_waits_for_readiness_is_told_when_the_last_check_holds() {
         .unwrap();
     readiness.ready().await;
 }
+
+#[tokio::test]
+async fn a_reason_that_is_for_everybody_is_told_until_the_check_fails_for_another() {
+    let readiness = Readiness::new();
+    let gate = readiness.gate("alone");
+    let (address, _server) = served(probes(readiness)).await;
+    gate.open();
+    gate.close_because("waiting for a/b");
+    let (_, body) = fetch(address, "/readyz").await;
+    assert!(body.contains("[-]alone failed: waiting for a/b\n"), "{body}");
+    gate.open();
+    assert_eq!(fetch(address, "/readyz/alone").await.0, StatusCode::OK);
+    gate.close();
+    let (_, body) = fetch(address, "/readyz/alone").await;
+    assert_eq!(body, "[-]alone failed: reason withheld\n");
+}

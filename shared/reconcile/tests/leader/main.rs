@@ -9,6 +9,7 @@
 )]
 
 mod cable;
+mod installations;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,8 +29,7 @@ use testkit::control_plane::{ControlPlane, TestNamespace};
 use tokio::time::{Instant, timeout};
 
 const DEADLINE: Duration = Duration::from_mins(3);
-/// How often leadership changes hands at most until it was done in time once: a machine may stop and think at any moment,
-/// but not at every one.
+/// How often leadership changes hands at most until it was done in time once: a machine may stop and think now and then.
 const ATTEMPTS: usize = 5;
 const LEASE: &str = "operator";
 
