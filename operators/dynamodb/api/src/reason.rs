@@ -130,6 +130,9 @@ closed_set! {
         Expired,
         /// A job for the same target already ran to its end under this name, before this object was created again.
         AlreadyRan,
+        /// The job would end, and the record of that cannot be written yet; the message says why. It has not ended: a restarted
+        /// operator goes on deleting.
+        RunNotRecorded,
         /// DynamoDB refused a request for a reason that the job cannot mend.
         RequestRejected,
         /// The job ended; nothing remains to be done.

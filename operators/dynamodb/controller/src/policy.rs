@@ -36,7 +36,8 @@ impl Policy {
     ///
     /// # Errors
     /// Terminal, with reason `EndpointNotAllowed` or `AccessDenied`; the message names the flag. A change of flags
-    /// restarts the operator, and a refused job must be created anew.
+    /// restarts the operator, and a job that is refused before it has begun must be created anew; for one that has, see
+    /// [`for_now`].
     pub fn admit(&self, job: &Job, key: &ObjectKey) -> Result<(), Failure> {
         self.endpoints
             .check(&job.endpoint, &job.target.region)
@@ -58,6 +59,18 @@ impl Policy {
             });
         }
         Ok(())
+    }
+}
+
+/// A refusal of a job that has begun: the flags were others then, and may be so again. It waits for that.
+pub fn for_now(refusal: &Failure) -> Failure {
+    Failure {
+        class: reconcile::Class::Denied,
+        reason: refusal.reason,
+        message: format!(
+            "the job has begun, and waits until the operator's flags allow it again: {}",
+            refusal.message
+        ),
     }
 }
 

@@ -23,6 +23,8 @@ reconcile::sabotages! {
     IGNORE_BUDGET: &str = "ignore-budget";
     /// The bounds of the sort key condition are not looked at when keys are deleted.
     IGNORE_RANGE: &str = "ignore-range";
+    /// What the watch shows of a job counts as what it is.
+    TRUST_THE_WATCH: &str = "trust-the-watch";
     /// A job that is created again runs again.
     IGNORE_RERUN_RECORD: &str = "ignore-rerun-record";
     /// Success is told first, and the record of the run is written after it.

@@ -45,15 +45,15 @@ pub struct DeleteArgs {
     #[arg(short, long, value_name = "URL", default_value = "")]
     endpoint_url: String,
 
-    /// AWS region of the table. Empty is as if not given.
-    #[arg(short, long, env = "AWS_REGION", value_name = "REGION", default_value = dynamodb_api::DEFAULT_REGION)]
+    /// AWS region of the table; without it that of the environment, `AWS_REGION`, or us-east-1. Empty is as if not given.
+    #[arg(short, long, value_name = "REGION", default_value = "")]
     region: String,
 
     /// Consume at most so many write capacity units per second.
     #[arg(long, value_name = "WCU", value_parser = clap::value_parser!(u32).range(1..))]
     max_wcu: Option<u32>,
 
-    /// Do not ask before deleting.
+    /// Do not ask before deleting. Takes --region or --endpoint-url: what nobody is asked about is said.
     #[arg(short = 's', long = "yes", visible_alias = "skip-confirmation")]
     yes: bool,
 
@@ -89,6 +89,12 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
         bail!("--partition must not be empty");
     }
     table_name::check(&args.table).map_err(|error| anyhow!("--table {error}"))?;
+    if args.yes && !args.dry_run && args.region.is_empty() && args.endpoint_url.is_empty() {
+        bail!(
+            "--yes deletes without asking, and nothing says where: give --region REGION for a table in AWS, or \
+             --endpoint-url URL for one elsewhere, such as http://localhost:8000"
+        );
+    }
     let client = client(&args).await?;
     let (max_wcu, limit) = tokio::sync::watch::channel(args.max_wcu);
     let control = Control {
@@ -157,12 +163,15 @@ async fn execute(prepared: Prepared, control: &Control) -> anyhow::Result<Finish
 
 async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
     let endpoint = Endpoint::parse(&args.endpoint_url).map_err(at_a_terminal)?;
-    let region = if args.region.is_empty() {
-        dynamodb_api::DEFAULT_REGION
-    } else {
-        &args.region
-    };
-    endpoint.check_region(region).context("--region")?;
+    let given = Some(args.region.clone()).filter(|region| !region.is_empty());
+    let region = given
+        .or_else(|| {
+            std::env::var("AWS_REGION")
+                .ok()
+                .filter(|region| !region.is_empty())
+        })
+        .unwrap_or_else(|| dynamodb_api::DEFAULT_REGION.to_owned());
+    endpoint.check_region(&region).context("--region")?;
     let connector = Connector::new();
     connector.check(&endpoint).await.map_err(at_a_terminal)?;
     // A person at a terminal may send credentials of the environment wherever it wants; the operator may not.
@@ -172,7 +181,7 @@ async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
     } else {
         credentials::placeholder()
     };
-    Ok(connector.client(&endpoint, region, credentials))
+    Ok(connector.client(&endpoint, &region, credentials))
 }
 
 /// The credentials of whoever calls, looked up before anything is asked of DynamoDB: without any that is what there is

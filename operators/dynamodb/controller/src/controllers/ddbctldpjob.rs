@@ -12,6 +12,8 @@
 //! - `Succeeded=True` means that the partition was seen empty after the last deletion (or, for a dry run, that the plan
 //!   is complete); it never turns back.
 //! - No round begins on a table with another id than the recorded one; one that takes its place is noticed in seconds.
+//! - What a replica sees of a job through its watch alone is never acted on: a watch may stand still while another
+//!   replica ends the job, and who takes over then would begin it again. It is read live first.
 //! - A crash at any point costs at most what was read since: deleted items are not read again, totals lag by the
 //!   seconds since the last status write.
 //! - `limits` are kept over crashes as well: what is about to be deleted is written down before.
@@ -23,6 +25,7 @@ mod follower;
 mod idle;
 mod intent;
 mod job;
+mod live;
 mod notice;
 mod report;
 mod rerun;
@@ -40,11 +43,16 @@ use reconcile::{
 };
 
 use self::{
+    live::{Confirmed, is_live},
     report::News,
-    rerun::Records,
+    rerun::{Records, unrecorded},
     step::{Ending, Output, Step},
 };
-use crate::{partition::Failure, policy::Policy, sabotage};
+use crate::{
+    partition::Failure,
+    policy::{self, Policy},
+    sabotage,
+};
 
 pub use self::{
     error::JobError,
@@ -64,6 +72,7 @@ pub struct Jobs {
     policy: Policy,
     runner: Runner,
     tasks: JobTasks,
+    confirmed: Confirmed,
 }
 
 impl Jobs {
@@ -73,13 +82,16 @@ impl Jobs {
             policy,
             runner,
             tasks,
+            confirmed: Confirmed::default(),
         }
     }
 
-    /// Does what [`step::next`] says, until there is something to wait for.
+    /// Does what [`step::next`] says, until there is something to wait for. `refusal` is why nothing is begun or gone on
+    /// with meanwhile.
     async fn advance(
         &self,
         job: &Job,
+        refusal: Option<Failure>,
         object: &DdbctlDpJob,
         pass: &Pass<DdbctlDpJob>,
     ) -> Result<Progress, JobError> {
@@ -105,6 +117,10 @@ impl Jobs {
                     self.tasks.clear(&pass.uid());
                     return Ok(Progress::Settled);
                 }
+                Step::Measure | Step::Resume | Step::Delete if let Some(refusal) = &refusal => {
+                    self.show(&News::Failing(refusal), pass).await?;
+                    return Err(refusal.clone().into());
+                }
                 Step::Measure => {
                     if let Some(ending) = self.already_ran(job, object, pass).await? {
                         return self.finish(job, &ending, pass).await;
@@ -114,9 +130,8 @@ impl Jobs {
                 }
                 Step::Delete => {
                     // Deleting begins only for a job that is, at this moment, what the cache says it is.
-                    let live = pass.live().await?;
-                    if live.spec != object.spec || live.metadata.deletion_timestamp.is_some() {
-                        return Ok(Progress::waiting(Duration::from_millis(100)));
+                    if !is_live(object, pass).await? {
+                        return Ok(Progress::waiting(AFTER_A_CHANGE));
                     }
                     self.start(job, pass).await?;
                     return self.watch(job.deadline, pass).await;
@@ -231,8 +246,13 @@ impl Jobs {
         // First the record: a job whose end is known must not run again, whatever happens between the two.
         let recorded = !job.is_dry_run() && self.may_have_deleted(pass);
         let late = sabotage::active(sabotage::RECORD_AFTER_SUCCESS);
-        if recorded && !late {
-            records(job, pass).write(&pass.uid()).await?;
+        if recorded
+            && !late
+            && let Err(error) = records(job, pass).write(&pass.uid()).await
+        {
+            self.show(&News::Failing(&unrecorded(ending, &error)), pass)
+                .await?;
+            return Err(error.into());
         }
         self.show(&News::Ended(ending), pass).await?;
         if recorded && late {
@@ -250,8 +270,7 @@ impl Jobs {
     fn leave(&self, pass: &Pass<DdbctlDpJob>) -> Progress {
         self.tasks.stop(&pass.uid());
         self.tasks.clear(&pass.uid());
-        alarm::clear(&self.tasks, &pass.uid());
-        self.runner.forget(&pass.uid());
+        self.forget(&pass.uid());
         Progress::Settled
     }
 
@@ -279,11 +298,20 @@ impl Jobs {
     }
 }
 
+/// When a job is looked at again that has changed under a pass.
+const AFTER_A_CHANGE: Duration = Duration::from_millis(100);
+
 /// What a task has told so far.
 fn told(task: Option<TaskState<Told, Output>>) -> Option<Told> {
     match task? {
         TaskState::Running(told) | TaskState::Stopping(told) | TaskState::Finished(told, _) => Some(told),
     }
+}
+
+/// Whether the job's plan stands: deleting may have begun under other flags of the operator, and is not ended by them.
+fn has_begun(pass: &Pass<DdbctlDpJob>) -> bool {
+    let object = pass.current();
+    object.status.as_ref().is_some_and(|status| status.plan.is_some())
 }
 
 /// The record of a run of this job.
@@ -301,18 +329,27 @@ impl Reconciler for Jobs {
     const INTENT_FIELDS: &'static [&'static str] = intent::FIELDS;
 
     async fn apply(&self, object: Arc<DdbctlDpJob>, pass: &Pass<DdbctlDpJob>) -> Result<Progress, JobError> {
+        if !self.confirmed.holds(&object, pass).await? {
+            return Ok(Progress::waiting(AFTER_A_CHANGE));
+        }
         let job = match Job::parse(&object) {
             Ok(job) => job,
             Err(failure) => return self.refuse(failure, None, pass).await,
         };
-        if let Err(failure) = self.policy.admit(&job, pass.key()) {
+        let mut refusal = self.policy.admit(&job, pass.key()).err();
+        if !has_begun(pass)
+            && let Some(failure) = refusal.take()
+        {
             return self.refuse(failure, Some(&job), pass).await;
         }
-        let outcome = self.advance(&job, &object, pass).await;
+        let refusal = refusal.as_ref().map(policy::for_now);
+        let outcome = self.advance(&job, refusal, &object, pass).await;
         if outcome.is_err() {
-            // However long the wait for another attempt is, the deadline is kept.
+            // However long the wait for another attempt is, the deadline is kept. Once it has passed there is none to keep:
+            // what fails then is the end itself.
             let status = pass.current().status.clone().unwrap_or_default();
-            if let Some(left) = step::remaining(&job, &status, pass.clock().now()) {
+            let left = step::remaining(&job, &status, pass.clock().now());
+            if let Some(left) = left.filter(|left| !left.is_zero()) {
                 alarm::set(&self.tasks, pass, left);
             }
         }
@@ -355,5 +392,6 @@ impl Reconciler for Jobs {
     fn forget(&self, uid: &str) {
         alarm::clear(&self.tasks, uid);
         self.runner.forget(uid);
+        self.confirmed.forget(uid);
     }
 }

@@ -26,6 +26,7 @@ mod rounds;
 mod schema;
 mod scope;
 mod surprises;
+mod takeover;
 mod tenants;
 mod tuning;
 mod writer;

@@ -1,15 +1,16 @@
 //! A manifest that is applied again deletes nothing again.
 
 use dynamodb_api::DdbctlDpJob;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, PostParams},
 };
+use reconcile::conditions;
 use serde_json::json;
 use testkit::audit::Filter;
 
-use crate::bed::{BYSTANDERS, Bed, Gate, VICTIM, message, server};
+use crate::bed::{BYSTANDERS, Bed, Gate, VICTIM, eventually, message, server};
 
 /// A bed whose job ran and was deleted, and whose partition has new items since.
 async fn bed_after_a_run() -> (Bed, crate::operator::Operator) {
@@ -165,4 +166,88 @@ async fn a_run_is_recorded_before_its_success_is_told() {
         about.map(|event| event.received).max().unwrap()
     };
     assert!(last("configmaps", "") < last("ddbctldpjobs", "status"));
+}
+
+/// Lets nobody make another ConfigMap in the bed's namespace.
+async fn forbid_records(bed: &Bed) {
+    let quota: ResourceQuota = serde_json::from_value(json!({
+        "metadata": { "name": "full" },
+        "spec": { "hard": { "configmaps": "0" } },
+    }))
+    .unwrap();
+    let quotas: Api<ResourceQuota> = Api::namespaced(bed.plane.client(), bed.namespace.name());
+    quotas.create(&PostParams::default(), &quota).await.unwrap();
+    eventually("the quota is not in force", async || {
+        let live = quotas.get("full").await.unwrap();
+        let hard = live.status.and_then(|status| status.hard).unwrap_or_default();
+        if hard.is_empty() {
+            Err("no status".to_owned())
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_cannot_be_recorded_says_so_and_is_not_told_to_have_ended_nor_let_go() {
+    let bed = Bed::new(server().await, 50).await;
+    forbid_records(&bed).await;
+    let operator = bed.operator();
+    bed.create("x", bed.spec()).await;
+    let status = bed.until("x", "Unknown", "RunNotRecorded").await;
+    let said = message(&status);
+    assert!(
+        said.contains("ddbctldpjob-ran-") && said.contains("quota"),
+        "{said}"
+    );
+    assert!(conditions::is_true(&status.conditions, "Stalled"), "{status:?}");
+    // Deleted and created again it would run again.
+    bed.delete("x").await;
+    bed.until_condition("x", "Stalled", "True", "RunNotRecorded")
+        .await;
+    let quotas: Api<ResourceQuota> = Api::namespaced(bed.plane.client(), bed.namespace.name());
+    quotas.delete("full", &DeleteParams::default()).await.unwrap();
+    bed.until_gone("x").await;
+    let records: Api<ConfigMap> = Api::namespaced(bed.plane.client(), bed.namespace.name());
+    let all = records.list(&ListParams::default()).await.unwrap();
+    let recorded = |map: &ConfigMap| {
+        map.metadata
+            .name
+            .as_deref()
+            .is_some_and(|name| name.starts_with("ddbctldpjob-ran-"))
+    };
+    assert!(all.items.iter().any(recorded), "{all:?}");
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_has_passed_hurries_nothing_that_fails() {
+    let bed = Bed::new(server().await, 200).await;
+    forbid_records(&bed).await;
+    let gate = Gate::after(&bed.faults, 30);
+    let operator = bed.operator();
+    let spec = dynamodb_api::DdbctlDpJobSpec {
+        active_deadline_seconds: Some(30),
+        ..bed.spec()
+    };
+    bed.create("x", spec).await;
+    gate.until_held().await;
+    // Half a minute of the operator's clock is a moment of real time.
+    bed.clock.sleep(std::time::Duration::from_secs(60)).await;
+    gate.open();
+    bed.until("x", "Unknown", "RunNotRecorded").await;
+    // Tries are minutes apart by then.
+    let asked = || async {
+        let posts = Filter::writes()
+            .resource("configmaps")
+            .namespace(bed.namespace.name());
+        let (client, audit) = (bed.plane.client(), bed.plane.audit());
+        audit.query(&client, bed.begin, &posts).await.unwrap().len()
+    };
+    let before = asked().await;
+    bed.clock.sleep(std::time::Duration::from_mins(10)).await;
+    let tried = asked().await - before;
+    assert!(tried < 50, "{tried} tries in ten minutes");
+    operator.stop().await;
 }

@@ -198,6 +198,7 @@ async fn what_cannot_be_is_refused_by_naming_the_flag_and_nothing_is_deleted() {
     let long = "t".repeat(300);
     let metadata = ["-t", "Orders", "-p", "x", "-e", "http://169.254.169.254", "-s"];
     let empty = ["-t", "Orders", "-p", "", "-e", &url, "-s"];
+    let aws = ["-t", "Orders", "-p", "x", "-s", "-r", "us-east-1"];
     for (command, code, words) in [
         (at("", &["-s"]), 1, "--table"),
         (at("a/b", &["-s"]), 1, "--table"),
@@ -216,12 +217,14 @@ async fn what_cannot_be_is_refused_by_naming_the_flag_and_nothing_is_deleted() {
         (at("Orders", &["-s", "--max-wcu", "0"]), 2, "--max-wcu"),
         (at("Orders", &["-s", "--key-type", "X"]), 2, "--key-type"),
         (world.command(&["-t", "Orders"]), 2, "--partition"),
-        // AWS, and nobody's credentials.
+        // Where is not guessed when nobody is asked.
         (
             world.command(&["-t", "Orders", "-p", "x", "-s"]),
             1,
-            "profile \"default\"",
+            "nothing says where",
         ),
+        // AWS, and nobody's credentials.
+        (world.command(&aws), 1, "profile \"default\""),
     ] {
         let said = run(command).await;
         assert_eq!(said.code, code, "{said:?}");
@@ -236,7 +239,7 @@ async fn what_cannot_be_is_refused_by_naming_the_flag_and_nothing_is_deleted() {
         ];
         assert!(!fields.iter().any(|field| said.err.contains(field)), "{said:?}");
     }
-    let mut named = world.command(&["-t", "Orders", "-p", "x", "-s"]);
+    let mut named = world.command(&aws);
     named.env("AWS_PROFILE", "nightly");
     let said = run(named).await;
     assert!(

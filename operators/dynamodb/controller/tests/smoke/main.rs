@@ -1,7 +1,7 @@
 //! The shipped program as pods of a real cluster, installed from its chart with the rights that the chart gives it and
 //! no others, under the restricted Pod Security Standard.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::{Result, ensure};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -9,7 +9,7 @@ use serde_json::json;
 use testkit::{
     cluster::{
         Cluster,
-        installation::{Installation, Plan},
+        installation::{CRASH, Installation, Plan, UPDATE},
     },
     dynamodb::{Fill, KeyType, Server, Table},
 };
@@ -19,8 +19,6 @@ const ITEMS: u64 = 2000;
 /// Slow enough for the pod to be killed in mid-run.
 const WCU_PER_SECOND: u32 = 250;
 const UNTOUCHED: u64 = 40;
-/// The fast preset's lease and a loaded machine; the default preset's lease alone is as long.
-const TAKEOVER: Duration = Duration::from_secs(15);
 
 const PLAN: Plan = Plan {
     chart: "dynamoctl-dp-operator",
@@ -100,7 +98,7 @@ async fn smoke_as_a_pod_it_empties_a_partition_although_its_pod_is_killed_in_mid
     let handover = operator.kill_leader().await?;
     let at_the_kill = left().await?;
     ensure!(at_the_kill > 0, "it was done before it could be killed");
-    ensure!(handover.took < TAKEOVER, "{handover:?}");
+    ensure!(handover.took < CRASH, "{handover:?}");
 
     let succeeded = [
         "wait",
@@ -112,7 +110,7 @@ async fn smoke_as_a_pod_it_empties_a_partition_although_its_pod_is_killed_in_mid
     ensure!(left().await? == 0);
     ensure!(server.count_partition(&table, partition(11)).await? == UNTOUCHED);
     let gap = operator.roll().await?;
-    ensure!(gap < TAKEOVER, "nobody led for {gap:?} during an update");
+    ensure!(gap < UPDATE, "nobody led for {gap:?} during an update");
     println!(
         "crash to takeover {:?}, longest gap of an update {gap:?}",
         handover.took

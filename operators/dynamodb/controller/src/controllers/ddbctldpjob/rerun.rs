@@ -11,7 +11,7 @@
 //! The record holds no key value, only a digest of the target. It belongs to nobody, so that it outlives the job.
 //! Two ways lead past it: the annotation [`ALLOW_RERUN`], or deleting the ConfigMap.
 
-use dynamodb_api::{DdbctlDpJob, DdbctlDpJobStatus};
+use dynamodb_api::{DdbctlDpJob, DdbctlDpJobStatus, Reason};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -20,12 +20,13 @@ use kube::{
 };
 use reconcile::{
     ObjectKey,
-    error::{ApiError, Class, ReconcileError as _},
+    error::{ApiError, Class, ReconcileError as _, chain},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::partition::Totals;
+use super::step::Ending;
+use crate::partition::{Failure, Totals};
 
 /// The annotation (`"true"`) on a job that may run although one of its name and target already did.
 pub(super) const ALLOW_RERUN: &str = "dynamoctl.dp.operators.sanjivmadhavan.io/allow-rerun";
@@ -54,6 +55,21 @@ pub(super) fn may_have_deleted(status: &DdbctlDpJobStatus, totals: &Totals) -> b
         .as_ref()
         .is_some_and(|plan| plan.items > 0 || !plan.complete || totals.keys_read > 0);
     planned || totals.keys_acknowledged > 0
+}
+
+/// Why a job that has come to its end is not told to have ended.
+pub(super) fn unrecorded(ending: &Ending, error: &ApiError) -> Failure {
+    Failure {
+        class: error.class(),
+        reason: Reason::RunNotRecorded,
+        message: format!(
+            "the job would end now ({}: {}), but its end is recorded first, so that it does not run again when it is \
+             created again, and the record could not be written; an operator that is restarted before that goes on deleting: {}",
+            ending.reason,
+            ending.message,
+            chain(error)
+        ),
+    }
 }
 
 impl Record {
