@@ -119,6 +119,23 @@ impl Prepared {
         })
     }
 
+    /// clusterctl for the cluster of `kubeconfig`, with a repository of the managers' manifests and `infrastructure`.
+    async fn clusterctl(
+        &self,
+        kubeconfig: &Path,
+        infrastructure: &Infrastructure,
+    ) -> anyhow::Result<Clusterctl> {
+        let clusterctl = tools::ensure_async(&[Tool::Clusterctl]).await?;
+        let program = clusterctl.first().context("clusterctl was not built")?;
+        let version = format!("v{}", tools::version(Tool::Clusterctl)?);
+        let repository = self.folder.path().join("repository");
+        let metadata = self.module.join("metadata.yaml");
+        for (provider, (_, documents)) in clusterctl::PROVIDERS.iter().zip(&self.parts) {
+            clusterctl::store(&repository, provider, &version, documents, &metadata)?;
+        }
+        Clusterctl::new(program, kubeconfig, &repository, &version, infrastructure)
+    }
+
     /// Starts the managers, once what they need is installed.
     async fn launch(self, plane: &ControlPlane) -> anyhow::Result<ClusterApi> {
         let mut managers = Vec::new();
@@ -146,6 +163,44 @@ impl Prepared {
     }
 }
 
+/// Cluster API's kinds in a cluster, and nobody who serves them: an infrastructure provider's pods find what they ask for.
+#[derive(Debug)]
+pub struct Kinds {
+    /// Speaking to that cluster.
+    pub clusterctl: Clusterctl,
+    _folder: ScratchFolder,
+}
+
+impl Kinds {
+    /// Installs them and `infrastructure` into the cluster of `kubeconfig` by `clusterctl init`, with `variables` for the
+    /// infrastructure's manifests.
+    pub async fn init(
+        kubeconfig: &Path,
+        infrastructure: &Infrastructure,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut prepared = Prepared::make().await?;
+        for (_, documents) in &mut prepared.parts {
+            *documents = manifests::kinds_only(std::mem::take(documents));
+        }
+        let stand_ins = clusterctl::certificate_definitions()?;
+        let stand_ins = stand_ins
+            .iter()
+            .map(serde_json::to_value)
+            .collect::<Result<_, _>>()?;
+        let file = manifests::without_pods(prepared.folder.path(), "cert-manager", stand_ins)?;
+        manifests::apply(&prepared.kubectl, kubeconfig, &file).await?;
+        manifests::established(&prepared.kubectl, kubeconfig, &file).await?;
+        let clusterctl = prepared.clusterctl(kubeconfig, infrastructure).await?;
+        let init = ["init", "--infrastructure", &infrastructure.name];
+        clusterctl.run(&init, variables).await?;
+        Ok(Self {
+            clusterctl,
+            _folder: prepared.folder,
+        })
+    }
+}
+
 impl ClusterApi {
     /// Installs Cluster API into `plane` and starts its managers. What must be built first is built.
     pub async fn start(plane: &ControlPlane) -> anyhow::Result<Self> {
@@ -164,21 +219,13 @@ impl ClusterApi {
         plane: &ControlPlane,
         infrastructure: &Infrastructure,
     ) -> anyhow::Result<(Self, Clusterctl)> {
-        let clusterctl = tools::ensure_async(&[Tool::Clusterctl]).await?;
-        let program = clusterctl.first().context("clusterctl was not built")?;
-        let version = format!("v{}", tools::version(Tool::Clusterctl)?);
         let prepared = Prepared::make().await?;
-        let repository = prepared.folder.path().join("repository");
-        let metadata = prepared.module.join("metadata.yaml");
-        for (provider, (_, documents)) in clusterctl::PROVIDERS.iter().zip(&prepared.parts) {
-            clusterctl::store(&repository, provider, &version, documents, &metadata)?;
-        }
         plane.apply_crds(&clusterctl::certificate_definitions()?).await?;
-        let kubeconfig = plane.kubeconfig_path();
-        let clusterctl = Clusterctl::new(program, kubeconfig, &repository, &version, infrastructure)?;
-        clusterctl
-            .run(&["init", "--infrastructure", &infrastructure.name], &[])
+        let clusterctl = prepared
+            .clusterctl(plane.kubeconfig_path(), infrastructure)
             .await?;
+        let init = ["init", "--infrastructure", &infrastructure.name];
+        clusterctl.run(&init, &[]).await?;
         Ok((prepared.launch(plane).await?, clusterctl))
     }
 

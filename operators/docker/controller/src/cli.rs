@@ -48,7 +48,12 @@ pub struct Args {
 pub fn options(args: &Args, config: &Config) -> Options {
     let mut options = Options::from_args(NAME, &args.common, config);
     options.crds = CRDS.map(str::to_owned).to_vec();
+    options.shard = watch_filter(args);
     options
+}
+
+fn watch_filter(args: &Args) -> Option<String> {
+    Some(args.watch_filter.clone()).filter(|filter| !filter.is_empty())
 }
 
 /// The manager that the flags ask for.
@@ -59,7 +64,7 @@ pub fn manager(args: &Args, options: Options, config: Config) -> Result<Manager,
     let settings = Settings {
         network: args.network.clone(),
         load_balancer_image: args.load_balancer_image.clone(),
-        watch_filter: Some(args.watch_filter.clone()).filter(|filter| !filter.is_empty()),
+        watch_filter: watch_filter(args),
         ..Settings::default()
     };
     let concurrency = Concurrency {
@@ -87,5 +92,16 @@ mod tests {
         let args = Args::parse_from([NAME, "--leader-elect"]);
         assert_eq!(args.common.health_probe_bind_address.to_string(), ":9440");
         assert!(args.common.leader_elect);
+    }
+
+    #[test]
+    fn a_watch_filter_is_the_part_that_an_installation_serves() {
+        let config = Config::new("http://localhost".parse().unwrap());
+        let shard = |words: &[&str]| {
+            let args = Args::parse_from([&[NAME], words].concat());
+            options(&args, &config).shard
+        };
+        assert_eq!(shard(&["--watch-filter=red"]).as_deref(), Some("red"));
+        assert_eq!((shard(&[]), shard(&["--watch-filter="])), (None, None));
     }
 }

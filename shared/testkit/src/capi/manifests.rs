@@ -83,12 +83,39 @@ pub(super) fn without_pods(scratch: &Path, name: &str, documents: Vec<Value>) ->
     Ok(file)
 }
 
+/// What is left where no manager runs: the kinds, in the versions that they are stored in, and the namespace.
+pub(super) fn kinds_only(documents: Vec<Value>) -> Vec<Value> {
+    let mut kept = Vec::new();
+    for mut document in documents {
+        if document["kind"] == "CustomResourceDefinition" {
+            // Nobody is there to convert anything.
+            if let Some(spec) = document["spec"].as_object_mut() {
+                spec.remove("conversion");
+            }
+            kept.push(document);
+        } else if document["kind"] == "Namespace" {
+            kept.push(document);
+        }
+    }
+    kept
+}
+
 /// Applies a file.
 pub(super) async fn apply(kubectl: &Path, kubeconfig: &Path, file: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(kubectl);
     command.arg("--kubeconfig").arg(kubeconfig);
     command
         .args(["apply", "--server-side", "--force-conflicts", "-f"])
+        .arg(file);
+    output(command).await.map(|_| ())
+}
+
+/// Waits until the definitions of a file are served.
+pub(super) async fn established(kubectl: &Path, kubeconfig: &Path, file: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new(kubectl);
+    command.arg("--kubeconfig").arg(kubeconfig);
+    command
+        .args(["wait", "--for=condition=Established", "--timeout=5m", "-f"])
         .arg(file);
     output(command).await.map(|_| ())
 }
@@ -146,6 +173,21 @@ mod tests {
     fn variables_take_their_defaults() {
         assert_eq!(fill_in("a=${X:=1},b=${Y:=p=q} ${Z}!"), "a=1,b=p=q !");
         assert_eq!(fill_in("no end ${X"), "no end ${X");
+    }
+
+    #[test]
+    fn without_managers_kinds_are_converted_by_nobody() {
+        let documents = vec![
+            json!({"kind": "CustomResourceDefinition", "spec": {"group": "g", "conversion": {"strategy": "Webhook"}}}),
+            json!({"kind": "Namespace"}),
+            json!({"kind": "Deployment"}),
+            json!({"kind": "ValidatingWebhookConfiguration"}),
+        ];
+        let expected = [
+            json!({"kind": "CustomResourceDefinition", "spec": {"group": "g"}}),
+            json!({"kind": "Namespace"}),
+        ];
+        assert_eq!(kinds_only(documents), expected);
     }
 
     #[test]

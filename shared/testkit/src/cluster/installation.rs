@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-pub use lease::Handover;
+pub use lease::{CRASH, Handover, UPDATE};
 use serde_json::{Value, json};
 
 use super::Cluster;

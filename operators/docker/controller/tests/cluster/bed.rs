@@ -31,7 +31,7 @@ const CONTROL_PLANE: &str = "controlplane.cluster.x-k8s.io/v1beta2";
 const OURS: &str = "infrastructure.cluster.x-k8s.io/v1beta2";
 
 /// Clusters of real nodes are made one after the other: together they would need more of a machine than many have.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Of this process.
 static BEDS: AtomicU32 = AtomicU32::new(0);
 

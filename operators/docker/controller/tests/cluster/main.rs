@@ -11,6 +11,7 @@ mod bed;
 mod engine;
 mod life;
 mod management;
+mod pods;
 mod specs;
 mod workload;
 

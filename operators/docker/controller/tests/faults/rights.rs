@@ -40,7 +40,8 @@ const FOR_A_PLUGIN: [&str; 2] = [
     "infrastructure.cluster.x-k8s.io/dockermachines/finalizers",
 ];
 const RBAC: &str = "rbac.authorization.k8s.io";
-const DEFINITIONS: &str = "apiextensions.k8s.io";
+/// Groups whose objects the manifest's ClusterRole is about wherever they are.
+const EVERYWHERE: [&str; 2] = ["apiextensions.k8s.io", "coordination.k8s.io"];
 const MANIFEST: &str = include_str!("../../../config/manager.yaml");
 
 /// The rules of the manifest's role of this kind.
@@ -67,7 +68,7 @@ async fn create(client: &Client, namespace: Option<&str>, kind: &str, mut object
     Ok(())
 }
 
-/// Grants the account of `namespace` the rules there, and those of definitions everywhere, under names of its own: others'
+/// Grants the account of `namespace` the rules there, and those of definitions and leases everywhere, under names of its own: others'
 /// tests run on the same API server. They go with the namespace.
 async fn grant(client: &Client, namespace: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -76,9 +77,11 @@ async fn grant(client: &Client, namespace: &str) -> Result<()> {
         .await?
         .owner_ref(&())
         .context("no UID")?;
-    let of_definitions =
-        |rule: &PolicyRule| rule.api_groups.iter().flatten().any(|group| group == DEFINITIONS);
-    let (everywhere, served): (Vec<_>, Vec<_>) = rules("ClusterRole").into_iter().partition(of_definitions);
+    let is_everywhere = |rule: &PolicyRule| {
+        let mut groups = rule.api_groups.iter().flatten();
+        groups.any(|group| EVERYWHERE.contains(&group.as_str()))
+    };
+    let (everywhere, served): (Vec<_>, Vec<_>) = rules("ClusterRole").into_iter().partition(is_everywhere);
     for (part, rules) in [
         ("served", served),
         ("everywhere", everywhere),

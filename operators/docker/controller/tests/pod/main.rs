@@ -2,7 +2,7 @@
 //! the node's Docker socket, in a namespace that admits that, and with Docker over TLS under the restricted Pod Security
 //! Standard. Cluster API's kinds are its own; its managers are not there, and the tests set the owner that they would set.
 
-use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use docker_controller::identity::NAMESPACE_LABEL;
@@ -10,7 +10,7 @@ use serde_json::json;
 use testkit::{
     cluster::{
         Cluster,
-        installation::{Installation, Plan},
+        installation::{CRASH, Installation, Plan, UPDATE},
     },
     docker::door::Door,
     image::{Image, Images},
@@ -18,8 +18,6 @@ use testkit::{
 use tokio::net::TcpStream;
 
 const MODULE: &str = "sigs.k8s.io/cluster-api";
-/// The fast preset's lease of three seconds on a machine that is slow and busy; `cargo xtask bench` measures.
-const TAKEOVER: Duration = Duration::from_mins(1);
 /// How long kubectl waits.
 const TIMEOUT: &str = "--timeout=8m";
 
@@ -222,7 +220,7 @@ async fn smoke_as_a_pod_it_makes_a_load_balancer_although_its_pod_is_killed_and_
         })
         .await?;
     let handover = operator.kill_leader().await?;
-    ensure!(handover.took < TAKEOVER, "{handover:?}");
+    ensure!(handover.took < CRASH, "{handover:?}");
     let untouched = bed.docker(&["inspect", "--format", "{{.Id}}", &balancer]).await?;
     ensure!(untouched == theirs, "somebody else's container stays");
     bed.docker(&["rm", &balancer]).await?;
@@ -232,7 +230,7 @@ async fn smoke_as_a_pod_it_makes_a_load_balancer_although_its_pod_is_killed_and_
     let port: u16 = operator.kubectl(&port, "").await?.trim().parse()?;
     TcpStream::connect(("127.0.0.1", port)).await?;
     let gap = operator.roll().await?;
-    ensure!(gap < TAKEOVER, "nobody led for {gap:?} during an update");
+    ensure!(gap < UPDATE, "nobody led for {gap:?} during an update");
     println!(
         "crash to takeover {:?}, longest gap of an update {gap:?}",
         handover.took

@@ -2,17 +2,32 @@
 
 use std::{
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, WatchEvent, WatchParams},
+};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
 use super::{Installation, LIMIT};
 
-/// How often the lease is looked at while it changes hands.
+/// How often it is looked whether the lease has changed hands.
 const GLANCE: Duration = Duration::from_millis(20);
+
+/// For how long nobody may lead after a crash: the fast preset's lease of three seconds, and what a busy machine adds. The
+/// default preset's lease alone is much longer.
+pub const CRASH: Duration = Duration::from_secs(8);
+/// For how long nobody may lead during an update: less than the fast preset's lease, which would have to expire if it were
+/// not given away.
+pub const UPDATE: Duration = Duration::from_secs(3);
 
 /// How the lease went from one pod to another.
 #[derive(Clone, Debug)]
@@ -21,8 +36,115 @@ pub struct Handover {
     pub from: String,
     /// The pod that has it.
     pub to: String,
-    /// From the request or crash until the other pod had it.
+    /// From the last sign of life of the one to the claim of the other, as the lease tells both: how fast the test looks
+    /// does not matter.
     pub took: Duration,
+}
+
+/// A state of the lease.
+#[derive(Clone, Debug)]
+struct Record {
+    /// The pod; empty when the lease has been given away.
+    pod: String,
+    acquired: Timestamp,
+    renewed: Timestamp,
+}
+
+impl Record {
+    fn of(lease: Lease) -> Option<Self> {
+        let spec = lease.spec?;
+        Some(Self {
+            pod: pod_of(&spec.holder_identity.unwrap_or_default()),
+            acquired: spec.acquire_time?.0,
+            renewed: spec.renew_time?.0,
+        })
+    }
+}
+
+/// Every state of the lease from one moment on.
+struct History {
+    records: Arc<Mutex<Vec<Record>>>,
+    watching: JoinHandle<()>,
+}
+
+impl History {
+    /// Begins with the state that is there.
+    async fn begin(leases: Api<Lease>, name: &str) -> Result<Self> {
+        let selected = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let lease = leases.get(name).await?;
+        let version = lease.resource_version().unwrap_or_default();
+        let now = Record::of(lease).context("the lease has no times")?;
+        let records = Arc::new(Mutex::new(vec![now]));
+        let seen = records.clone();
+        let watching = tokio::spawn(async move {
+            let mut version = version;
+            loop {
+                if watch(&leases, &selected, &mut version, &seen).await.is_err() {
+                    // What was missed meanwhile the next one begins with.
+                    "0".clone_into(&mut version);
+                    tokio::time::sleep(GLANCE).await;
+                }
+            }
+        });
+        Ok(Self { records, watching })
+    }
+
+    /// How it changed hands, in order.
+    fn handovers(&self) -> Vec<Handover> {
+        handovers(&self.records.lock())
+    }
+}
+
+/// Notes what happens after `version`, until the watch ends.
+async fn watch(
+    leases: &Api<Lease>,
+    selected: &WatchParams,
+    version: &mut String,
+    seen: &Mutex<Vec<Record>>,
+) -> Result<()> {
+    let mut changes = pin!(leases.watch(selected, version).await?);
+    while let Some(event) = changes.try_next().await? {
+        match event {
+            WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
+                *version = lease.resource_version().unwrap_or_default();
+                seen.lock().extend(Record::of(lease));
+            }
+            WatchEvent::Error(error) => bail!("{error}"),
+            WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
+        }
+    }
+    Ok(())
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+fn handovers(records: &[Record]) -> Vec<Handover> {
+    let (mut found, mut from) = (Vec::new(), String::new());
+    for (index, record) in records
+        .iter()
+        .enumerate()
+        .filter(|(_, record)| !record.pod.is_empty())
+    {
+        if !from.is_empty() && from != record.pod {
+            let last = &records[index.saturating_sub(1)];
+            found.push(Handover {
+                from: from.clone(),
+                to: record.pod.clone(),
+                took: record.acquired.duration_since(last.renewed).unsigned_abs(),
+            });
+        }
+        from.clone_from(&record.pod);
+    }
+    found
+}
+
+/// The pod's name, without what tells its processes apart.
+fn pod_of(identity: &str) -> String {
+    identity.rsplit_once('_').map_or("", |(pod, _)| pod).to_owned()
 }
 
 impl Installation {
@@ -31,9 +153,8 @@ impl Installation {
         let leases: Api<Lease> = Api::namespaced(self.cluster.client(), &self.name);
         let lease = leases.get_opt(&self.name).await?;
         let holder = lease.and_then(|lease| lease.spec?.holder_identity);
-        // The pod's name and what tells its processes apart.
         Ok(holder
-            .and_then(|identity| Some(identity.rsplit_once('_')?.0.to_owned()))
+            .map(|identity| pod_of(&identity))
             .filter(|pod| !pod.is_empty()))
     }
 
@@ -74,7 +195,7 @@ impl Installation {
             "--signal=SIGKILL",
             container,
         ];
-        let began = Instant::now();
+        let history = self.history().await?;
         self.cluster.docker().run(&kill).await?;
         let delete = [
             "delete",
@@ -85,45 +206,34 @@ impl Installation {
             "--wait=false",
         ];
         self.kubectl(&delete, "").await?;
-        self.taken_over(from, began).await
-    }
-
-    async fn taken_over(&self, from: String, began: Instant) -> Result<Handover> {
+        let began = Instant::now();
         while began.elapsed() < LIMIT {
-            match self.holder().await? {
-                Some(to) if to != from => {
-                    let took = began.elapsed();
-                    return Ok(Handover { from, to, took });
-                }
+            match history.handovers().pop() {
+                Some(handover) if handover.from == from => return Ok(handover),
                 _ => tokio::time::sleep(GLANCE).await,
             }
         }
         bail!("nobody takes over from {from}\n{}", self.state().await)
     }
 
-    /// Replaces every pod, as an update does; returns for how long at a time nobody had the lease.
+    async fn history(&self) -> Result<History> {
+        History::begin(Api::namespaced(self.cluster.client(), &self.name), &self.name).await
+    }
+
+    /// Replaces every pod, as an update does; returns the longest time for which nobody had the lease, by what it says.
     pub async fn roll(&self) -> Result<Duration> {
-        let before = self.pods().await?;
+        let (before, history) = (self.pods().await?, self.history().await?);
         let deployment = self.deployment();
         self.kubectl(&["rollout", "restart", &deployment], "").await?;
-        let mut rolling = pin!(self.rolled_out());
-        let mut is_rolled = false;
-        let (began, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+        self.rolled_out().await?;
+        let began = Instant::now();
         while began.elapsed() < LIMIT {
-            tokio::select! {
-                rolled = &mut rolling, if !is_rolled => {
-                    rolled?;
-                    is_rolled = true;
-                }
-                () = tokio::time::sleep(GLANCE) => {}
+            let handovers = history.handovers();
+            if handovers.last().is_some_and(|last| !before.contains(&last.to)) {
+                let longest = handovers.iter().map(|handover| handover.took).max();
+                return Ok(longest.unwrap_or_default());
             }
-            if let Some(pod) = self.holder().await? {
-                longest = longest.max(last.elapsed());
-                last = Instant::now();
-                if is_rolled && !before.contains(&pod) {
-                    return Ok(longest);
-                }
-            }
+            tokio::time::sleep(GLANCE).await;
         }
         bail!("no new pod takes the lease\n{}", self.state().await)
     }
@@ -134,5 +244,40 @@ impl Installation {
         let params = ListParams::default().labels("app.kubernetes.io/component=controller-manager");
         let found = api.list(&params).await?;
         Ok(found.iter().map(ResourceExt::name_any).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(pod: &str, acquired: i64, renewed: i64) -> Record {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        Record {
+            pod: pod.to_owned(),
+            acquired: at(acquired),
+            renewed: at(renewed),
+        }
+    }
+
+    #[test]
+    fn handovers_are_told_by_the_leases_own_times() {
+        let records = [
+            record("a", 0, 0),
+            record("a", 0, 2),
+            record("b", 5, 5),
+            record("b", 5, 6),
+            // Given away, and taken.
+            record("", 7, 7),
+            record("c", 8, 8),
+        ];
+        let told = handovers(&records);
+        let told: Vec<_> = told
+            .iter()
+            .map(|handover| (&*handover.from, &*handover.to, handover.took.as_secs()))
+            .collect();
+        assert_eq!(told, [("a", "b", 3), ("b", "c", 1)]);
+        assert_eq!(pod_of("nairobi-0_5d1f"), "nairobi-0");
+        assert_eq!(pod_of(""), "");
     }
 }
