@@ -3,7 +3,7 @@
 //! # How a `MySQL` comes, lives and goes
 //! A pass of [`crate::controllers::mysql`] observes, plans, acts and reports:
 //! - [`desired`] turns the spec into what can be carried out, or says what is wrong with it;
-//! - [`volumes`], [`job`], [`server`] and [`credentials`] say what the objects look like, and read what stands in them;
+//! - [`volumes`], [`nodes`], [`job`], [`server`] and [`credentials`] say what the objects look like, and read what stands in them;
 //! - [`plan`] decides, and is pure: when a data folder is filled, when a backup is taken, when a deletion may go on;
 //! - [`report`] says what was observed;
 //! - [`program`] is what runs inside the Pods.
@@ -21,6 +21,7 @@ pub mod credentials;
 pub mod desired;
 pub mod job;
 pub mod names;
+pub mod nodes;
 pub mod plan;
 pub mod pods;
 pub mod program;

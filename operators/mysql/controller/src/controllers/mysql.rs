@@ -4,7 +4,7 @@
 //! 1. The spec is validated; what is wrong with it is a condition.
 //! 2. Volumes, Secrets, options and Service are made.
 //! 3. The restore Job fills the data folder: from the newest backup of this name, else empty. That it did is written
-//!    onto the claim of the data volume.
+//!    onto the claim of the data volume. Where volumes are folders of a node, they are tied to the one that its Pod was given.
 //! 4. The server is started, and backups are taken as they are asked for.
 //! 5. A deletion takes the final backup, removes the data volume, and then lets everything go but the backups.
 //!
@@ -20,8 +20,10 @@ mod backups;
 mod blocked;
 mod cleanup;
 mod error;
+mod filling;
 mod hand;
 mod life;
+mod nodes;
 mod secrets;
 mod story;
 mod version;

@@ -61,14 +61,18 @@ pub struct Beginning<'a> {
     pub outcome: Option<&'a Outcome>,
     /// What a Job would be begun with now.
     pub inputs: &'a str,
+    /// Whether it has filled a folder of a node, and not of that which the volume is tied to.
+    pub astray: bool,
+    /// Whether its failure was told.
+    pub told: bool,
     /// Now.
     pub now: Timestamp,
 }
 
 /// What is to be done about a data folder before a server may have it.
 pub fn start(seen: Beginning<'_>) -> Start {
-    let awaited = *seen.content == Content::Awaited || sabotage::active(sabotage::RESTORE_OVER_DATA);
-    if !awaited || sabotage::active(sabotage::SERVER_BEFORE_RESTORE) {
+    let open = seen.content.is_open() || sabotage::active(sabotage::RESTORE_OVER_DATA);
+    if !open || sabotage::active(sabotage::SERVER_BEFORE_RESTORE) {
         return Start::Go;
     }
     if seen.server {
@@ -82,6 +86,7 @@ pub fn start(seen: Beginning<'_>) -> Start {
         (_, Whose::Left | Whose::Former) => Start::Remove,
         // It filled a volume that is gone.
         (_, Whose::Ours) if job.claim.as_deref() != Some(seen.claim) => Start::Remove,
+        (Phase::Succeeded, Whose::Ours) if seen.astray => Start::Remove,
         (Phase::Succeeded, Whose::Ours) => Start::Record(match seen.outcome {
             Some(Outcome::Filled(Origin::Backup(backup))) => Content::Restored(backup.id.clone()),
             Some(Outcome::Filled(Origin::Empty)) => Content::Empty,
@@ -92,6 +97,10 @@ pub fn start(seen: Beginning<'_>) -> Start {
         (Phase::Running, Whose::Ours) => Start::Wait,
         (Phase::Failed { at, .. }, Whose::Ours) => match left(*at, seen.now) {
             Some(after) => Start::Failed { after },
+            // That it failed is said before its Job goes, however long ago it was.
+            None if !seen.told => Start::Failed {
+                after: Duration::ZERO,
+            },
             None => Start::Remove,
         },
     }

@@ -6,13 +6,15 @@
 //! Where a cluster has no StorageClass at all, volumes are folders of a node, whose names hold namespace and UID: two
 //! objects of one name never share one, and no new object finds the folder of an old one.
 
+mod content;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
         core::v1::{
             HostPathVolumeSource, ObjectReference, PersistentVolume, PersistentVolumeClaim,
-            PersistentVolumeClaimSpec, PersistentVolumeSpec, VolumeResourceRequirements,
+            PersistentVolumeClaimSpec, PersistentVolumeSpec, VolumeNodeAffinity, VolumeResourceRequirements,
         },
         storage::v1::StorageClass,
     },
@@ -22,6 +24,7 @@ use kube::{ResourceExt as _, api::ObjectMeta};
 use mysql_api::database::{Reason, RestorePolicy, RestoreSettings};
 use serde_json::{Value, json};
 
+pub use self::content::{Content, DATA};
 use super::{
     desired::{Desired, SpecError, Volume},
     names::{MADE_FOR, Names, Owned, owned},
@@ -29,16 +32,6 @@ use super::{
 };
 use crate::sabotage;
 
-/// Annotation on the claim of the data volume: whether a server may have it.
-pub const DATA: &str = "otus.homework/data";
-/// Value of [`DATA`]: the volume is new, and the restore Job has not been through.
-pub const AWAITED: &str = "awaited";
-/// Beginning of the value of [`DATA`] once a backup was restored; its id follows.
-const RESTORED: &str = "restored:";
-/// Value of [`DATA`] once an empty folder was made.
-const EMPTY: &str = "empty";
-/// Value of [`DATA`] once data were found that nobody had announced.
-const KEPT: &str = "kept";
 /// Annotation on the claim of a data volume that takes a lost one's place: how the spec wanted a first one to be filled.
 const LOST: &str = "otus.homework/lost";
 /// Annotation on the claim of a data volume: the image whose server last answered from it.
@@ -83,43 +76,6 @@ impl Role {
         match self {
             Self::Data => &desired.data,
             Self::Backups => &desired.backups,
-        }
-    }
-}
-
-/// What a server finds on the data volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Nothing yet: the restore Job has to go through first.
-    Awaited,
-    /// What it started with: nothing.
-    Empty,
-    /// What this backup held.
-    Restored(String),
-    /// What was there before this operator saw the volume.
-    Kept,
-}
-
-impl Content {
-    /// As it stands on a claim. A claim without a word of ours was there before us, with data.
-    pub fn of(claim: &PersistentVolumeClaim) -> Self {
-        match claim.annotations().get(DATA).map(String::as_str) {
-            Some(AWAITED) => Self::Awaited,
-            Some(EMPTY) => Self::Empty,
-            Some(text) => text
-                .strip_prefix(RESTORED)
-                .map_or(Self::Kept, |id| Self::Restored(id.to_owned())),
-            None => Self::Kept,
-        }
-    }
-
-    /// The value of the annotation.
-    pub fn annotation(&self) -> String {
-        match self {
-            Self::Awaited => AWAITED.to_owned(),
-            Self::Empty => EMPTY.to_owned(),
-            Self::Restored(id) => format!("{RESTORED}{id}"),
-            Self::Kept => KEPT.to_owned(),
         }
     }
 }
@@ -181,8 +137,8 @@ pub fn inheritance(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid
     if !names.marked(claim) && !provisioned {
         annotations[ROOTS] = json!("true");
     }
-    if role == Role::Data && Content::of(claim) != Content::Awaited {
-        annotations[DATA] = json!(Content::Kept.annotation());
+    if role == Role::Data {
+        annotations[DATA] = json!(Content::inherited(claim, names.marked(claim)).annotation());
     }
     json!({ "metadata": {
         "uid": claim.metadata.uid,
@@ -261,7 +217,7 @@ pub fn claim(role: Role, desired: &Desired, placement: &Placement) -> Persistent
     let wanted = role.wanted(desired);
     let mut annotations = BTreeMap::from([(MADE_FOR.to_owned(), desired.uid.clone())]);
     if role == Role::Data {
-        annotations.insert(DATA.to_owned(), AWAITED.to_owned());
+        annotations.insert(DATA.to_owned(), Content::Awaited.annotation());
     }
     let (class, volume) = match placement {
         Placement::Class(class) => (class.clone(), None),
@@ -293,8 +249,8 @@ pub fn claim(role: Role, desired: &Desired, placement: &Placement) -> Persistent
     }
 }
 
-/// The folder of a node that stands in for a volume; bound to its claim from the beginning.
-pub fn fixed(role: Role, desired: &Desired) -> PersistentVolume {
+/// The folder of a node that stands in for a volume; bound to its claim from the beginning, and to this node if it is known.
+pub fn fixed(role: Role, desired: &Desired, node: Option<VolumeNodeAffinity>) -> PersistentVolume {
     let name = fixed_name(role, desired);
     PersistentVolume {
         metadata: ObjectMeta {
@@ -319,6 +275,7 @@ pub fn fixed(role: Role, desired: &Desired) -> PersistentVolume {
             }),
             persistent_volume_reclaim_policy: Some("Retain".to_owned()),
             storage_class_name: Some(String::new()),
+            node_affinity: node,
             ..PersistentVolumeSpec::default()
         }),
         ..PersistentVolume::default()

@@ -1,15 +1,18 @@
 //! What the kind's first operator left is gone on with.
 
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
-    core::v1::{PersistentVolumeClaim, Service},
+    core::v1::{PersistentVolumeClaim, Pod, Service},
 };
-use kube::{ResourceExt as _, api::DeleteParams};
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, ListParams, PropagationPolicy},
+};
 use mysql_api::{MySQL, database::FORMER_FINALIZER};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, owner, says};
+use crate::bed::{Bed, message, owner, says};
 
 const LAST: &str = "kopf.zalando.org/last-handled-configuration";
 
@@ -45,7 +48,9 @@ async fn left_with(bed: &Bed, name: &str, password: &str) -> MySQL {
         .await;
     let container = json!({"name": "mysql", "image": "mysql:5.7", "args": ["--ignore-db-dir=lost+found"],
                            "env": [{"name": "MYSQL_ROOT_PASSWORD", "value": "otuspassword"}]});
-    let pod = json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}});
+    let volume = json!({"name": "persistent", "persistentVolumeClaim": {"claimName": format!("{name}-pvc")}});
+    let pod = json!({"metadata": {"labels": {"app": name}},
+                     "spec": {"containers": [container], "volumes": [volume]}});
     let _: Deployment = bed
         .make(
             json!({"metadata": {"name": name, "ownerReferences": owned, "labels": {"app": name}},
@@ -85,7 +90,11 @@ async fn an_object_of_the_first_operators_is_gone_on_with_and_loses_nothing() {
     let object = bed.ready("older").await;
     assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));
     assert_eq!(bed.data("older").await, data);
-    assert_eq!(bed.kubelet.disks.runs("restore"), 0);
+    assert_eq!(
+        bed.kubelet.disks.runs("restore"),
+        1,
+        "only it can see that there are data"
+    );
     let server = bed.api::<Deployment>().get("older").await.unwrap();
     assert!(
         !serde_json::to_string(&server).unwrap().contains("otuspassword"),
@@ -101,6 +110,57 @@ async fn an_object_of_the_first_operators_is_gone_on_with_and_loses_nothing() {
     bed.delete("older").await;
     bed.gone("older").await;
     assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);
+    bed.stop().await;
+}
+
+/// Its server never came up, for instance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_the_first_operators_without_any_data_gets_an_empty_folder() {
+    let mut bed = Bed::without_operator().await;
+    left(&bed, "never").await;
+    let data = bed.data("never").await;
+    bed.kubelet.disks.lose(&data);
+    bed.start();
+    let object = bed.ready("never").await;
+    assert!(says(Some(&object), "RestoreDone", "True", "StartedEmpty"));
+    assert_eq!(bed.data("never").await, data);
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_looks_at_a_folder_while_a_server_of_the_first_operators_has_it() {
+    let mut bed = Bed::without_operator().await;
+    left(&bed, "still").await;
+    let sets = bed.api::<ReplicaSet>();
+    let selector = ListParams::default().labels("app=still");
+    bed.eventually("it has a Pod", async || {
+        let pods = bed.api::<Pod>().list(&selector).await.unwrap();
+        !pods.items.is_empty()
+    })
+    .await;
+    let orphaning = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    bed.api::<Deployment>().delete("still", &orphaning).await.unwrap();
+    bed.eventually("it is gone", async || bed.lacks::<Deployment>("still").await)
+        .await;
+    bed.start();
+    let object = bed
+        .until("still", "its Pod is waited for", |object| {
+            says(object, "ServerReady", "Unknown", "LeftoversGoing")
+        })
+        .await
+        .unwrap();
+    assert!(message(&object, "ServerReady").contains("has to end"));
+    assert_eq!(bed.kubelet.disks.runs("restore"), 0);
+    sets.delete_collection(&DeleteParams::background(), &selector)
+        .await
+        .unwrap();
+    let object = bed.ready("still").await;
+    assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));
+    let rows = bed.kubelet.disks.rows(&bed.data("still").await);
+    assert_eq!(rows.unwrap(), ["old row"]);
     bed.stop().await;
 }
 

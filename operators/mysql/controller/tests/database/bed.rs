@@ -50,8 +50,13 @@ pub(crate) async fn plane() -> &'static ControlPlane {
         .await
 }
 
-/// A control plane without any StorageClass.
-pub(crate) async fn bare() -> ControlPlane {
+/// A control plane without any StorageClass, for those who put Pods on nodes.
+pub(crate) async fn classless() -> &'static ControlPlane {
+    static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
+    PLANE.get_or_init(bare).await
+}
+
+async fn bare() -> ControlPlane {
     reconcile::cli::install_crypto_provider();
     let plane = ControlPlane::start(PlaneOptions::default()).await.unwrap();
     plane.apply_crds(&mysql_api::crds()).await.unwrap();
@@ -102,15 +107,27 @@ impl Bed {
         }
     }
 
+    /// In a cluster without any StorageClass, with this many nodes, whose names are returned; without an operator.
+    pub(crate) async fn of_folders(nodes: usize) -> (Self, Vec<String>) {
+        let bed = Self::on(classless().await).await;
+        let names = bed.kubelet.nodes(&bed.client, bed.namespace.name(), nodes).await;
+        (bed, names.unwrap())
+    }
+
     pub(crate) fn start(&mut self) {
         self.start_at(SPEED);
     }
 
     /// Starts an operator whose clock runs so many times faster than real time.
     pub(crate) fn start_at(&mut self, speed: u32) {
+        self.start_with(Clock::accelerated(speed));
+    }
+
+    /// Starts an operator that goes by this clock.
+    pub(crate) fn start_with(&mut self, clock: Clock) {
         let mut options = Options::new("mysql-operator");
         options.namespaces = vec![self.namespace.name().to_owned()];
-        options.clock = Clock::accelerated(speed);
+        options.clock = clock;
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(manager(options, self.plane.config().clone()).run(shutdown.clone()));
         self.operator = Some(Operator { shutdown, running });

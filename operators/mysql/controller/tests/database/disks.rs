@@ -16,6 +16,8 @@ struct Folder {
     rows: Option<Vec<String>>,
     /// A server has had it.
     served: bool,
+    /// It was never looked at: it is the first operator's.
+    unseen: bool,
     /// No more rows.
     closed: bool,
     /// How often its server has started again.
@@ -51,7 +53,7 @@ impl Disks {
         let taken = contents.backups.get(backups).cloned().unwrap_or_default();
         let folder = contents.folders.entry(data.to_owned()).or_default();
         if folder.rows.is_some() {
-            let served = folder.served;
+            let served = folder.served && !std::mem::take(&mut folder.unseen);
             if served {
                 contents
                     .misdeeds
@@ -139,6 +141,7 @@ impl Disks {
         let folder = Folder {
             rows: Some(rows),
             served: true,
+            unseen: true,
             ..Folder::default()
         };
         self.0.lock().folders.insert(data.to_owned(), folder);
@@ -232,6 +235,11 @@ impl Disks {
                 .misdeeds
                 .push(format!("a data volume went, and {rows:?} are in no backup"));
         }
+    }
+
+    /// Notes what must never be.
+    pub(crate) fn accuse(&self, what: &str) {
+        self.0.lock().misdeeds.push(what.to_owned());
     }
 
     pub(crate) fn misdeeds(&self) -> Vec<String> {

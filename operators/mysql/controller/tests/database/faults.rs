@@ -6,9 +6,9 @@
 
 mod world;
 
-use testkit::fault::{Fault, Schedule, report::Coverage};
+use testkit::fault::{Fault, Schedule, report::Coverage, schedule::Which};
 
-use self::world::{check, full, harness, run, world};
+use self::world::{check, full, harness, run, world, world_of_folders};
 
 fn coverage(plans: usize, sites: usize, crash_sites: usize) -> Coverage {
     Coverage {
@@ -43,6 +43,31 @@ async fn faults_drawn_from_a_seed_do_no_harm() {
     assert!(report.injected >= 8, "{report}");
 }
 
+/// The first two answers of a site are lost.
+fn losing(site: &str) -> Schedule {
+    (1..=2).fold(Schedule::default(), |schedule, nth| {
+        schedule.at(site, Which::Nth(nth), Fault::Lose)
+    })
+}
+
+/// Where a Pod that is put on another node would find nothing, or another life's folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_of_nodes_are_tied_although_answers_are_lost() {
+    let sites = [
+        "POST persistentvolumes",
+        "GET persistentvolumes",
+        "PATCH persistentvolumes",
+        "GET nodes",
+        "PATCH persistentvolumeclaims",
+    ];
+    let report = harness("lost answers, folders of nodes")
+        .schedules(sites.map(losing), world_of_folders, run, check)
+        .await
+        .unwrap();
+    report.at_least(coverage(5, 15, 0)).unwrap();
+    assert!(report.injected >= 5, "{report}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_made_although_the_answer_was_lost_is_not_made_again() {
     let sites = [
@@ -53,14 +78,8 @@ async fn what_was_made_although_the_answer_was_lost_is_not_made_again() {
         "PATCH persistentvolumeclaims",
         "DELETE persistentvolumeclaims",
     ];
-    let schedules = sites.into_iter().map(|site| {
-        use testkit::fault::schedule::Which;
-        (1..=2).fold(Schedule::default(), |schedule, nth| {
-            schedule.at(site, Which::Nth(nth), Fault::Lose)
-        })
-    });
     let report = harness("lost answers")
-        .schedules(schedules, world, run, check)
+        .schedules(sites.map(losing), world, run, check)
         .await
         .unwrap();
     report.at_least(coverage(6, 15, 0)).unwrap();

@@ -16,7 +16,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use self::nodes::{Claims, Machines, Place, Scheduler};
 use crate::disks::{Disks, End};
+
+#[path = "kubelet/nodes.rs"]
+mod nodes;
 
 /// How often is looked.
 const TICK: Duration = Duration::from_millis(50);
@@ -26,6 +30,7 @@ pub(crate) struct Kubelet {
     pub(crate) disks: Disks,
     failures: Arc<Mutex<HashMap<String, End>>>,
     waiting: Arc<Mutex<HashMap<String, String>>>,
+    machines: Machines,
     running: JoinHandle<()>,
 }
 
@@ -39,9 +44,11 @@ impl Kubelet {
     pub(crate) fn start(client: Client, namespace: &str, disks: Disks) -> Self {
         let failures = Arc::<Mutex<HashMap<String, End>>>::default();
         let waiting = Arc::<Mutex<HashMap<String, String>>>::default();
+        let machines = Machines::default();
         let mut node = Node {
             claims: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
+            scheduler: Scheduler::new(&client, namespace, machines.clone()),
             volumes: Api::all(client),
             disks: disks.clone(),
             failures: failures.clone(),
@@ -60,8 +67,24 @@ impl Kubelet {
             disks,
             failures,
             waiting,
+            machines,
             running,
         }
+    }
+
+    /// From now on Pods are put on nodes, this many, whose names it returns.
+    pub(crate) async fn nodes(
+        &self,
+        client: &Client,
+        namespace: &str,
+        count: usize,
+    ) -> kube::Result<Vec<String>> {
+        self.machines.make(client, namespace, count).await
+    }
+
+    /// Whether nodes have no room for now.
+    pub(crate) fn be_full(&self, full: bool) {
+        self.machines.be_full(full);
     }
 
     /// Lets a program (`backup`, `restore`, `mysql`) end like this until it is repaired.
@@ -86,6 +109,7 @@ impl Kubelet {
 struct Node {
     claims: Api<PersistentVolumeClaim>,
     pods: Api<Pod>,
+    scheduler: Scheduler,
     volumes: Api<PersistentVolume>,
     disks: Disks,
     failures: Arc<Mutex<HashMap<String, End>>>,
@@ -95,27 +119,26 @@ struct Node {
     known: HashSet<String>,
 }
 
-/// UIDs of claims by name.
-type Claims = HashMap<String, String>;
-
 impl Node {
     async fn look(&mut self) -> kube::Result<()> {
         let claims = self.claims.list(&ListParams::default()).await?.items;
         for claim in &claims {
             self.provide(claim).await?;
         }
+        let present: HashSet<_> = claims.iter().filter_map(kube::ResourceExt::uid).collect();
         let claims: Claims = claims
-            .iter()
-            .map(|claim| (claim.name_any(), claim.uid().unwrap_or_default()))
+            .into_iter()
+            .map(|claim| (claim.name_any(), claim))
             .collect();
-        let present: HashSet<_> = claims.values().cloned().collect();
         for gone in self.known.difference(&present) {
             self.disks.lose(gone);
         }
         self.known = present;
+        self.scheduler.beat().await?;
         let pods = self.pods.list(&ListParams::default()).await?.items;
-        for pod in pods {
-            self.run(&pod, &claims).await?;
+        let servers: HashSet<_> = pods.iter().flat_map(served).collect();
+        for pod in &pods {
+            self.run(pod, &claims, &servers).await?;
         }
         Ok(())
     }
@@ -160,22 +183,22 @@ impl Node {
         }
     }
 
-    async fn run(&mut self, pod: &Pod, claims: &Claims) -> kube::Result<()> {
+    async fn run(&mut self, pod: &Pod, claims: &Claims, servers: &HashSet<String>) -> kube::Result<()> {
         let uid = pod.uid().unwrap_or_default();
-        if pod.metadata.deletion_timestamp.is_some() || self.done.contains(&uid) {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return self.scheduler.end(pod).await;
+        }
+        if self.done.contains(&uid) {
+            return Ok(());
+        }
+        let place = self.scheduler.place(pod, claims).await?;
+        if matches!(place, Place::Waiting) {
             return Ok(());
         }
         let Some(container) = pod.spec.as_ref().and_then(|spec| spec.containers.first()) else {
             return Ok(());
         };
         let program = container.name.clone();
-        let mounted = |volume: &str| -> Option<String> {
-            let all = pod.spec.as_ref()?.volumes.as_ref()?;
-            let found = all.iter().find(|found| found.name == volume)?;
-            claims
-                .get(&found.persistent_volume_claim.as_ref()?.claim_name)
-                .cloned()
-        };
         let environment: BTreeMap<String, String> = container
             .env
             .iter()
@@ -187,22 +210,32 @@ impl Node {
         if let Some(reason) = held {
             return self.wait(pod, &program, &reason).await;
         }
+        let uid_of = |claim: &str| claims.get(claim).and_then(kube::ResourceExt::uid);
+        let scheduler = &mut self.scheduler;
+        let mut mounted = |volume: &str| -> Option<String> {
+            let all = pod.spec.as_ref()?.volumes.as_ref()?;
+            let found = all.iter().find(|found| found.name == volume)?;
+            let claim = uid_of(&found.persistent_volume_claim.as_ref()?.claim_name)?;
+            Some(scheduler.folder(&claim, &place))
+        };
         let status = match (program.as_str(), broken) {
             ("restore" | "backup", Some(end)) => ended(&program, &end),
             ("restore", None) => {
                 let (Some(data), Some(backups)) = (mounted("data"), mounted("backups")) else {
                     return Ok(());
                 };
+                if claims_of(pod).any(|claim| servers.contains(&claim)) {
+                    self.disks.accuse("a folder was filled beside its server");
+                }
                 ended(&program, &self.disks.fill(&data, &backups, &environment))
             }
             ("backup", None) => {
                 let Some(backups) = mounted("backups") else {
                     return Ok(());
                 };
-                let data = claims.get(&format!("{}-pvc", environment["HOST"]));
-                let end = self
-                    .disks
-                    .back_up(data.map(String::as_str), &backups, &environment);
+                // Where its server is: no other folder was ever served from.
+                let data = uid_of(&format!("{}-pvc", environment["HOST"]));
+                let end = self.disks.back_up(data.as_deref(), &backups, &environment);
                 ended(&program, &end)
             }
             (_, Some((code, _))) => crashing(&program, code),
@@ -235,6 +268,21 @@ impl Node {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Names of the claims that a Pod has.
+fn claims_of(pod: &Pod) -> impl Iterator<Item = String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.clone()))
+}
+
+/// Names of the claims that it has as a server, whichever operator's, that has not ended.
+fn served(pod: &Pod) -> Vec<String> {
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let serves = containers.any(|container| container.name == "mysql");
+    let ended = matches!(phase, Some("Succeeded" | "Failed"));
+    claims_of(pod).filter(|_| serves && !ended).collect()
 }
 
 fn restarts_of(pod: &Pod) -> i32 {

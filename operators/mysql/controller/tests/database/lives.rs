@@ -5,18 +5,18 @@ use std::{fs, path::Path};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
-    core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     events::v1::Event,
 };
 use kube::{
-    Api, ResourceExt as _,
+    ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use mysql_api::MySQL;
 use reconcile::reconciler::Kind;
 use serde_json::json;
 
-use crate::bed::{Bed, GROWS, bare, message, says, spec};
+use crate::bed::{Bed, GROWS, message, says, spec};
 
 fn example(name: &str) -> MySQL {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -320,44 +320,4 @@ async fn a_server_that_does_not_come_up_says_why() {
     bed.kubelet.repair("mysql");
     bed.ready("down").await;
     bed.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_any_storage_class_two_of_one_name_have_folders_of_their_own() {
-    let plane = Box::leak(Box::new(bare().await));
-    let (mut one, mut other) = (Bed::on(plane).await, Bed::on(plane).await);
-    for bed in [&mut one, &mut other] {
-        bed.start();
-        bed.create("same", spec(&json!({}))).await;
-    }
-    for bed in [&one, &other] {
-        bed.ready("same").await;
-    }
-    let volumes: Api<PersistentVolume> = Api::all(plane.client());
-    let all = volumes.list(&ListParams::default()).await.unwrap().items;
-    let paths: std::collections::BTreeSet<_> = all
-        .iter()
-        .filter_map(|volume| {
-            volume
-                .spec
-                .as_ref()?
-                .host_path
-                .as_ref()
-                .map(|path| path.path.clone())
-        })
-        .collect();
-    assert_eq!((all.len(), paths.len()), (4, 4), "{paths:?}");
-    one.delete("same").await;
-    one.gone("same").await;
-    one.eventually("its data volume is gone, and only that", async || {
-        let left = volumes.list(&ListParams::default()).await.unwrap().items;
-        left.iter()
-            .filter(|volume| volume.metadata.deletion_timestamp.is_none())
-            .count()
-            == 3
-    })
-    .await;
-    other.ready("same").await;
-    one.stop().await;
-    other.stop().await;
 }

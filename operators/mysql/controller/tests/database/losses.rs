@@ -1,7 +1,10 @@
 //! Volumes that are lost, or are not the ones that they were.
 
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use std::time::Duration;
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::api::DeleteParams;
+use reconcile::clock::Clock;
 use rstest::rstest;
 use serde_json::json;
 
@@ -50,7 +53,7 @@ async fn has_another(bed: &Bed, name: &str, before: String) {
 }
 
 /// Another operator whose clock is that of the API server: when a Job failed is told by the latter, and one that failed
-/// five minutes ago is tried again and not told of.
+/// five minutes ago is told of and at once tried again.
 async fn at_its_own_pace(bed: &mut Bed) {
     bed.halt().await;
     bed.start_at(1);
@@ -182,5 +185,41 @@ async fn a_volume_without_the_backups_that_were_taken_is_not_taken_for_a_beginni
         .await;
     let object = bed.ready("astray").await;
     assert!(says(Some(&object), "RestoreDone", "True", "StartedEmpty"));
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_failed_long_before_it_was_seen_is_told_of_before_it_is_tried_again() {
+    let mut bed = Bed::new().await;
+    bed.kubelet.hold("restore", "");
+    bed.create("late", spec(&json!({}))).await;
+    bed.eventually("it is being filled", async || {
+        bed.job("restore-late-job").await.is_some()
+    })
+    .await;
+    bed.halt().await;
+    let words = json!({"reason": "BackupDamaged", "error": "the sum is wrong"});
+    bed.kubelet.break_("restore", 64, words);
+    bed.kubelet.let_go("restore");
+    bed.eventually("it has failed", async || {
+        let job = bed.api::<Job>().get("restore-late-job").await.unwrap();
+        let conditions = job.status.and_then(|status| status.conditions);
+        let mut all = conditions.into_iter().flatten();
+        all.any(|condition| condition.type_ == "Failed" && condition.status == "True")
+    })
+    .await;
+    let clock = Clock::accelerated(100);
+    bed.eventually("nobody has looked for long", async || {
+        clock.elapsed() > Duration::from_mins(6)
+    })
+    .await;
+    bed.start_with(clock);
+    // Whoever looks at conditions may come too late: it is tried again at once.
+    bed.eventually("it is told", async || {
+        bed.reasons("late").await.contains(&"RestoreFailed".to_owned())
+    })
+    .await;
+    bed.kubelet.repair("restore");
+    bed.ready("late").await;
     bed.stop().await;
 }

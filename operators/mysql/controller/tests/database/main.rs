@@ -9,6 +9,7 @@ mod disks;
 mod efforts;
 mod endings;
 mod faults;
+mod folders;
 mod idle;
 mod images;
 mod kubelet;

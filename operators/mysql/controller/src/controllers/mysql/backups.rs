@@ -1,6 +1,9 @@
 //! Backups while the object lives, and what is the same for the last one.
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{PersistentVolumeClaim, Pod},
+};
 use kube::ResourceExt as _;
 use mysql_api::{database::BACKUP_NOW, database::Reason};
 use reconcile::Progress;
@@ -8,7 +11,8 @@ use serde_json::json;
 
 use super::{
     hand::{Hand, Stop},
-    life::{at_once, last_words, pods_of, server_pods},
+    life::{at_once, pods_of, server_pods},
+    nodes,
 };
 use crate::database::{
     desired::Desired,
@@ -131,6 +135,10 @@ pub(super) async fn look(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) 
             stuck = pods::stuck(&seen, &name, &all, hand.pass.clock().now());
             let trouble = all.iter().find_map(crate::database::server::trouble);
             let why = stuck.as_ref().map(|stuck| stuck.why.clone()).or(trouble);
+            let why = nodes::explain(hand, desired, &all, why).await?;
+            if let (Some(stuck), Some(why)) = (&mut stuck, &why) {
+                stuck.why.clone_from(why);
+            }
             let id = seen.id.clone().unwrap_or_default();
             let message = why.unwrap_or_else(|| format!("{name} takes backup {id}"));
             facts.backup = Some(Said::pending(Reason::BackupRunning, message));
@@ -140,10 +148,11 @@ pub(super) async fn look(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) 
             facts.backup = Some(Said::pending(Reason::LeftoversGoing, message));
         }
         (Whose::Ours, _) if recorded != Some(&seen.uid) => {
+            let all = pods_of(hand, &seen.uid).await?;
             if seen.phase == Phase::Succeeded {
-                note(hand, desired, &seen).await?;
+                note(hand, desired, &seen, &all).await?;
             }
-            facts.ended = Some((seen.clone(), last_words(hand, &seen.uid).await?));
+            facts.ended = Some((seen.clone(), job::last_words(&all)));
         }
         _ => {}
     }
@@ -151,11 +160,15 @@ pub(super) async fn look(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) 
     Ok(Sight { live, seen, stuck })
 }
 
-/// Notes on the volume's claim which backup is the newest on it, before anybody relies on that: a restore that finds none
-/// on the volume that it has must not begin with an empty folder.
-async fn note(hand: &Hand<'_>, desired: &Desired, seen: &Seen) -> Result<(), Stop> {
+/// Notes on the volume's claim which backup is the newest on it, and where it is, before anybody relies on that: a restore
+/// that finds none on the volume that it has must not begin with an empty folder.
+async fn note(hand: &Hand<'_>, desired: &Desired, seen: &Seen, pods: &[Pod]) -> Result<(), Stop> {
     let name = desired.names.backup_claim();
     let claim = hand.get::<PersistentVolumeClaim>(&name).await?;
+    if let Some(claim) = &claim {
+        // That it is tied is worth less than that the backup is known.
+        nodes::mildly(nodes::taken(hand, claim, pods).await)?;
+    }
     let noted = |claim: &PersistentVolumeClaim| claim.annotations().get(NEWEST) == seen.id.as_ref();
     if let Some(claim) = claim.filter(|claim| !noted(claim)) {
         let patch = json!({"metadata": {"uid": claim.metadata.uid, "annotations": {NEWEST: seen.id}}});

@@ -26,6 +26,7 @@ use crate::database::{
     desired::Desired,
     job::{self, Phase, Request, Seen, Whose},
     names::{Owned, owned},
+    nodes::tied,
     plan::{self, Ending, Farewell, Leave},
     pods::{self, Stuck},
     report::{self, Facts, Said},
@@ -138,6 +139,7 @@ pub(super) async fn confine(
         .await?;
     for claim in data.into_iter().chain(&backups) {
         wanted.identity = wanted.identity.on(claim);
+        wanted.node = wanted.node.take().or_else(|| tied(claim).map(str::to_owned));
     }
     Ok(())
 }

@@ -2,34 +2,31 @@
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    batch::v1::Job,
     core::v1::{PersistentVolumeClaim, Pod},
 };
-use kube::{Resource as _, ResourceExt as _};
+use kube::ResourceExt as _;
 use mysql_api::{MySQL, database::Reason};
 use reconcile::{
     Progress,
     apply::{APPLIED, Applied, ApplyError},
 };
-use serde_json::json;
 
 use super::{
-    DatabaseError, IDLE, SOON, backups, cleanup,
-    hand::{Hand, Stop, held, soon, sooner},
+    IDLE, SOON, backups, cleanup, filling,
+    hand::{Hand, Stop, soon, sooner},
+    nodes::{self, Pair},
     secrets, version, volumes,
 };
 use crate::{
     database::{
         credentials::Credentials,
         desired::{Desired, SpecError},
-        job,
         names::{APP, Owned, owned},
-        plan::{self, Beginning, Start},
+        nodes::tied,
         pods,
-        program::Outcome,
         report::{Facts, Said},
         server,
-        volumes::{Content, DATA, NEWEST, Role, capacity, filling},
+        volumes::{NEWEST, Role, capacity, filling as manner},
     },
     version::Version,
 };
@@ -49,16 +46,21 @@ pub(super) async fn settle(
     let backups = volumes::ensure(hand, desired, Role::Backups, facts).await?;
     let data = volumes::ensure(hand, desired, Role::Data, facts).await?;
     desired.identity = desired.identity.on(&backups).on(&data);
-    desired.restore = filling(&data, desired.restore.clone());
+    desired.node = tied(&data).or_else(|| tied(&backups)).map(str::to_owned);
+    desired.restore = manner(&data, desired.restore.clone());
     desired.expected = backups.annotations().get(NEWEST).cloned();
     facts.storage = Some(volumes::said(&data, desired));
     facts.capacity = capacity(&data).map(|quantity| quantity.0.clone());
     configure(hand, desired).await?;
     publish(hand, desired, &credentials, facts).await?;
-    fill(hand, desired, &data, live.is_some(), facts).await?;
+    let pair = Pair { data, backups };
+    filling::fill(hand, desired, &pair, live.is_some(), facts).await?;
     let serving = serve(hand, desired, live.is_some(), &credentials, facts).await?;
-    version::record(hand, &data, facts).await?;
+    version::record(hand, &pair.data, facts).await?;
     let progress = backups::tend(hand, desired, serving, facts).await?;
+    if serving {
+        nodes::remember(hand, desired, &pair, facts).await?;
+    }
     Ok(sooner(progress, if serving { IDLE } else { STARTING }))
 }
 
@@ -140,153 +142,6 @@ fn is_invalid(error: &reconcile::error::ApiError) -> bool {
     matches!(error.source.as_ref(), kube::Error::Api(status) if status.code == 422)
 }
 
-/// Fills the data folder, before a server may have it.
-async fn fill(
-    hand: &Hand<'_>,
-    desired: &Desired,
-    data: &PersistentVolumeClaim,
-    server: bool,
-    facts: &mut Facts,
-) -> Result<(), Stop> {
-    let content = Content::of(data);
-    let name = desired.names.restore_job();
-    let live = hand.get_if::<Job>(&name, content == Content::Awaited).await?;
-    let seen = live
-        .as_ref()
-        .map(|live| job::seen(live, &desired.names, &desired.uid));
-    let outcome = match &seen {
-        Some(seen) if seen.phase != job::Phase::Running => last_words(hand, &seen.uid).await?,
-        _ => None,
-    };
-    let inputs = job::inputs(desired);
-    let claim = data.uid().unwrap_or_default();
-    let step = plan::start(Beginning {
-        content: &content,
-        claim: &claim,
-        server,
-        job: seen.as_ref(),
-        outcome: outcome.as_ref(),
-        inputs: &inputs,
-        now: hand.pass.clock().now(),
-    });
-    facts.restore = Some(Said::pending(
-        Reason::Restoring,
-        format!("{name} fills the data folder"),
-    ));
-    match (step, live) {
-        (Start::Go, _) => {
-            filled(&content, facts);
-            Ok(())
-        }
-        (Start::RemoveServer, _) => {
-            if let Some(server) = hand.get::<Deployment>(desired.names.name()).await? {
-                hand.remove(&server).await?;
-            }
-            soon(
-                Reason::Restoring,
-                "the server ends, for its data folder is to be filled",
-            )
-        }
-        (Start::Create, _) => {
-            let mut job = job::restore(desired, &claim);
-            job.metadata.owner_references = hand
-                .pass
-                .current()
-                .controller_owner_ref(&())
-                .map(|owner| vec![owner]);
-            hand.create(&job).await?;
-            hand.tell(
-                "RestoreStarted",
-                "Restore",
-                format!("{name} fills the data folder: from a backup if there is one"),
-            )
-            .await;
-            soon(Reason::Restoring, format!("{name} fills the data folder"))
-        }
-        (Start::Remove, Some(job)) => {
-            hand.remove(&job).await?;
-            soon(Reason::Restoring, format!("{name} is begun again"))
-        }
-        (Start::Record(content), _) => record(hand, data, &content, facts).await,
-        (Start::Failed { after }, _) => {
-            let said = failed(&name, seen.as_ref(), outcome.as_ref());
-            facts.restore = Some(said.clone());
-            held(said, after)
-        }
-        (Start::Conflict, _) => Err(DatabaseError::NameConflict(hand.what::<Job>(&name)).into()),
-        (Start::Wait | Start::Remove, _) => {
-            let mut message = format!("{name} fills the data folder");
-            if let Some(seen) = &seen {
-                let pods = pods_of(hand, &seen.uid).await?;
-                let trouble = pods.iter().find_map(server::trouble);
-                let stuck = pods::stuck(seen, &name, &pods, hand.pass.clock().now());
-                message = trouble
-                    .or_else(|| stuck.map(|stuck| stuck.why))
-                    .unwrap_or(message);
-            }
-            let after = job::pace(seen.as_ref(), hand.pass.clock().now());
-            held(Said::pending(Reason::Restoring, message), after)
-        }
-    }
-}
-
-/// Writes down that a server may have the volume, before one does.
-async fn record(
-    hand: &Hand<'_>,
-    data: &PersistentVolumeClaim,
-    content: &Content,
-    facts: &mut Facts,
-) -> Result<(), Stop> {
-    let patch = json!({"metadata": {
-        "uid": data.metadata.uid,
-        "resourceVersion": data.metadata.resource_version,
-        "annotations": {DATA: content.annotation()},
-    }});
-    hand.merge::<PersistentVolumeClaim>(&data.name_any(), &patch)
-        .await?;
-    filled(content, facts);
-    let note = facts
-        .restore
-        .as_ref()
-        .map(|said| said.message.clone())
-        .unwrap_or_default();
-    hand.tell("DataFolderFilled", "Restore", note).await;
-    Ok(())
-}
-
-fn filled(content: &Content, facts: &mut Facts) {
-    facts.restore = Some(match content {
-        Content::Restored(id) => Said::yes(Reason::Restored, format!("restored from backup {id}")),
-        Content::Empty => Said::yes(
-            Reason::StartedEmpty,
-            "started empty: there was no backup, or none was wanted",
-        ),
-        Content::Kept | Content::Awaited => Said::yes(Reason::DataKept, "the volume came with its data"),
-    });
-    facts.content = Some(content.clone());
-}
-
-fn failed(name: &str, seen: Option<&job::Seen>, outcome: Option<&Outcome>) -> Said {
-    use crate::database::program::Reason as Word;
-    let (reason, why) = match (outcome, seen.map(|seen| &seen.phase)) {
-        (Some(Outcome::Failed(failure)), _) if failure.reason == Word::BackupMissing => {
-            (Reason::BackupMissing, failure.error.clone())
-        }
-        (Some(Outcome::Failed(failure)), _) => (
-            Reason::RestoreFailed,
-            format!("{}: {}", failure.reason, failure.error),
-        ),
-        (_, Some(job::Phase::Failed { why, .. })) => (Reason::RestoreFailed, why.clone()),
-        _ => (Reason::RestoreFailed, "it left no words".to_owned()),
-    };
-    Said::no(reason, format!("{name} failed, and no server is started: {why}"))
-}
-
-/// The last words of a Job's Pods.
-pub(super) async fn last_words(hand: &Hand<'_>, uid: &str) -> Result<Option<Outcome>, Stop> {
-    Ok(job::last_words(&pods_of(hand, uid).await?))
-}
-
 /// The Pods of the Job with this UID.
 pub(super) async fn pods_of(hand: &Hand<'_>, uid: &str) -> Result<Vec<Pod>, Stop> {
     let selector = format!("batch.kubernetes.io/controller-uid={uid}");
@@ -303,6 +158,18 @@ pub(super) async fn server_pods(hand: &Hand<'_>, desired: &Desired) -> Result<Ve
     Ok(all)
 }
 
+/// Waits until no Pod of an earlier server has the data volume: two servers on one data folder destroy it.
+pub(super) async fn alone(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) -> Result<(), Stop> {
+    let left = server_pods(hand, desired).await?;
+    let Some(pod) = left.first() else { return Ok(()) };
+    let message = format!(
+        "Pod {} of an earlier server has to end before another starts",
+        pod.name_any()
+    );
+    facts.server = Some(Said::pending(Reason::LeftoversGoing, message.clone()));
+    soon(Reason::LeftoversGoing, message)
+}
+
 /// Keeps the server running; says whether it answers.
 pub(super) async fn serve(
     hand: &Hand<'_>,
@@ -312,16 +179,7 @@ pub(super) async fn serve(
     facts: &mut Facts,
 ) -> Result<bool, Stop> {
     if !is_there {
-        // Two servers on one data folder destroy it.
-        let left = server_pods(hand, desired).await?;
-        if let Some(pod) = left.first() {
-            let message = format!(
-                "Pod {} of an earlier server has to end before another starts",
-                pod.name_any()
-            );
-            facts.server = Some(Said::pending(Reason::LeftoversGoing, message.clone()));
-            return soon(Reason::LeftoversGoing, message);
-        }
+        alone(hand, desired, facts).await?;
     }
     let (live, applied) = hand
         .apply(server::deployment(desired, credentials.revision()))
@@ -361,6 +219,7 @@ async fn watch(
     let trouble = pods.iter().find_map(server::trouble);
     let now = hand.pass.clock().now();
     let trouble = trouble.or_else(|| pods.iter().find_map(|pod| pods::mute(pod, now)));
+    let trouble = nodes::explain(hand, desired, &pods, trouble).await?;
     facts.server = Some(match trouble.or_else(|| pods::replica_failure(live)) {
         Some(why) => Said::no(Reason::ServerFailing, why),
         None => Said::pending(Reason::Starting, "the server's Pod is starting"),

@@ -19,11 +19,14 @@ use serde_json::json;
 use super::{
     DatabaseError,
     hand::{Hand, Stop, held, soon},
+    nodes::{self, Home},
 };
 use crate::{
     database::{
+        self,
         desired::Desired,
         names::MADE_FOR,
+        nodes::NODE,
         report::{self, Facts, Said},
         volumes::{self, BEREFT, Placement, Resize, Role, Standing},
     },
@@ -99,10 +102,12 @@ async fn make(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<Persiste
         Ok(placement) => placement,
         Err(error) => return held(Said::no(error.reason, error.message), super::IDLE / 10),
     };
-    if placement == Placement::Node {
-        make_fixed(hand, desired, role).await?;
-    }
     let mut claim = volumes::claim(role, desired, &placement);
+    if placement == Placement::Node
+        && let Some(home) = make_fixed(hand, desired, role).await?
+    {
+        claim.annotations_mut().insert(NODE.to_owned(), home.node);
+    }
     if role == Role::Data && has_lost(hand, desired).await? {
         volumes::mark_lost(&mut claim, &desired.restore);
     }
@@ -145,17 +150,18 @@ async fn classes(hand: &Hand<'_>) -> Result<Vec<StorageClass>, ApiError> {
         .map_err(|error| ApiError::new("list StorageClasses", error))
 }
 
-/// Makes the folder of a node that stands in for a volume.
-async fn make_fixed(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<(), Stop> {
+/// Makes the folder of a node that stands in for a volume: on the node of the other one, where that is known. The Pod that
+/// fills the data folder has both.
+async fn make_fixed(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<Option<Home>, Stop> {
     let volumes: Api<PersistentVolume> = Api::all(hand.pass.client().clone());
-    let volume = volumes::fixed(role, desired);
+    let home = nodes::beside(hand, desired, role).await?;
+    let affinity = home.as_ref().map(|home| home.affinity.clone());
+    let volume = volumes::fixed(role, desired, affinity.clone());
     let name = volume.name_any();
     match volumes.create(&PostParams::default(), &volume).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(home),
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let found = volumes.get_opt(&name).await;
-            let found =
-                found.map_err(|error| ApiError::new(format!("read PersistentVolume {name}"), error))?;
+            let found = nodes::read(hand, &name).await?;
             let phase = found
                 .as_ref()
                 .and_then(|volume| volume.status.as_ref()?.phase.as_deref());
@@ -167,7 +173,13 @@ async fn make_fixed(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<()
                     format!("PersistentVolume {name} is made anew"),
                 );
             }
-            Ok(())
+            // It was made before the other one was tied.
+            if let (Some(volume), Some(affinity)) = (&found, &affinity)
+                && database::nodes::binding(volume).is_none()
+            {
+                nodes::pin(hand, volume, affinity).await?;
+            }
+            Ok(home)
         }
         Err(kube::Error::Api(status)) if status.code == 403 => {
             let message = "there is no StorageClass, and the operator may not make PersistentVolumes: install a StorageClass, \
@@ -181,10 +193,7 @@ async fn make_fixed(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<()
 /// Removes the volume of a node that was made for this object; its folder stays on the node.
 pub(super) async fn remove_fixed(hand: &Hand<'_>, name: &str, uid: &str) -> Result<(), ApiError> {
     let volumes: Api<PersistentVolume> = Api::all(hand.pass.client().clone());
-    let found = volumes
-        .get_opt(name)
-        .await
-        .map_err(|error| ApiError::new(format!("read PersistentVolume {name}"), error))?;
+    let found = nodes::read(hand, name).await?;
     let ours = |volume: &PersistentVolume| {
         volume
             .annotations()

@@ -58,6 +58,8 @@ fn beginning<'a>(content: &'a Content, job: Option<&'a Seen>, outcome: Option<&'
         job,
         outcome,
         inputs: "inputs",
+        astray: false,
+        told: true,
         now: now(),
     }
 }
@@ -78,6 +80,7 @@ fn a_volume_that_a_server_has_had_is_never_filled_again(#[case] content: Content
 fn a_new_volume_is_filled_once_and_what_filled_it_is_written_down() {
     let awaited = &Content::Awaited;
     assert_eq!(start(beginning(awaited, None, None)), Start::Create);
+    assert_eq!(start(beginning(&Content::Unseen, None, None)), Start::Create);
     let running = job(Phase::Running, None);
     assert_eq!(start(beginning(awaited, Some(&running), None)), Start::Wait);
     let done = job(Phase::Succeeded, None);
@@ -92,6 +95,9 @@ fn a_new_volume_is_filled_once_and_what_filled_it_is_written_down() {
         Start::Record(Content::Kept)
     );
     assert_eq!(said(None), Start::Record(Content::Kept), "its Pod is gone");
+    let mut elsewhere = beginning(awaited, Some(&done), None);
+    elsewhere.astray = true;
+    assert_eq!(start(elsewhere), Start::Remove);
 }
 
 #[test]
@@ -115,21 +121,18 @@ fn a_job_that_filled_a_volume_that_is_gone_says_nothing_of_the_next_one() {
 }
 
 #[test]
-fn a_failed_restore_is_tried_again_after_a_pause_or_when_something_was_changed() {
-    let recent = job(failed(JUST_NOW), None);
-    let pause = Duration::from_mins(4);
-    assert_eq!(
-        start(beginning(&Content::Awaited, Some(&recent), None)),
-        Start::Failed { after: pause }
-    );
-    let old = job(failed(LONG_AGO), None);
-    assert_eq!(
-        start(beginning(&Content::Awaited, Some(&old), None)),
-        Start::Remove
-    );
-    let mut changed = beginning(&Content::Awaited, Some(&recent), None);
-    changed.inputs = "others";
-    assert_eq!(start(changed), Start::Remove);
+fn a_failed_restore_is_tried_again_after_a_pause_once_it_was_told_or_when_something_was_changed() {
+    let (recent, old) = (job(failed(JUST_NOW), None), job(failed(LONG_AGO), None));
+    let step = |job: &Seen, told: bool, inputs: &str| {
+        let mut seen = beginning(&Content::Awaited, Some(job), None);
+        (seen.told, seen.inputs) = (told, inputs);
+        start(seen)
+    };
+    let failed = |after: Duration| Start::Failed { after };
+    assert_eq!(step(&recent, true, "inputs"), failed(Duration::from_mins(4)));
+    assert_eq!(step(&old, true, "inputs"), Start::Remove);
+    assert_eq!(step(&old, false, "inputs"), failed(Duration::ZERO));
+    assert_eq!(step(&recent, true, "others"), Start::Remove);
 }
 
 fn asked<'a>(job: Option<&'a Seen>, schedule: Option<&'a Schedule>) -> Asked<'a> {
@@ -342,11 +345,7 @@ fn a_final_backup_that_fails_blocks_and_is_tried_again() {
     let mut unsaid = ending(content, Some(&old));
     unsaid.recorded = None;
     let after = Duration::ZERO;
-    assert_eq!(
-        farewell(unsaid),
-        Farewell::Blocked { after },
-        "nobody was told yet"
-    );
+    assert_eq!(farewell(unsaid), Farewell::Blocked { after });
 }
 
 #[test]
@@ -365,6 +364,8 @@ fn the_ways_on_without_a_backup() {
     for nothing in [None, Some(&Content::Awaited)] {
         assert_eq!(farewell(ending(nothing, None)), Farewell::Go(Leave::Nothing));
     }
+    // It may be all that somebody has.
+    assert_eq!(farewell(ending(Some(&Content::Unseen), None)), Farewell::Create);
 }
 
 #[rstest]

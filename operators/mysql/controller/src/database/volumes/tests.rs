@@ -62,7 +62,7 @@ fn two_objects_of_one_name_never_share_a_folder_of_a_node() {
     let mut paths = std::collections::BTreeSet::new();
     for desired in [&one, &other] {
         for role in [Role::Data, Role::Backups] {
-            let volume = fixed(role, desired);
+            let volume = fixed(role, desired, None);
             let claim = claim(role, desired, &Placement::Node);
             assert_eq!(fixed_of(&claim), volume.metadata.name.as_ref());
             let spec = volume.spec.unwrap();
@@ -146,21 +146,24 @@ fn a_deletion_takes_along_only_what_its_own_object_had(#[case] metadata: Value, 
 #[case(Content::Empty)]
 #[case(Content::Restored("b1".into()))]
 #[case(Content::Kept)]
+#[case(Content::Unseen)]
 fn what_a_volume_holds_stands_on_its_claim(#[case] content: Content) {
     let claim = claimed(&json!({"annotations": {DATA: content.annotation()}}));
     assert_eq!(Content::of(&claim), content);
 }
 
 #[rstest]
-#[case(json!({}), Some("kept"))]
-#[case(json!({"annotations": {DATA: "empty"}}), Some("kept"))]
-#[case(json!({"annotations": {DATA: AWAITED}}), None)]
-fn who_inherits_a_volume_keeps_what_is_on_it(#[case] metadata: Value, #[case] data: Option<&str>) {
+#[case::the_first_operators(json!({}), "unseen")]
+#[case::not_looked_at_yet(json!({"annotations": {DATA: "unseen"}}), "unseen")]
+#[case::of_a_server(json!({"annotations": {DATA: "empty"}}), "kept")]
+#[case::of_no_server_yet(json!({"annotations": {DATA: "awaited"}}), "awaited")]
+#[case::marked(json!({"labels": desired("n", "u").names.labels()}), "kept")]
+fn who_inherits_a_volume_keeps_what_is_on_it(#[case] metadata: Value, #[case] data: &str) {
     let names = Names::new("m").unwrap();
     let patch = inheritance(&claimed(&metadata), Role::Data, &names, "u");
     let annotations = &patch["metadata"]["annotations"];
     assert_eq!(annotations[MADE_FOR], "u");
-    assert_eq!(annotations[DATA].as_str(), data);
+    assert_eq!(annotations[DATA], data);
     assert_eq!(
         patch["metadata"]["ownerReferences"],
         json!([]),

@@ -26,7 +26,7 @@ use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    bed::{SPEED, manager, plane, says, spec},
+    bed::{SPEED, classless, manager, plane, says, spec},
     disks::Disks,
     kubelet::Kubelet,
 };
@@ -56,8 +56,7 @@ pub(crate) fn harness(name: &str) -> Harness {
 }
 
 /// Waits, once, until the garbage collector knows the kind: until then a story would mostly wait for it.
-async fn warm(plane: &ControlPlane) -> Result<()> {
-    static WARM: OnceCell<()> = OnceCell::const_new();
+async fn warm(plane: &ControlPlane, known: &OnceCell<()>) -> Result<()> {
     let warm = async || {
         let namespace = plane.namespace().await?;
         let databases: Api<MySQL> = Api::namespaced(plane.client(), namespace.name());
@@ -79,12 +78,28 @@ async fn warm(plane: &ControlPlane) -> Result<()> {
         }
         anyhow::Ok(())
     };
-    WARM.get_or_try_init(warm).await.copied()
+    known.get_or_try_init(warm).await.copied()
 }
 
 pub(crate) async fn world(plan: FaultPlan) -> Result<World> {
+    static WARM: OnceCell<()> = OnceCell::const_new();
     let plane = plane().await;
-    warm(plane).await?;
+    warm(plane, &WARM).await?;
+    on(plane, &plan).await
+}
+
+/// One whose volumes are folders of nodes.
+pub(crate) async fn world_of_folders(plan: FaultPlan) -> Result<World> {
+    static WARM: OnceCell<()> = OnceCell::const_new();
+    let plane = classless().await;
+    warm(plane, &WARM).await?;
+    let world = on(plane, &plan).await?;
+    let (client, namespace) = (plane.client(), world.namespace.name());
+    world.kubelet.nodes(&client, namespace, 2).await?;
+    Ok(world)
+}
+
+async fn on(plane: &'static ControlPlane, plan: &FaultPlan) -> Result<World> {
     let namespace = plane.namespace().await?;
     let kubelet = Kubelet::start(plane.client(), namespace.name(), Disks::default());
     kubelet.disks.be_strict();

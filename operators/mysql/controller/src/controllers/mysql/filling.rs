@@ -1,0 +1,219 @@
+//! Filling a new data folder, before a server may have it.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{PersistentVolumeClaim, Pod},
+};
+use kube::{Resource as _, ResourceExt as _};
+use mysql_api::database::{ConditionType, Reason};
+use reconcile::conditions::{self, ConditionStatus};
+use serde_json::json;
+
+use super::{
+    DatabaseError, SOON,
+    hand::{Hand, Stop, held, soon},
+    life::{alone, pods_of},
+    nodes::{self, Pair},
+};
+use crate::database::{
+    desired::Desired,
+    job,
+    nodes::is_loose,
+    plan::{self, Beginning, Start},
+    pods,
+    program::Outcome,
+    report::{Facts, Said},
+    server,
+    volumes::{Content, DATA},
+};
+
+/// Fills the data folder, before a server may have it.
+pub(super) async fn fill(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    pair: &Pair,
+    server: bool,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
+    let data = &pair.data;
+    let content = Content::of(data);
+    let name = desired.names.restore_job();
+    facts.restore = Some(Said::pending(
+        Reason::Restoring,
+        format!("{name} fills the data folder"),
+    ));
+    let live = hand.get_if::<Job>(&name, content.is_open()).await?;
+    if content == Content::Unseen && live.is_none() && !server {
+        // A server of the first operator's may still have it.
+        alone(hand, desired, facts).await?;
+    }
+    let seen = live
+        .as_ref()
+        .map(|live| job::seen(live, &desired.names, &desired.uid));
+    let pods = match &seen {
+        Some(seen) => pods_of(hand, &seen.uid).await?,
+        None => Vec::new(),
+    };
+    let outcome = match &seen {
+        Some(seen) if seen.phase != job::Phase::Running => job::last_words(&pods),
+        _ => None,
+    };
+    let astray = nodes::tie(hand, pair, seen.as_ref(), &pods).await?;
+    let failure = failed(&name, seen.as_ref(), outcome.as_ref());
+    let inputs = job::inputs(desired);
+    let claim = data.uid().unwrap_or_default();
+    let step = plan::start(Beginning {
+        content: &content,
+        claim: &claim,
+        server,
+        job: seen.as_ref(),
+        outcome: outcome.as_ref(),
+        inputs: &inputs,
+        astray,
+        told: is_told(hand, &failure),
+        now: hand.pass.clock().now(),
+    });
+    match (step, live) {
+        (Start::Go, _) => {
+            filled(&content, facts);
+            Ok(())
+        }
+        (Start::RemoveServer, _) => {
+            if let Some(server) = hand.get::<Deployment>(desired.names.name()).await? {
+                hand.remove(&server).await?;
+            }
+            soon(
+                Reason::Restoring,
+                "the server ends, for its data folder is to be filled",
+            )
+        }
+        (Start::Create, _) => {
+            begin(hand, desired, &claim, &content).await?;
+            soon(Reason::Restoring, format!("{name} fills the data folder"))
+        }
+        (Start::Remove, Some(job)) => {
+            hand.remove(&job).await?;
+            soon(Reason::Restoring, format!("{name} is begun again"))
+        }
+        (Start::Record(content), _) => record(hand, data, &content, facts).await,
+        (Start::Failed { after }, _) => {
+            facts.restore = Some(failure.clone());
+            held(failure, after)
+        }
+        (Start::Conflict, _) => Err(DatabaseError::NameConflict(hand.what::<Job>(&name)).into()),
+        (Start::Wait | Start::Remove, _) => {
+            let message = match &seen {
+                Some(seen) => hindrance(hand, desired, seen, &pods).await?,
+                None => None,
+            };
+            let message = message.unwrap_or_else(|| format!("{name} fills the data folder"));
+            let mut after = job::pace(seen.as_ref(), hand.pass.clock().now());
+            if is_loose(data) || is_loose(&pair.backups) {
+                // It is to be tied before it is tried again, perhaps elsewhere.
+                after = after.min(SOON);
+            }
+            held(Said::pending(Reason::Restoring, message), after)
+        }
+    }
+}
+
+/// Makes the Job.
+async fn begin(hand: &Hand<'_>, desired: &Desired, claim: &str, content: &Content) -> Result<(), Stop> {
+    let mut job = job::restore(desired, claim);
+    job.metadata.owner_references = hand
+        .pass
+        .current()
+        .controller_owner_ref(&())
+        .map(|owner| vec![owner]);
+    hand.create(&job).await?;
+    let name = desired.names.restore_job();
+    let note = if *content == Content::Unseen {
+        format!(
+            "{name} looks at what was left on the data volume, and fills the data folder only if there are no data"
+        )
+    } else {
+        format!("{name} fills the data folder: from a backup if there is one")
+    };
+    hand.tell("RestoreStarted", "Restore", note).await;
+    Ok(())
+}
+
+/// What keeps the Job from its work.
+async fn hindrance(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    seen: &job::Seen,
+    pods: &[Pod],
+) -> Result<Option<String>, Stop> {
+    let trouble = pods.iter().find_map(server::trouble);
+    let name = desired.names.restore_job();
+    let stuck = pods::stuck(seen, &name, pods, hand.pass.clock().now());
+    let why = trouble.or_else(|| stuck.map(|stuck| stuck.why));
+    Ok(nodes::explain(hand, desired, pods, why).await?)
+}
+
+/// Whether the condition says this already.
+fn is_told(hand: &Hand<'_>, failure: &Said) -> bool {
+    let object = hand.pass.current();
+    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice());
+    let told = conditions::find(
+        conditions.unwrap_or_default(),
+        ConditionType::RestoreDone.as_str(),
+    );
+    told.is_some_and(|told| told.status == ConditionStatus::False.as_str() && told.message == failure.message)
+}
+
+/// Writes down that a server may have the volume, before one does.
+async fn record(
+    hand: &Hand<'_>,
+    data: &PersistentVolumeClaim,
+    content: &Content,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
+    let patch = json!({"metadata": {
+        "uid": data.metadata.uid,
+        "resourceVersion": data.metadata.resource_version,
+        "annotations": {DATA: content.annotation()},
+    }});
+    hand.merge::<PersistentVolumeClaim>(&data.name_any(), &patch)
+        .await?;
+    filled(content, facts);
+    let note = facts
+        .restore
+        .as_ref()
+        .map(|said| said.message.clone())
+        .unwrap_or_default();
+    hand.tell("DataFolderFilled", "Restore", note).await;
+    Ok(())
+}
+
+fn filled(content: &Content, facts: &mut Facts) {
+    facts.restore = Some(match content {
+        Content::Restored(id) => Said::yes(Reason::Restored, format!("restored from backup {id}")),
+        Content::Empty => Said::yes(
+            Reason::StartedEmpty,
+            "started empty: there was no backup, or none was wanted",
+        ),
+        Content::Kept | Content::Awaited | Content::Unseen => {
+            Said::yes(Reason::DataKept, "the volume came with its data")
+        }
+    });
+    facts.content = Some(content.clone());
+}
+
+fn failed(name: &str, seen: Option<&job::Seen>, outcome: Option<&Outcome>) -> Said {
+    use crate::database::program::Reason as Word;
+    let (reason, why) = match (outcome, seen.map(|seen| &seen.phase)) {
+        (Some(Outcome::Failed(failure)), _) if failure.reason == Word::BackupMissing => {
+            (Reason::BackupMissing, failure.error.clone())
+        }
+        (Some(Outcome::Failed(failure)), _) => (
+            Reason::RestoreFailed,
+            format!("{}: {}", failure.reason, failure.error),
+        ),
+        (_, Some(job::Phase::Failed { why, .. })) => (Reason::RestoreFailed, why.clone()),
+        _ => (Reason::RestoreFailed, "it left no words".to_owned()),
+    };
+    Said::no(reason, format!("{name} failed, and no server is started: {why}"))
+}
