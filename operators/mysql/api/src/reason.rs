@@ -46,7 +46,7 @@ closed_set! {
         CredentialsValid,
         /// What the spec asks for is what the members were launched with.
         UpToDate,
-        /// The loss of one member loses nothing and stops nothing.
+        /// The loss of any one member loses nothing; that of a replica stops nothing either.
         FaultTolerant,
         /// Backups are taken as the spec asks.
         BackupReady,
@@ -86,6 +86,8 @@ closed_set! {
         CredentialsAccepted,
         /// The cloud refuses what the spec names (image, subnet, group, key, profile, volume).
         LaunchRefused,
+        /// The Secret that the parameters of a launch are kept in cannot be written or read, or is gone; the message says why.
+        LaunchUnrecorded,
         /// Launches end before they run, three times in a row.
         LaunchFailing,
         /// The spec cannot be carried out: a storage class, a place or an option is unknown.

@@ -240,6 +240,63 @@ fn the_region_cannot_change_and_the_rest_of_aws_can() {
 }
 
 #[test]
+fn a_volume_of_members_never_shrinks_nor_loses_its_class() {
+    let with = |storage: Option<Value>| {
+        let mut spec = on_ec2();
+        if let Some(storage) = storage {
+            spec["storage"] = storage;
+        }
+        spec
+    };
+    let of = |size: &str| with(Some(json!({"size": size, "encrypted": true})));
+    check_cluster(&of("40Gi"), Some(&of("20Gi"))).unwrap();
+    check_cluster(&of("1Ti"), Some(&of("1024Gi"))).unwrap();
+    check_cluster(&of("20Gi"), Some(&with(None))).unwrap();
+    refused(check_cluster(&of("1023Gi"), Some(&of("1Ti"))), "never shrinks");
+    refused(check_cluster(&of("9Gi"), Some(&of("10Gi"))), "never shrinks");
+    refused(check_cluster(&of("19Gi"), Some(&with(None))), "never shrinks");
+    refused(check_cluster(&with(None), Some(&of("21Gi"))), "never shrinks");
+    let classed = with(Some(
+        json!({"size": "20Gi", "storageClass": "gp3", "encrypted": true}),
+    ));
+    refused(
+        check_cluster(&with(None), Some(&classed)),
+        "storageClass` must not change",
+    );
+}
+
+#[rstest]
+#[case("innodb_page_size")]
+#[case("innodb-page-size")]
+#[case("lower_case_table_names")]
+fn what_makes_copies_impossible_cannot_change(#[case] option: &str) {
+    let with = |value: &str| {
+        let mut spec = on_ec2();
+        spec["mySQLOptions"] = json!({option: value, "max_connections": value});
+        spec
+    };
+    let plain = on_ec2();
+    check_cluster(&with("1"), None).unwrap();
+    check_cluster(&with("1"), Some(&with("1"))).unwrap();
+    for (new, old) in [
+        (with("2"), with("1")),
+        (with("1"), plain.clone()),
+        (plain, with("1")),
+    ] {
+        refused(check_cluster(&new, Some(&old)), "must not change");
+    }
+}
+
+#[test]
+fn the_instance_type_is_said_in_one_of_two_places() {
+    let mut spec = on_ec2();
+    spec["aws"].as_object_mut().unwrap().remove("instanceType");
+    refused(check_cluster(&spec, None), "instanceClass");
+    spec["cloudConfig"] = json!({"instanceClass": "t3.micro"});
+    check_cluster(&spec, None).unwrap();
+}
+
+#[test]
 fn every_locked_option_is_refused() {
     for option in LOCKED_OPTIONS {
         let mut spec = on_ec2();

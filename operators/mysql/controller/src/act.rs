@@ -27,7 +27,6 @@ use crate::{
     evidence::{Evidence, Sighting},
     identity::Identity,
     ledger::Ledger,
-    parameters::LaunchParameters,
     plan::{self, Seen, Step},
     reader::Reader,
     records::Records,
@@ -237,13 +236,6 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         };
         let mut calls = Vec::new();
         let before = outcome.ledger.clone();
-        let new = steps
-            .iter()
-            .filter(|step| matches!(step, Step::Launch { .. }))
-            .count();
-        if new > 0 {
-            outcome.events.push(Event::Provisioning(new));
-        }
         for step in steps {
             match step {
                 Step::Launch {
@@ -253,14 +245,8 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                     failures,
                 } => {
                     let Some(desired) = desired else { continue };
-                    let identity = self.identity(ordinal, incarnation);
-                    let wanted =
-                        LaunchParameters::new(desired, &identity, &subnet, &self.operator.operator_id);
-                    let frozen = self.freeze(ordinal, incarnation, &wanted).await?;
-                    outcome
-                        .ledger
-                        .decide(&identity, &frozen, failures, self.operator.clock.now());
-                    calls.push((ordinal, Some(frozen)));
+                    let (member, how) = ((ordinal, incarnation), (subnet.as_str(), failures));
+                    calls.extend(self.decide(desired, member, how, &mut outcome).await);
                 }
                 Step::Replay { ordinal } => calls.push((ordinal, None)),
                 Step::Search { ordinal } => self.search(ordinal, &mut outcome).await,
@@ -288,6 +274,10 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                     self.tag(desired, ordinal, instance_id, &mut outcome).await?;
                 }
             }
+        }
+        let new = calls.iter().filter(|(_, frozen)| frozen.is_some()).count();
+        if new > 0 {
+            outcome.events.insert(0, Event::Provisioning(new));
         }
         if !sabotage::active("skip-intent") {
             self.save(&before, &outcome.ledger).await?;

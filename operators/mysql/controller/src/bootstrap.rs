@@ -56,15 +56,14 @@ const FIRST_SERVER_ID: i32 = 100;
 
 /// What turns the machine into a member.
 const SETUP: &str = include_str!("bootstrap/setup.sh");
-/// Prints the member's certificate at each boot.
+/// Goes on with a setup that was cut off, which cloud-init does not, or prints the member's certificate, at each boot.
 const UNIT: &str = "[Unit]
-Description=Certificate of this member on the console
+Description=This machine as a member of its cluster, and its certificate on the console
 RequiresMountsFor=/var/lib/mysql
-ConditionPathExists=/var/lib/mysql/member-cert.pem
 
 [Service]
 Type=oneshot
-ExecStart=/usr/local/sbin/mysql-member-setup announce
+ExecStart=/usr/local/sbin/mysql-member-setup boot
 
 [Install]
 WantedBy=multi-user.target

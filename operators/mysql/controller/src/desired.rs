@@ -1,5 +1,7 @@
 //! The spec, validated and completed: what is to be carried out. Whoever holds a [`Desired`] can act on it.
 
+mod group;
+
 use std::collections::BTreeMap;
 
 use mysql_api::{
@@ -7,6 +9,8 @@ use mysql_api::{
     cluster::{Aws, DeletionPolicy, Durability, HttpTokens, LOCKED_OPTIONS, MySQLClusterSpec, Storage},
 };
 use serde::{Deserialize, Serialize};
+
+pub use self::group::Group;
 
 /// EBS volume types that can hold a data volume.
 const VOLUME_TYPES: &[&str] = &["gp2", "gp3", "io1", "io2"];
@@ -242,7 +246,7 @@ fn template(spec: &MySQLClusterSpec, aws: &Aws, settings: &Settings) -> Result<T
     let metadata = aws.metadata.clone().unwrap_or_default();
     Ok(Template {
         image: aws.ami.clone(),
-        instance_type: aws.instance_type.clone(),
+        instance_type: instance_type(spec, aws)?,
         groups: aws.security_group_ids.clone(),
         key_name: aws.key_name.clone(),
         instance_profile: aws.iam_instance_profile.clone(),
@@ -251,6 +255,13 @@ fn template(spec: &MySQLClusterSpec, aws: &Aws, settings: &Settings) -> Result<T
         metadata_tokens_required: metadata.http_tokens == HttpTokens::Required,
         metadata_hop_limit: metadata.hop_limit.max(1),
     })
+}
+
+fn instance_type(spec: &MySQLClusterSpec, aws: &Aws) -> Result<String, SpecError> {
+    let class = || spec.cloud_config.as_ref()?.instance_class.as_ref();
+    let given = aws.instance_type.as_ref().or_else(class);
+    let why = "neither aws.instanceType nor cloudConfig.instanceClass is set; set one, such as t3.medium";
+    given.cloned().ok_or_else(|| invalid(why.into()))
 }
 
 fn volume(storage: Option<&Storage>, settings: &Settings) -> Result<Volume, SpecError> {
@@ -334,7 +345,7 @@ fn options(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>,
         if !is_name {
             return Err(refused("is no option's name"));
         }
-        if value.chars().any(char::is_control) {
+        if value.chars().any(is_no_text) {
             return Err(refused(
                 "has a value with a line break or another control character",
             ));
@@ -358,6 +369,17 @@ fn options(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>,
         }
     }
     Ok(canonical)
+}
+
+/// What ends a line for a reader of YAML, as cloud-init is, or is no character for it at all: it would cut what follows off, or
+/// make something else of it.
+fn is_no_text(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fdd0}'..='\u{fdef}'
+        )
+        || character as u32 & 0xfffe == 0xfffe
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What is remembered between passes about one cluster. All of it can be lost without harm: it only makes the operator
 //! wait longer or ask once more.
 
+mod copies;
+mod doubts;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
@@ -67,6 +70,13 @@ pub struct Hold {
     attempts: u32,
 }
 
+impl Hold {
+    /// Whether EC2 refused to terminate an instance because it is protected.
+    pub fn is_protected(&self) -> bool {
+        self.message.contains("disableApiTermination")
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Misses {
     first: Timestamp,
@@ -90,6 +100,11 @@ pub struct Evidence {
     sighted: Option<Timestamp>,
     tagged: BTreeMap<String, (BTreeMap<String, String>, Timestamp)>,
     untagged: Option<(String, Timestamp)>,
+    /// Tokens of launches of which every attempt was refused.
+    refused: BTreeMap<i32, String>,
+    /// Tokens of launches that were refused after an attempt of which nobody knows what came, and when that was.
+    doubts: BTreeMap<i32, (String, Timestamp)>,
+    copies: BTreeMap<i32, copies::Copies>,
 }
 
 impl Evidence {
@@ -253,7 +268,9 @@ impl Evidence {
             .map_or(0, |hold| hold.attempts);
         let factor = 1u32 << attempts.min(10);
         let wait = match verdict {
-            Verdict::Unknown | Verdict::Throttled => (verdict.retry_after() * factor).min(LONGEST_WAIT),
+            Verdict::Unknown | Verdict::Throttled | Verdict::Unrecorded => {
+                (verdict.retry_after() * factor).min(LONGEST_WAIT)
+            }
             _ => verdict.retry_after(),
         };
         let until = now.checked_add(wait).unwrap_or(now);
@@ -269,6 +286,11 @@ impl Evidence {
     /// The last attempt for a member that failed, if none has succeeded since.
     pub fn held(&self, ordinal: i32) -> Option<&Hold> {
         self.holds.get(&ordinal)
+    }
+
+    /// Each member's last attempt that failed, if none has succeeded since.
+    pub fn holds(&self) -> impl Iterator<Item = (i32, &Hold)> {
+        self.holds.iter().map(|(ordinal, hold)| (*ordinal, hold))
     }
 
     /// Whether a member has to wait.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mysql_api::cluster::{Launch, LaunchPhase};
 
-use crate::{identity::Identity, parameters::LaunchParameters};
+use crate::{identity::Identity, parameters::Frozen};
 
 /// The launches of one cluster, in the order of their members.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,17 +31,18 @@ impl Ledger {
     }
 
     /// Enters a launch in place of the member's last one.
-    pub fn decide(&mut self, identity: &Identity, frozen: &LaunchParameters, failures: i32, now: Timestamp) {
+    pub fn decide(&mut self, identity: &Identity, frozen: &Frozen, failures: i32, now: Timestamp) {
         let params_hash = frozen.digest();
+        let parameters = &frozen.parameters;
         let launch = Launch {
             ordinal: identity.ordinal,
             incarnation: identity.incarnation,
-            token: identity.token(&frozen.subnet, &params_hash),
-            subnet_id: frozen.subnet.clone(),
+            token: identity.token(&parameters.subnet, &params_hash),
+            subnet_id: parameters.subnet.clone(),
             params_hash,
             decided_at: Time(now),
             phase: LaunchPhase::Launching,
-            revision: frozen.revision.clone(),
+            revision: parameters.revision.clone(),
             adopted_from: None,
             failures,
             instance_id: None,

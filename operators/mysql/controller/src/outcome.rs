@@ -28,19 +28,27 @@ pub enum Verdict {
     Mismatch,
     /// The launch happened and its instance is terminated.
     Spent,
+    /// It is not made, because what it is to be made with cannot be kept or read.
+    Unrecorded,
+    /// It is not made, because the Secret for what it is to be made with is somebody else's.
+    Foreign,
 }
 
 impl Verdict {
-    /// Whether nothing was launched, for certain, so that the launch can be given up.
+    /// Whether this attempt launched nothing, for certain. That says nothing about attempts before it.
     pub fn is_certain(self) -> bool {
-        matches!(self, Self::NoCapacity | Self::Refused)
+        matches!(
+            self,
+            Self::Throttled | Self::NoCapacity | Self::Quota | Self::Denied | Self::Refused
+        )
     }
 
     /// How long to wait before the next attempt.
     pub fn retry_after(self) -> Duration {
         match self {
             Self::Unknown | Self::Mismatch | Self::Spent => Duration::from_secs(2),
-            Self::Throttled => Duration::from_secs(5),
+            Self::Throttled | Self::Unrecorded => Duration::from_secs(5),
+            Self::Foreign => Duration::from_mins(1),
             Self::NoCapacity | Self::Denied => Duration::from_mins(5),
             Self::Quota => Duration::from_mins(10),
             Self::Refused => Duration::from_mins(30),
@@ -58,6 +66,8 @@ impl Verdict {
             Self::Refused => Reason::LaunchRefused,
             Self::Mismatch => Reason::TokenTaken,
             Self::Spent => Reason::Replacing,
+            Self::Unrecorded => Reason::LaunchUnrecorded,
+            Self::Foreign => Reason::NameConflict,
         }
     }
 }

@@ -66,10 +66,38 @@ impl LaunchParameters {
         ]);
         tags.into_iter().map(|(key, value)| (key, cut(&value))).collect()
     }
+}
 
-    /// SHA-256 of the parameters, hexadecimal.
+/// Launch parameters as they are kept, with the bytes that they are kept as: another version of the operator may write the
+/// same parameters in other words, and a launch is known by the words that it was decided with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// The parameters.
+    pub parameters: LaunchParameters,
+    bytes: Vec<u8>,
+}
+
+impl Frozen {
+    /// Parameters as this version of the operator writes them.
+    pub fn new(parameters: LaunchParameters) -> Self {
+        let bytes = serde_json::to_vec(&parameters).unwrap_or_default();
+        Self { parameters, bytes }
+    }
+
+    /// Parameters that were kept as these bytes.
+    pub fn read(bytes: Vec<u8>) -> Result<Self, serde_json::Error> {
+        let parameters = serde_json::from_slice(&bytes)?;
+        Ok(Self { parameters, bytes })
+    }
+
+    /// What is to be kept.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SHA-256 of what is kept, hexadecimal.
     pub fn digest(&self) -> String {
-        digest(self)
+        hexadecimal(&self.bytes)
     }
 }
 
@@ -77,9 +105,12 @@ impl LaunchParameters {
 ///
 /// Maps are ordered and fields come in the order of declaration: equal values are equal texts.
 pub(crate) fn digest(value: &impl Serialize) -> String {
+    hexadecimal(&serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    let text = serde_json::to_vec(value).unwrap_or_default();
-    Sha256::digest(text).iter().fold(String::new(), |mut hex, byte| {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })

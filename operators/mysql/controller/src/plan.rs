@@ -153,6 +153,10 @@ pub fn plan(
             steps.extend(keep(entry, seen, evidence, now));
             continue;
         }
+        if let Some(late) = entry.and_then(|entry| late(entry, seen)) {
+            steps.push(late);
+            continue;
+        }
         if evidence.is_held(ordinal, now) || entry.is_some_and(|entry| is_pausing(entry, now)) {
             continue;
         }
@@ -202,7 +206,7 @@ fn keep(entry: &Launch, seen: &Seen, evidence: &Evidence, now: Timestamp) -> Opt
     match (entry.phase, &entry.instance_id) {
         (LaunchPhase::Over, _) => None,
         // It was to go, and is wanted again: it goes all the same, and comes back.
-        (LaunchPhase::Retiring, Some(id)) => leave(entry, id, seen),
+        (LaunchPhase::Retiring, Some(id)) => leave(entry, id, seen, evidence.is_held(ordinal, now)),
         (LaunchPhase::Launched, Some(id)) => match seen.of(id) {
             Sighting::Seen {
                 state: InstanceState::Stopped,
@@ -232,7 +236,17 @@ fn keep(entry: &Launch, seen: &Seen, evidence: &Evidence, now: Timestamp) -> Opt
     }
 }
 
-/// A launch whose instance is not known: it may be seen; else it is made again.
+/// A launch that counts as never made, and was made after all.
+fn late(entry: &Launch, seen: &Seen) -> Option<Step> {
+    let never_made = entry.phase == LaunchPhase::Over && entry.instance_id.is_none();
+    let instance = seen.with_token(&entry.token).filter(|_| never_made)?;
+    instance.is_live().then(|| Step::Record {
+        ordinal: entry.ordinal,
+        instance_id: instance.id.clone(),
+    })
+}
+
+/// A launch whose instance is not known: it may be seen; else it is made again, or looked for if that is refused.
 fn unresolved(entry: &Launch, seen: &Seen, evidence: &Evidence, now: Timestamp) -> Option<Step> {
     let ordinal = entry.ordinal;
     if let Some(instance) = seen.with_token(&entry.token) {
@@ -241,11 +255,15 @@ fn unresolved(entry: &Launch, seen: &Seen, evidence: &Evidence, now: Timestamp) 
             instance_id: instance.id.clone(),
         });
     }
+    if evidence.is_doubted(ordinal, &entry.token) {
+        let due = evidence.is_disproved(ordinal, &entry.token, now);
+        return due.then_some(Step::Search { ordinal });
+    }
     (!evidence.is_held(ordinal, now)).then_some(Step::Replay { ordinal })
 }
 
-/// A member whose instance is to go.
-fn leave(entry: &Launch, id: &str, seen: &Seen) -> Option<Step> {
+/// A member whose instance is to go. Held, it is not asked for that again yet.
+fn leave(entry: &Launch, id: &str, seen: &Seen, is_held: bool) -> Option<Step> {
     let ordinal = entry.ordinal;
     match seen.of(id) {
         Sighting::Seen {
@@ -261,10 +279,12 @@ fn leave(entry: &Launch, id: &str, seen: &Seen) -> Option<Step> {
             ..
         } => None,
         // Not seeing it is no reason not to ask: the request is harmless.
-        Sighting::Seen { .. } | Sighting::Unmarked | Sighting::Missing => Some(Step::Terminate {
-            ordinal,
-            instance_id: id.to_owned(),
-        }),
+        Sighting::Seen { .. } | Sighting::Unmarked | Sighting::Missing => {
+            (!is_held).then(|| Step::Terminate {
+                ordinal,
+                instance_id: id.to_owned(),
+            })
+        }
     }
 }
 
@@ -286,14 +306,22 @@ fn surplus(
     evidence: &Evidence,
     now: Timestamp,
 ) -> Option<Step> {
+    let mut beyond = ledger
+        .entries()
+        .iter()
+        .filter(|entry| entry.ordinal >= desired.replicas);
+    if let Some(late) = beyond.find_map(|entry| late(entry, seen)) {
+        return Some(late);
+    }
     let entry = next_surplus(desired.replicas, ledger, seen.leader)?;
     match (entry.phase, &entry.instance_id) {
+        // EC2 would not terminate it.
+        (LaunchPhase::Launched, Some(_)) if desired.template.termination_protection => None,
         (LaunchPhase::Launched, Some(_)) => {
             let ordinal = entry.ordinal;
             (seen.spare == Some(ordinal)).then_some(Step::Retire { ordinal })
         }
-        (LaunchPhase::Retiring, Some(id)) if !evidence.is_held(entry.ordinal, now) => leave(entry, id, seen),
-        (LaunchPhase::Retiring, Some(_)) => None,
+        (LaunchPhase::Retiring, Some(id)) => leave(entry, id, seen, evidence.is_held(entry.ordinal, now)),
         // Only a launch whose instance is known can be undone.
         _ => unresolved(entry, seen, evidence, now),
     }
@@ -316,8 +344,7 @@ pub fn wind_up(
         let step = match (entry.phase, &entry.instance_id) {
             (LaunchPhase::Over, _) => None,
             (LaunchPhase::Launched, Some(_)) => Some(Step::Retire { ordinal }),
-            (LaunchPhase::Retiring, Some(_)) if evidence.is_held(ordinal, now) => None,
-            (LaunchPhase::Retiring, Some(id)) => leave(entry, id, seen),
+            (LaunchPhase::Retiring, Some(id)) => leave(entry, id, seen, evidence.is_held(ordinal, now)),
             _ => match seen.with_token(&entry.token) {
                 Some(instance) => Some(Step::Record {
                     ordinal,
@@ -356,7 +383,7 @@ pub fn strays<'a>(ledger: &Ledger, seen: &'a Seen) -> Vec<&'a Instance> {
     let known = |instance: &Instance| {
         ledger.entries().iter().any(|entry| {
             entry.instance_id.as_deref() == Some(&instance.id)
-                || instance.client_token.as_deref() == Some(&entry.token)
+                || entry.phase != LaunchPhase::Over && instance.client_token.as_deref() == Some(&entry.token)
         })
     };
     seen.instances

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use reconcile::ReconcileError;
 
-use crate::{ledger::Ledger, parameters::LaunchParameters};
+use crate::{ledger::Ledger, parameters::Frozen};
 
 /// One cluster's records.
 pub trait Records: Send + Sync {
@@ -17,15 +17,15 @@ pub trait Records: Send + Sync {
         &self,
         ordinal: i32,
         incarnation: i32,
-        parameters: &LaunchParameters,
-    ) -> impl Future<Output = Result<LaunchParameters, Self::Error>> + Send;
+        wanted: &Frozen,
+    ) -> impl Future<Output = Result<Frozen, Self::Error>> + Send;
 
-    /// The parameters that were frozen for a launch.
+    /// The parameters that were frozen for a launch; nothing if they are not there any more, or not readable.
     fn frozen(
         &self,
         ordinal: i32,
         incarnation: i32,
-    ) -> impl Future<Output = Result<Option<LaunchParameters>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<Frozen>, Self::Error>> + Send;
 
     /// Forgets the parameters of a launch that is over. There may be none any more.
     fn discard(&self, ordinal: i32, incarnation: i32)

@@ -12,6 +12,7 @@
 
 mod acknowledging;
 mod copying;
+mod election;
 mod succession;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use mysql_api::{
 use self::{
     acknowledging::{is_starved, possible},
     copying::donor,
+    election::first,
 };
 use crate::{
     authority::{APPLICATION, REPLICATION},
@@ -105,12 +107,18 @@ pub struct Goal {
     pub durability: Durability,
     /// The members of which one is to take the leader's place; none if it keeps it.
     pub successors: Vec<i32>,
+    /// The members that another cluster has launched. If there are any, nobody else has data.
+    pub adopted: BTreeSet<i32>,
+    /// The members that have an instance, or may have one, that does not run: what is on it is not known.
+    pub absent: BTreeSet<i32>,
+    /// The members that were told lately to become copies, and have not become any: they are not told again yet.
+    pub resting: BTreeSet<i32>,
 }
 
 /// What to do about the members of a cluster.
 pub fn plan(goal: &Goal, chosen: Option<&Topology>, members: &[Member]) -> Plan {
     let Some(chosen) = chosen else {
-        return first(goal.replicas, members);
+        return first(goal, members);
     };
     let leader = members.iter().find(|member| member.ordinal == chosen.primary);
     let Some((leader, survey)) = leader.and_then(|leader| Some((leader, leader.survey.as_ref()?))) else {
@@ -131,80 +139,6 @@ pub fn plan(goal: &Goal, chosen: Option<&Topology>, members: &[Member]) -> Plan 
         return Plan::waiting(members, Reason::PrimaryLost, message);
     }
     led(goal, (leader, survey), members)
-}
-
-/// The first leader: member 0, once every member is there and none has any data.
-fn first(replicas: i32, members: &[Member]) -> Plan {
-    let silent: Vec<_> = (0..replicas)
-        .filter_map(
-            |ordinal| match members.iter().find(|member| member.ordinal == ordinal) {
-                Some(member) if member.survey.is_some() => None,
-                Some(member) => Some(format!(
-                    "{} ({})",
-                    member.name,
-                    member.trouble.as_deref().unwrap_or("not asked yet")
-                )),
-                None => Some(format!("member {ordinal}")),
-            },
-        )
-        .collect();
-    if !silent.is_empty() {
-        let message = format!("waiting for MySQL on {}", silent.join(", "));
-        return Plan::waiting(members, Reason::Forming, message);
-    }
-    let full: Vec<_> = members
-        .iter()
-        .filter(|member| {
-            member
-                .survey
-                .as_ref()
-                .is_some_and(|survey| !survey.executed.is_empty())
-        })
-        .map(|member| member.name.as_str())
-        .collect();
-    if !full.is_empty() {
-        if let Some(leader) = followed(members) {
-            return elected(members, leader);
-        }
-        let message = format!(
-            "no primary is recorded, and these members have data: {}; delete and create the cluster anew, or record status.topology by hand",
-            full.join(", ")
-        );
-        return Plan::waiting(members, Reason::Ambiguous, message);
-    }
-    match members.iter().find(|member| member.ordinal == 0) {
-        Some(zero) => elected(members, zero),
-        None => Plan::waiting(members, Reason::Forming, "member 0 is missing".into()),
-    }
-}
-
-/// This member is to be recorded as the leader.
-fn elected(members: &[Member], leader: &Member) -> Plan {
-    let mut plan = Plan::waiting(members, Reason::Forming, "the primary is being chosen".into());
-    plan.elect = leader.survey.as_ref().map(|survey| Topology {
-        primary: leader.ordinal,
-        server_uuid: survey.uuid.clone(),
-    });
-    plan
-}
-
-/// The member that all others follow, while it follows nobody and lacks nothing that they have: it led when nobody
-/// recorded it.
-fn followed(members: &[Member]) -> Option<&Member> {
-    let leads = |head: &&Member| {
-        let (Some(address), Some(survey)) = (&head.address, &head.survey) else {
-            return false;
-        };
-        let mut others = members.iter().filter(|member| member.ordinal != head.ordinal);
-        survey.replication.is_none()
-            && others.all(|member| {
-                member.survey.as_ref().is_some_and(|theirs| {
-                    let source = theirs.replication.as_ref().map(|replication| &replication.source);
-                    source == Some(&address.host) && theirs.executed.is_within(&survey.executed)
-                })
-            })
-    };
-    members.iter().find(leads)
 }
 
 fn led(goal: &Goal, leader: (&Member, &Survey), members: &[Member]) -> Plan {
@@ -240,7 +174,7 @@ fn led(goal: &Goal, leader: (&Member, &Survey), members: &[Member]) -> Plan {
                 Standing::Leads
             }
         } else {
-            plan.follower(leader, member, (members, complete))
+            plan.follower(goal, leader, member, (members, complete))
         };
         plan.standings.push((member.ordinal, standing));
     }
@@ -289,6 +223,7 @@ impl Plan {
 
     fn follower(
         &mut self,
+        goal: &Goal,
         leader: (&Member, &Survey),
         member: &Member,
         (members, accounts): (&[Member], bool),
@@ -354,9 +289,9 @@ impl Plan {
             });
         } else if accounts && let Some(donor) = donor(leader, survey, members) {
             if donor.ordinal == head.ordinal && is_starved(led) {
-                self.relieve(leader, member, members);
+                self.relieve(goal, leader, member, members);
             } else {
-                self.copy(member, donor, members);
+                self.copy(goal, member, donor, members);
             }
         } else if !led.purged.is_within(&survey.executed) {
             let why = if survey.executed.is_empty() {

@@ -4,6 +4,7 @@
 //! for ever.
 
 mod parts;
+mod refused;
 mod unsighted;
 
 use jiff::Timestamp;
@@ -14,10 +15,13 @@ use mysql_api::{
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
 use self::parts::{backup, credentials, fault_tolerant, provisioned, up_to_date};
-pub use self::unsighted::{Outage, unsighted};
+pub use self::{
+    refused::refused,
+    unsighted::{Outage, unsighted},
+};
 use crate::{
     controllers::mysqlcluster::Formed,
-    desired::Desired,
+    desired::{Desired, Group},
     endpoints::{Side, binding_name},
     evidence::{Evidence, Sighting},
     identity::member_name,
@@ -58,7 +62,7 @@ pub fn wanted(
     now: Timestamp,
 ) -> MySQLClusterStatus {
     let mut status = members(findings, now);
-    serving(&mut status, desired, formed);
+    serving(&mut status, &desired.group(), formed);
     let running = status
         .members
         .iter()
@@ -67,7 +71,15 @@ pub fn wanted(
     let provisioned = provisioned(findings, desired, running);
     status.phase = Some(match (provisioned.status, provisioned.reason) {
         (ConditionStatus::True, _) => Phase::Provisioned,
-        (_, "Pending" | "Launching" | "WaitingForInstances" | "Replacing" | "ScalingDown") => Phase::Pending,
+        (
+            _,
+            "Pending"
+            | "Launching"
+            | "WaitingForInstances"
+            | "Replacing"
+            | "ScalingDown"
+            | "TerminationProtected",
+        ) => Phase::Pending,
         _ => Phase::ProvisioningFailed,
     });
     status.region = Some(desired.region.clone());
@@ -78,7 +90,7 @@ pub fn wanted(
     let parts = [
         ready,
         provisioned,
-        credentials(findings.evidence, desired.replicas),
+        credentials(findings, desired.replicas),
         up_to_date(findings, (desired, turn), now),
         fault_tolerant(desired.replicas, formed.acknowledging),
     ];
@@ -145,7 +157,7 @@ pub fn ending(findings: Findings<'_>, now: Timestamp) -> MySQLClusterStatus {
         "instances are being terminated",
     );
     let deletion = match blocked {
-        Some(hold) if hold.message.contains("disableApiTermination") => condition(
+        Some(hold) if hold.is_protected() => condition(
             ConditionType::DeletionBlocked,
             true,
             Reason::TerminationProtected,
@@ -216,7 +228,7 @@ fn obstructed(cluster: &MySQLCluster, reason: Reason, message: &str) -> DesiredC
 }
 
 /// What members do, and where clients find them.
-fn serving(status: &mut MySQLClusterStatus, desired: &Desired, formed: &Formed) {
+fn serving(status: &mut MySQLClusterStatus, group: &Group, formed: &Formed) {
     for member in &mut status.members {
         if let Some(certificate) = formed.certificates.get(&member.ordinal) {
             member.certificate = Some(certificate.clone());
@@ -239,9 +251,9 @@ fn serving(status: &mut MySQLClusterStatus, desired: &Desired, formed: &Formed) 
         .filter(|member| member.role.is_some() && formed.kept != Some(member.ordinal))
         .count();
     status.replicas_ready = i32::try_from(serving).ok();
-    status.ready = Some(format!("{serving}/{}", desired.replicas));
+    status.ready = Some(format!("{serving}/{}", group.replicas));
     if formed.bound {
-        let (name, namespace) = (&desired.name, &desired.namespace);
+        let (name, namespace) = (&group.name, &group.namespace);
         status.endpoints = Some(Endpoints {
             read_endpoint: Some(Side::Readers.endpoint(name, namespace)),
             write_endpoint: Some(Side::Writer.endpoint(name, namespace)),

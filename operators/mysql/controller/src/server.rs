@@ -77,6 +77,8 @@ pub struct Survey {
     pub acknowledges: bool,
     /// Whether it is becoming a copy of another member at the moment.
     pub copying: bool,
+    /// What it said when it was last to become a copy, has no data yet, and refused.
+    pub copy_refused: Option<String>,
     /// Its replication, if it follows anybody.
     pub replication: Option<Replication>,
 }
@@ -101,6 +103,7 @@ impl Survey {
             acknowledging: 0,
             acknowledges: false,
             copying: false,
+            copy_refused: None,
             replication: None,
         }
     }

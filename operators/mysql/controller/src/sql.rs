@@ -7,7 +7,11 @@
 
 mod statement;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, Row, SslOpts, prelude::Queryable as _};
 use parking_lot::Mutex;
@@ -25,6 +29,8 @@ use crate::{
 pub const PATIENCE: Duration = Duration::from_secs(8);
 /// MySQL's port.
 pub const PORT: u16 = 3306;
+/// The server's word for that it has become a copy and nobody is there to start it again.
+const NOT_RESTARTED: u16 = 3707;
 /// The server's word for a file that exists already.
 const FILE_EXISTS: u16 = 1086;
 
@@ -33,7 +39,11 @@ const FILE_EXISTS: u16 = 1086;
 pub struct Sql {
     /// Which servers were told which certificate of which peer, so that it is not sent again at each look.
     told: Mutex<BTreeSet<(String, String)>>,
+    refused: Refused,
 }
+
+/// By certificate: what a server said that was to become a copy.
+type Refused = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// What a call failed with, before it is known of which server.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +103,7 @@ impl Sql {
             connection.query_drop(statement).await?;
         }
         if let Some(long) = long {
-            begin(connection, long);
+            begin(connection, long, (at, self.refused.clone()));
             return Ok(());
         }
         connection.disconnect().await?;
@@ -166,13 +176,26 @@ fn options(authority: &Authority, at: &Address) -> Opts {
 
 /// Begins a statement that may run for hours, and keeps its connection open until it ends. What came of it shows at the
 /// next look; its error is an ended connection as well when it succeeds, for the server then restarts.
-fn begin(mut connection: Conn, statement: String) {
+fn begin(mut connection: Conn, statement: String, (at, refused): (&Address, Refused)) {
+    let (server, name) = (at.certificate.clone(), at.name.clone());
+    refused.lock().remove(&server);
     tokio::spawn(async move {
         if let Err(error) = connection.query_drop(statement).await {
+            let is_refusal = is_refusal(&error);
             let failure = Failure::from(error);
-            tracing::info!(outcome = %failure, "A member's copy has ended");
+            if is_refusal {
+                tracing::warn!(%name, %failure, "A member could not become a copy");
+                refused.lock().insert(server, failure.to_string());
+            } else {
+                tracing::info!(%name, outcome = %failure, "A member's copy has ended");
+            }
         }
     });
+}
+
+/// Whether a server says that it has not become a copy. An ended connection says nothing.
+fn is_refusal(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Server(error) if error.code != NOT_RESTARTED)
 }
 
 /// The version that a server greets its clients with.
@@ -225,6 +248,7 @@ async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
         acknowledging: acknowledging.map_or(0, |(_, clients)| clients),
         acknowledges: number("replica_enabled")? == 1,
         copying: copying.is_some_and(|statements| statements > 0),
+        copy_refused: None,
         replication: following
             .as_ref()
             .map(|row| replication(row, &words))
@@ -265,10 +289,34 @@ fn replication(row: &Row, words: &ReplicationWords) -> Result<Replication, Failu
 
 impl Servers for Sql {
     async fn survey(&self, authority: &Authority, at: &Address) -> Result<Survey, ServerError> {
-        self.call(at, look(authority, at)).await
+        let mut survey = self.call(at, look(authority, at)).await?;
+        if survey.executed.is_empty() {
+            survey.copy_refused = self.refused.lock().get(&at.certificate).cloned();
+        }
+        Ok(survey)
     }
 
     async fn change(&self, authority: &Authority, at: &Address, change: &Change) -> Result<(), ServerError> {
         self.call(at, self.apply(authority, at, change)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_server_says_is_a_copys_failure_and_not_the_end_of_its_connection() {
+        let said = |code: u16| {
+            mysql_async::Error::Server(mysql_async::ServerError {
+                code,
+                message: "as the server has it".into(),
+                state: "HY000".into(),
+            })
+        };
+        assert!(is_refusal(&said(3862)));
+        assert!(!is_refusal(&said(NOT_RESTARTED)), "it has become a copy");
+        let ended = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        assert!(!is_refusal(&mysql_async::Error::Io(ended.into())));
     }
 }

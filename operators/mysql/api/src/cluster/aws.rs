@@ -16,9 +16,10 @@ pub struct Aws {
     #[schemars(length(min = 12, max = 21), regex(pattern = r"^ami-[0-9a-f]{8,17}$"))]
     pub ami: String,
 
-    /// The instance type, such as `t3.medium`.
+    /// The instance type, such as `t3.medium`. Absent means `cloudConfig.instanceClass`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    pub instance_type: String,
+    pub instance_type: Option<String>,
 
     /// The subnet of the members, unless `subnetIds` lists several. It fixes zone and VPC.
     #[schemars(length(min = 1, max = 32), regex(pattern = r"^subnet-[0-9a-f]{8,17}$"))]

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Makes this machine a member of its cluster: a MySQL server on the data volume that comes up read-only and lets the
-# operator in by its client certificate alone. Run once, at the first boot; safe to run again.
+# operator in by its client certificate alone. Run at the first boot, and with `boot` at each: it does then what one that was cut
+# off has left to do, and only shows the certificate once all is done.
 set -eu
 . /etc/mysql-member/identity
 data=/var/lib/mysql
+done=/etc/mysql-member/done
 service=mysql
 ! systemctl cat mysqld.service > /dev/null 2>&1 || service=mysqld
 
@@ -60,13 +62,15 @@ attach() {
   return 1
 }
 
-if [ "${1:-}" = announce ]; then
+if [ "${1:-}" = boot ] && [ -e $done ]; then
   announce
   exit
 fi
 step="preparing the data volume"
 trap 'status=$?; [ $status = 0 ] || say "the setup failed with status $status while $step"' EXIT
 say "setting up $member"
+# From here on the next boot goes on with it.
+again systemctl enable mysql-member.service
 systemctl stop "$service" || true
 mkdir -p "$data" /var/lib/mysql-files
 mountpoint -q "$data" || attach
@@ -103,12 +107,16 @@ step="starting $service"
 # A copied server ends itself to be started anew; whatever ends, comes back.
 mkdir -p "/etc/systemd/system/$service.service.d"
 cat > "/etc/systemd/system/$service.service.d/member.conf" << 'UNIT'
+[Unit]
+# Without its volume it would begin on the folder beneath.
+RequiresMountsFor=/var/lib/mysql
 [Service]
 Restart=always
 RestartForceExitStatus=16
 Environment=MYSQLD_PARENT_PID=1
 UNIT
 again systemctl daemon-reload
-again systemctl enable mysql-member.service "$service"
+again systemctl enable "$service"
 again systemctl restart "$service" || { say "$service does not start: $(complaint "")"; exit 1; }
+touch $done
 announce

@@ -19,6 +19,7 @@ mod forming;
 mod leaving;
 mod outage;
 mod records;
+mod remains;
 mod retention;
 mod scaling;
 mod secrets;
@@ -141,10 +142,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
     ) -> Result<Progress, ClusterError> {
         let mut desired = match self.desired(cluster) {
             Ok(desired) => desired,
-            Err(error) => {
-                self.prevented(pass, error.reason, &error.message).await?;
-                return Ok(Progress::Settled);
-            }
+            Err(error) => return self.refuse(cluster, pass, &error).await,
         };
         let evidence = self.evidence(&desired.uid);
         if cluster
@@ -222,10 +220,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             pass,
             operator: &self.operator,
             servers: &self.servers,
-            desired,
+            group: &desired.group(),
+            desired: Some(desired),
             authority,
             evidence,
-            sighted: true,
             refusals: Mutex::default(),
         };
         let formed = forming.run(&outcome.ledger, &outcome.seen).await?;

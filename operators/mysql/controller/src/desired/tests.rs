@@ -1,3 +1,4 @@
+use mysql_api::cluster::CloudConfig;
 use rstest::rstest;
 
 use super::*;
@@ -9,7 +10,7 @@ pub(crate) fn spec(replicas: i32) -> MySQLClusterSpec {
         geo_affinity: Some("nairobi".into()),
         aws: Some(Aws {
             ami: "ami-0c02fb55956c7d316".into(),
-            instance_type: "t3.micro".into(),
+            instance_type: Some("t3.micro".into()),
             subnet_id: "subnet-12345678".into(),
             security_group_ids: vec!["sg-12345678".into()],
             ..Aws::default()
@@ -42,6 +43,26 @@ fn the_sample_resolves_with_the_operators_region_and_safe_defaults() {
         ("gp3", 20)
     );
     assert!(desired.template.volume.encrypted);
+}
+
+#[rstest]
+#[case(Some("t3.small"), Some("m5.large"), Some("t3.small"))]
+#[case(None, Some("m5.large"), Some("m5.large"))]
+#[case(None, None, None)]
+fn the_instance_class_is_the_type_of_members_where_aws_names_none(
+    #[case] instance_type: Option<&str>,
+    #[case] class: Option<&str>,
+    #[case] expected: Option<&str>,
+) {
+    let mut spec = spec(1);
+    spec.aws.as_mut().unwrap().instance_type = instance_type.map(str::to_owned);
+    spec.cloud_config = Some(CloudConfig {
+        instance_class: class.map(str::to_owned),
+        ..CloudConfig::default()
+    });
+    let desired = Desired::resolve(OWNER, &spec, &Settings::default()).ok();
+    let resolved = desired.map(|desired| desired.template.instance_type);
+    assert_eq!(resolved.as_deref(), expected);
 }
 
 #[test]
@@ -111,6 +132,13 @@ fn locked_options_are_refused_in_every_spelling(#[case] name: &str, #[case] acce
 
 #[test]
 fn a_value_cannot_smuggle_a_line_in() {
+    // YAML ends a line at these, too.
+    for end in [
+        "\n", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\u{feff}", "\u{ffff}",
+    ] {
+        let given = BTreeMap::from([("max_connections".to_owned(), format!("1{end}runcmd: [x]"))]);
+        assert!(options(&given).is_err(), "{end:?}");
+    }
     let given = BTreeMap::from([("max_connections".to_owned(), "1\nserver_id=7".to_owned())]);
     assert_eq!(options(&given).unwrap_err().reason, Reason::OptionsInvalid);
 }

@@ -1,3 +1,5 @@
+mod late;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
 use rstest::rstest;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use mysql_api::{Reason, cluster::Durability};
 
-use super::{Member, Plan};
+use super::{Goal, Member, Plan};
 use crate::server::{Acknowledgement, Change, Survey};
 
 /// A commit waits for acknowledgements for this long where nothing may be lost, in milliseconds: the longest that MySQL
@@ -58,15 +58,24 @@ pub(super) fn is_starved(leader: &Survey) -> bool {
 
 impl Plan {
     /// The leader is starved, and `member` can only become a copy of it. Where no other member has any data, there is
-    /// nobody left to wait for: the commits that hang are let through, and no others follow until there is a copy.
-    pub(super) fn relieve(&mut self, (head, _): (&Member, &Survey), member: &Member, members: &[Member]) {
+    /// nobody left to wait for: the commits that hang are let through, and no others follow until there is a copy. Who is
+    /// not proven gone may have some, also if nobody can ask it: its instance may only be stopped.
+    pub(super) fn relieve(
+        &mut self,
+        goal: &Goal,
+        (head, _): (&Member, &Survey),
+        member: &Member,
+        members: &[Member],
+    ) {
         let others = members.iter().filter(|other| other.ordinal != head.ordinal);
+        let absent = goal.absent.iter().filter(|ordinal| **ordinal != head.ordinal);
         let holding: BTreeSet<_> = others
             .filter(|other| {
                 let survey = other.survey.as_ref();
                 survey.is_none_or(|survey| !survey.executed.is_empty() || survey.copying)
             })
-            .map(|other| other.name.as_str())
+            .map(|other| other.name.clone())
+            .chain(absent.map(|ordinal| format!("member {ordinal}, whose instance does not run")))
             .collect();
         if !holding.is_empty() {
             let holding = holding.into_iter().collect::<Vec<_>>().join(", ");

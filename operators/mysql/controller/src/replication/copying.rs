@@ -3,24 +3,34 @@
 
 use mysql_api::Reason;
 
-use super::{Member, Plan, acknowledging::is_starved};
+use super::{Goal, Member, Plan, acknowledging::is_starved};
 use crate::server::{Change, Survey};
 
 /// From so many transactions on a new member becomes a copy instead of repeating them all.
 const MANY: u64 = 100;
 
 impl Plan {
-    /// A member becomes a copy of the donor. One at a time: a member can be copied once at a time.
-    pub(super) fn copy(&mut self, member: &Member, donor: &Member, members: &[Member]) {
+    /// A member becomes a copy of the donor. One at a time: a member can be copied once at a time. One that could not does not
+    /// keep the others from it, nor the donor busy.
+    pub(super) fn copy(&mut self, goal: &Goal, member: &Member, donor: &Member, members: &[Member]) {
         let copying = |other: &Member| other.survey.as_ref().is_some_and(|survey| survey.copying);
         let begun = self
             .changes
             .iter()
             .any(|(_, change)| matches!(change, Change::Copy(_)));
-        self.lack(Reason::Forming, || {
-            format!("{} is to become a copy of another member", member.name)
+        let refused = member
+            .survey
+            .as_ref()
+            .and_then(|survey| survey.copy_refused.as_ref());
+        self.lack(Reason::Forming, || match refused {
+            Some(why) => format!(
+                "{} could not become a copy of another member: {why}, which the error log of its server explains; it is tried again after 1 to 30 minutes. Its volume must hold all data of the other, with the same innodb_page_size",
+                member.name
+            ),
+            None => format!("{} is to become a copy of another member", member.name),
         });
         if !begun
+            && !goal.resting.contains(&member.ordinal)
             && !members.iter().any(copying)
             && let Some(address) = donor.address.clone()
         {

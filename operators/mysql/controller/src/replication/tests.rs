@@ -26,6 +26,9 @@ fn goal(replicas: i32) -> Goal {
         replicas,
         durability: Durability::Lossless,
         successors: Vec::new(),
+        adopted: BTreeSet::new(),
+        absent: BTreeSet::new(),
+        resting: BTreeSet::new(),
     }
 }
 
@@ -50,6 +53,10 @@ struct Fleet {
     servers: BTreeMap<i32, Survey>,
     topology: Option<Topology>,
     silent: BTreeSet<i32>,
+    /// Servers whose instances are stopped.
+    stopped: BTreeSet<i32>,
+    /// Those that another cluster has launched.
+    adopted: BTreeSet<i32>,
     /// Whom the leader is to give its place to.
     successors: Vec<i32>,
 }
@@ -60,6 +67,8 @@ impl Fleet {
             servers: (0..count).map(|n| (n, fresh(n))).collect(),
             topology: None,
             silent: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            adopted: BTreeSet::new(),
             successors: Vec::new(),
         }
     }
@@ -67,6 +76,7 @@ impl Fleet {
     fn members(&self) -> Vec<Member> {
         self.servers
             .iter()
+            .filter(|(n, _)| !self.stopped.contains(n))
             .map(|(n, survey)| member(*n, (!self.silent.contains(n)).then(|| survey.clone())))
             .collect()
     }
@@ -75,6 +85,8 @@ impl Fleet {
     fn pass(&mut self, replicas: i32) -> Option<Reason> {
         let goal = Goal {
             successors: self.successors.clone(),
+            adopted: self.adopted.clone(),
+            absent: self.stopped.clone(),
             ..goal(replicas)
         };
         let plan = plan(&goal, self.topology.as_ref(), &self.members());
@@ -166,7 +178,8 @@ impl Fleet {
                 .filter(|replication| replication.receives)
             {
                 let source = hosts[&replication.source];
-                replication.connected = !self.silent.contains(&source) && !self.silent.contains(n);
+                let answers = |n: &i32| !self.silent.contains(n) && !self.stopped.contains(n);
+                replication.connected = answers(&source) && answers(n);
                 if replication.connected {
                     (server.executed, server.accounts) = sources[&source].clone();
                     *clients.entry(source).or_default() += 1;

@@ -8,7 +8,7 @@ use super::{Findings, condition};
 use crate::{
     cloud::Instance,
     desired::Desired,
-    evidence::Evidence,
+    evidence::Hold,
     identity::{OPERATOR_ID, is_our_token, member_name},
     outcome::Verdict,
     plan,
@@ -16,12 +16,7 @@ use crate::{
 };
 
 pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: usize) -> DesiredCondition {
-    let Findings {
-        ledger,
-        seen,
-        evidence,
-        ..
-    } = findings;
+    let Findings { ledger, seen, .. } = findings;
     let say = |reason, message: String| condition(ConditionType::Provisioned, false, reason, message);
     let strays: Vec<&Instance> = plan::strays(ledger, seen);
     if !strays.is_empty() {
@@ -40,8 +35,13 @@ pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: us
             ),
         );
     }
-    if let Some(hold) = (0..desired.replicas).find_map(|ordinal| evidence.held(ordinal)) {
-        return say(hold.verdict.reason(), hold.message.clone());
+    if let Some(hold) = holds(findings, desired.replicas).next() {
+        return if hold.is_protected() {
+            let what = "take the protection off the instance in EC2, it then goes on by itself";
+            say(Reason::TerminationProtected, format!("{}; {what}", hold.message))
+        } else {
+            say(hold.verdict.reason(), hold.message.clone())
+        };
     }
     let failing = ledger
         .entries()
@@ -69,6 +69,14 @@ pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: us
         .entries()
         .iter()
         .any(|entry| entry.ordinal >= desired.replicas && entry.phase != LaunchPhase::Over);
+    if surplus && desired.template.termination_protection {
+        return say(
+            Reason::TerminationProtected,
+            format!(
+                "members beyond {wanted} are kept by termination protection; set aws.terminationProtection to false, and take it off their instances in EC2"
+            ),
+        );
+    }
     if surplus {
         let kept = seen.kept.as_ref();
         let waits = kept.map_or_else(String::new, |why| format!("; none is at the moment: {why}"));
@@ -109,10 +117,19 @@ pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: us
     )
 }
 
-pub(super) fn credentials(evidence: &Evidence, replicas: i32) -> DesiredCondition {
-    let denied = (0..replicas)
-        .filter_map(|ordinal| evidence.held(ordinal))
-        .find(|hold| hold.verdict == Verdict::Denied);
+/// What members are held for: those that are to be there, and those that are to go.
+fn holds(findings: Findings<'_>, replicas: i32) -> impl Iterator<Item = &Hold> {
+    let Findings { ledger, evidence, .. } = findings;
+    let leaves = |ordinal| {
+        let entry = ledger.get(ordinal);
+        entry.is_some_and(|entry| entry.phase != LaunchPhase::Over)
+    };
+    let concerned = evidence.holds().filter(move |(n, _)| *n < replicas || leaves(*n));
+    concerned.map(|(_, hold)| hold)
+}
+
+pub(super) fn credentials(findings: Findings<'_>, replicas: i32) -> DesiredCondition {
+    let denied = holds(findings, replicas).find(|hold| hold.verdict == Verdict::Denied);
     match denied {
         Some(hold) => condition(
             ConditionType::CredentialsValid,

@@ -8,7 +8,7 @@ use super::{Findings, condition, fault_tolerant, members, put, replicating, serv
 use crate::{
     cloud::CloudError,
     controllers::mysqlcluster::Formed,
-    desired::Desired,
+    desired::Group,
     outcome::{Verdict, verdict},
 };
 
@@ -67,13 +67,13 @@ impl Outage {
 /// than it was when they were shown last: members that were on their way then are not known to have come.
 pub fn unsighted(
     findings: Findings<'_>,
-    desired: &Desired,
+    group: &Group,
     formed: &Formed,
     (outage, now): (&Outage, Timestamp),
 ) -> MySQLClusterStatus {
     let mut status = members(findings, now);
     let is_new = status.observed_generation != findings.cluster.metadata.generation;
-    serving(&mut status, desired, formed);
+    serving(&mut status, group, formed);
     let ready = replicating(formed);
     let serves = ready.status == ConditionStatus::True;
     let were_running = matches!(status.phase, Some(Phase::Provisioned | Phase::Running));
@@ -87,7 +87,7 @@ pub fn unsighted(
     let ready = (were_running || !serves).then_some(ready);
     let what = "what the spec says now is compared with them when it shows them again";
     let untried = is_new.then(|| outage.unknown(ConditionType::UpToDate, what));
-    let parts = [fault_tolerant(desired.replicas, formed.acknowledging)];
+    let parts = [fault_tolerant(group.replicas, formed.acknowledging)];
     let parts = parts.into_iter().chain(ready).chain(untried);
     put(
         &mut status,
@@ -163,7 +163,7 @@ mod tests {
         };
         let now = Timestamp::from_second(1).unwrap();
         let outage = outage("InternalError");
-        unsighted(findings, &desired(3), &Formed::default(), (&outage, now))
+        unsighted(findings, &desired(3).group(), &Formed::default(), (&outage, now))
     }
 
     fn reported(phase: Phase, provisioned: bool, reason: Reason) -> MySQLClusterStatus {

@@ -26,6 +26,8 @@ struct State {
     crashes: u64,
     lost: u64,
     requests: u64,
+    /// What happens to the next request, whatever the odds.
+    doom: Option<Fate>,
 }
 
 /// Decides over requests. Clones are the same.
@@ -43,6 +45,7 @@ impl Chance {
             crashes: 0,
             lost: 0,
             requests: 0,
+            doom: None,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -59,9 +62,17 @@ impl Chance {
         self.state.lock().random.random_range(0..limit)
     }
 
+    /// Decides over the next request.
+    pub(crate) fn doom(&self, fate: Fate) {
+        self.state.lock().doom = Some(fate);
+    }
+
     fn fate(&self) -> Fate {
         let mut state = self.state.lock();
         state.requests += 1;
+        if let Some(fate) = state.doom.take() {
+            return fate;
+        }
         if state.random.random_range(0..1000) >= state.per_mille {
             return Fate::Pass;
         }

@@ -11,7 +11,10 @@ use mysql_controller::{
 use parking_lot::Mutex;
 use reconcile::fence::Fence;
 
-use crate::{chance::Chance, notebook::Notebook};
+use crate::{
+    chance::{Chance, Fate},
+    notebook::Notebook,
+};
 
 /// EC2 behind a network that fate rules, watched by an inspector.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ pub(crate) struct Cloud {
     pub(crate) chance: Chance,
     pub(crate) notebook: Notebook,
     pub(crate) violations: Arc<Mutex<Vec<String>>>,
+    /// What becomes of the next launch.
+    pub(crate) doom: Arc<Mutex<Option<Fate>>>,
 }
 
 impl Cloud {
@@ -116,6 +121,9 @@ impl Instances for Cloud {
             }
         }
         params.extend(token.map(|token| ("ClientToken".to_owned(), token.to_owned())));
+        if let Some(fate) = self.doom.lock().take() {
+            self.chance.doom(fate);
+        }
         let answer = self.ask("RunInstances", &parameters.region, &params).await?;
         Ok(instances(&answer).remove(0))
     }

@@ -1,9 +1,9 @@
 //! One life of a cluster: three members, then five, two, four, none.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fake_ec2::{InstanceView, Options, State, StateReason, Timings, World};
-use mysql_api::cluster::{Aws, MySQLClusterSpec};
+use mysql_api::cluster::{Aws, MySQLClusterSpec, Tag};
 use mysql_controller::{
     act::{Leaving, Operator, SWEEP_AGAIN, Work},
     desired::{Desired, Owner, Settings},
@@ -15,58 +15,28 @@ use mysql_controller::{
 use parking_lot::Mutex;
 use reconcile::{clock::Clock, fence::Fence};
 
-use crate::{chance::Chance, cloud::Cloud, notebook::Notebook};
+use crate::{chance::Chance, cloud::Cloud, notebook::Notebook, report::Report};
 
 pub(crate) const UID: &str = "7a5e0c0e-0000-4000-8000-000000000001";
 pub(crate) const REGION: &str = "us-east-1";
 /// The longest that a stage may take, in simulated time.
 const LIMIT: Duration = Duration::from_hours(12);
 
-/// What a life, or many, exercised.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) lives: u64,
-    pub(crate) requests: u64,
-    pub(crate) crashes: u64,
-    pub(crate) lost: u64,
-    pub(crate) kills: u64,
-    pub(crate) retags: u64,
-    /// Volumes and interfaces that were told to stay when their instance goes.
-    pub(crate) keeps: u64,
-    pub(crate) launches: u64,
-    pub(crate) instances: u64,
-}
-
-impl Report {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.lives += other.lives;
-        self.requests += other.requests;
-        self.crashes += other.crashes;
-        self.lost += other.lost;
-        self.kills += other.kills;
-        self.retags += other.retags;
-        self.keeps += other.keeps;
-        self.launches += other.launches;
-        self.instances += other.instances;
+/// A cluster of so many members, whose tags were changed so often.
+pub(crate) fn desired(replicas: i32, edits: u64) -> Desired {
+    let owner = Owner {
+        namespace: "ns",
+        name: "c",
+        uid: UID,
+    };
+    let mut spec = spec(replicas);
+    if let Some(aws) = &mut spec.aws {
+        aws.tags.push(Tag {
+            key: "edit".into(),
+            value: edits.to_string(),
+        });
     }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "schedules {} requests {} crashes {} lost-answers {} kills {} retags {} kept-parts {} RunInstances {} instances {}",
-            self.lives,
-            self.requests,
-            self.crashes,
-            self.lost,
-            self.kills,
-            self.retags,
-            self.keeps,
-            self.launches,
-            self.instances
-        )
-    }
+    Desired::resolve(owner, &spec, &Settings::default()).unwrap()
 }
 
 pub(crate) fn spec(replicas: i32) -> MySQLClusterSpec {
@@ -74,7 +44,7 @@ pub(crate) fn spec(replicas: i32) -> MySQLClusterSpec {
         replicas,
         aws: Some(Aws {
             ami: "ami-0c02fb55956c7d316".into(),
-            instance_type: "t3.micro".into(),
+            instance_type: Some("t3.micro".into()),
             subnet_id: "subnet-12345678".into(),
             subnet_ids: vec!["subnet-12345679".into(), "subnet-1234567a".into()],
             security_group_ids: vec!["sg-12345678".into()],
@@ -87,7 +57,7 @@ pub(crate) fn spec(replicas: i32) -> MySQLClusterSpec {
 /// What one incarnation of the operator has in memory.
 pub(crate) struct Memory {
     pub(crate) operator: Operator<Cloud>,
-    evidence: Mutex<Evidence>,
+    pub(crate) evidence: Mutex<Evidence>,
 }
 
 struct Life {
@@ -98,6 +68,8 @@ struct Life {
     kills: u64,
     retags: u64,
     keeps: u64,
+    /// How often somebody has changed the tags in the spec.
+    edits: u64,
     /// The instance of another operator, whose cluster has our UID.
     neighbour: String,
     trouble: bool,
@@ -128,6 +100,7 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
         chance,
         notebook,
         violations: Arc::default(),
+        doom: Arc::default(),
     };
     let mut life = Life {
         memory: Memory::new(&cloud, &clock),
@@ -137,6 +110,7 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
         kills: 0,
         retags: 0,
         keeps: 0,
+        edits: 0,
         neighbour,
         trouble: trouble > 0,
     };
@@ -202,19 +176,13 @@ impl Memory {
 impl Life {
     /// Passes until as many members run as are wanted, and no others.
     async fn reach(&mut self, replicas: i32) -> Result<(), String> {
-        let owner = Owner {
-            namespace: "ns",
-            name: "c",
-            uid: UID,
-        };
-        let desired =
-            Desired::resolve(owner, &spec(replicas), &Settings::default()).map_err(|e| e.to_string())?;
         let started = self.clock.elapsed();
         while !self.has(replicas) {
             self.within(started, &format!("{replicas} members"))?;
             if self.trouble && self.clock.elapsed().saturating_sub(started) < LIMIT / 4 {
                 self.strike();
             }
+            let desired = desired(replicas, self.edits);
             let ledger = self.cloud.notebook.ledger();
             let mut work = self.memory.work(&self.cloud, &self.fence);
             work.spare = next_surplus(replicas, &ledger, None).map(|entry| entry.ordinal);
@@ -350,8 +318,13 @@ impl Life {
             world.fail_next_launch(StateReason::new("Client.InternalError", "Client error on launch"));
         }
         if chance.happens(20) {
-            let code = chance.happens(500).then_some("UnauthorizedOperation");
+            let code = ["", "", "UnauthorizedOperation", "InvalidAMIID.NotFound"][chance.below(4)];
+            let code = Some(code).filter(|code| !code.is_empty());
             world.deny("RunInstances", code);
+        }
+        if chance.happens(5) {
+            self.edits += 1;
+            self.memory.evidence.lock().reconsider();
         }
         if self.clock.elapsed() > LIMIT / 8 {
             for zone in ["us-east-1a", "us-east-1b", "us-east-1c"] {
@@ -377,6 +350,7 @@ impl Life {
             kills: self.kills,
             retags: self.retags,
             keeps: self.keeps,
+            edits: self.edits,
             launches: u64::try_from(launches).unwrap(),
             instances: u64::try_from(self.cloud.world.instances().len() - 1).unwrap(),
         })

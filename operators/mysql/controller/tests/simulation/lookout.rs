@@ -47,6 +47,7 @@ impl Scene {
             notebook: Notebook::new(chance.clone()),
             chance,
             violations: Arc::default(),
+            doom: Arc::default(),
         };
         let memory = Memory::new(&cloud, &clock);
         let (lookout, changes) = Lookout::new(&memory.operator.reader, &clock, INTERVAL);

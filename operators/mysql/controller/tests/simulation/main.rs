@@ -12,11 +12,14 @@
 
 mod chance;
 mod cloud;
+mod doubts;
 mod life;
 mod lookout;
 mod notebook;
+mod report;
 
-use life::{Report, live};
+use life::live;
+use report::Report;
 
 fn seeds() -> Vec<u64> {
     if let Ok(seed) = std::env::var("REPLAY") {
@@ -69,7 +72,8 @@ fn no_schedule_leads_to_two_instances_of_a_member_or_leaves_one_behind() {
                 && total.lost > 0
                 && total.kills > 0
                 && total.retags > 0
-                && total.keeps > 0),
+                && total.keeps > 0
+                && total.edits > 0),
         "nothing was tested: {total}"
     );
 }

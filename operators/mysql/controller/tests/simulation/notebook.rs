@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use mysql_api::cluster::{Launch, LaunchPhase};
-use mysql_controller::{ledger::Ledger, parameters::LaunchParameters, records::Records};
+use mysql_controller::{ledger::Ledger, parameters::Frozen, records::Records};
 use parking_lot::Mutex;
 use reconcile::{Class, ReconcileError};
 
@@ -26,7 +26,7 @@ impl ReconcileError for Broken {
 #[derive(Default)]
 struct Pages {
     ledger: Vec<Launch>,
-    frozen: BTreeMap<(i32, i32), LaunchParameters>,
+    frozen: BTreeMap<(i32, i32), Vec<u8>>,
 }
 
 /// The records of one cluster. Clones are the same.
@@ -48,6 +48,27 @@ impl Notebook {
         Ledger::new(self.pages.lock().ledger.clone())
     }
 
+    /// Another version of the operator has decided the last launch of a member, and kept its parameters in other words.
+    pub(crate) fn rewrite(&self, ordinal: i32, word: &str) {
+        let mut pages = self.pages.lock();
+        let Pages { ledger, frozen } = &mut *pages;
+        let launch = ledger
+            .iter_mut()
+            .find(|launch| launch.ordinal == ordinal)
+            .unwrap();
+        let kept = frozen.get_mut(&(ordinal, launch.incarnation)).unwrap();
+        let mut text: serde_json::Value = serde_json::from_slice(kept).unwrap();
+        text[word] = true.into();
+        *kept = serde_json::to_vec(&text).unwrap();
+        launch.params_hash = Frozen::read(kept.clone()).unwrap().digest();
+    }
+
+    /// Somebody removes what a launch is repeated with.
+    pub(crate) fn lose(&self, ordinal: i32, incarnation: i32) {
+        let lost = self.pages.lock().frozen.remove(&(ordinal, incarnation));
+        assert!(lost.is_some(), "it was not there");
+    }
+
     /// Whether a launch with this token was recorded and is not over.
     pub(crate) fn is_decided(&self, token: &str) -> bool {
         let pages = self.pages.lock();
@@ -61,28 +82,24 @@ impl Notebook {
 impl Records for Notebook {
     type Error = Broken;
 
-    async fn freeze(
-        &self,
-        ordinal: i32,
-        incarnation: i32,
-        parameters: &LaunchParameters,
-    ) -> Result<LaunchParameters, Broken> {
+    async fn freeze(&self, ordinal: i32, incarnation: i32, wanted: &Frozen) -> Result<Frozen, Broken> {
         let kept = self.chance.request(|| {
             let mut pages = self.pages.lock();
             pages
                 .frozen
                 .entry((ordinal, incarnation))
-                .or_insert_with(|| parameters.clone())
+                .or_insert_with(|| wanted.bytes().to_vec())
                 .clone()
         });
-        kept.await.map_err(Broken)
+        Ok(Frozen::read(kept.await.map_err(Broken)?).unwrap())
     }
 
-    async fn frozen(&self, ordinal: i32, incarnation: i32) -> Result<Option<LaunchParameters>, Broken> {
+    async fn frozen(&self, ordinal: i32, incarnation: i32) -> Result<Option<Frozen>, Broken> {
         let found = self
             .chance
             .request(|| self.pages.lock().frozen.get(&(ordinal, incarnation)).cloned());
-        found.await.map_err(Broken)
+        let found = found.await.map_err(Broken)?;
+        Ok(found.map(|kept| Frozen::read(kept).unwrap()))
     }
 
     async fn discard(&self, ordinal: i32, incarnation: i32) -> Result<(), Broken> {

@@ -20,6 +20,7 @@ const MACHINE: &str = r#"
 useradd --system mysql 2> /dev/null || true
 cat > /usr/local/sbin/systemctl << 'END'
 #!/bin/sh
+[ "$1" = cat ] || echo "$*" >> /run/asked
 # Busy at first, as machines are that have just booted.
 [ "$1" != restart ] || [ -e /run/at-rest ] || { touch /run/at-rest; exit 1; }
 [ "$1" != cat ]
@@ -118,6 +119,12 @@ impl Machine {
         self.sh("/usr/local/sbin/mysql-member-setup < /dev/null").await
     }
 
+    /// What its unit runs at each boot; says what systemd was asked for meanwhile.
+    async fn boots(&self) -> String {
+        let script = "rm -f /run/asked; /usr/local/sbin/mysql-member-setup boot < /dev/null; touch /run/asked; cat /run/asked";
+        self.sh(script).await.unwrap()
+    }
+
     /// Waits until the console has said this.
     async fn says(&self, words: &str) {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(3);
@@ -209,4 +216,24 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
     machine
         .says("mysql-member: mysqld refuses its options: unknown variable 'no_such_option=1'.")
         .await;
+
+    // What was cut off goes on at the next boot, which cloud-init's part in it does not.
+    machine.sh(INSERT).await.unwrap();
+    machine
+        .sh("rm -f /etc/mysql-member/done /run/asked")
+        .await
+        .unwrap();
+    machine.set_up().await.unwrap_err();
+    let asked = machine.sh("cat /run/asked").await.unwrap();
+    assert!(asked.contains("enable mysql-member.service"), "{asked}");
+    machine.write_files(&sample(1)).await;
+    let asked = machine.boots().await;
+    assert!(asked.contains("restart mysql"), "{asked}");
+    assert!(machine.mounted().await.contains("made"), "it is a member now");
+    assert_eq!(machine.boots().await, "", "one that is done is left as it runs");
+    let drop_in = machine
+        .sh("cat /etc/systemd/system/mysql*.service.d/member.conf")
+        .await
+        .unwrap();
+    assert!(drop_in.contains("RequiresMountsFor=/var/lib/mysql"), "{drop_in}");
 }

@@ -27,6 +27,8 @@ pub(crate) struct Fleet {
     servers: Arc<Mutex<BTreeMap<String, (String, Survey)>>>,
     /// Instances whose servers answer nobody.
     silent: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether no server becomes a copy, and how many were told to.
+    copies: Arc<Mutex<(bool, usize)>>,
     _printing: Arc<Printing>,
 }
 
@@ -60,6 +62,7 @@ impl Fleet {
             world: world.clone(),
             servers: Arc::default(),
             silent: Arc::default(),
+            copies: Arc::default(),
             _printing: Arc::new(Printing(printing)),
         }
     }
@@ -71,6 +74,16 @@ impl Fleet {
         let (_, server) = found.unwrap();
         assert!(!server.read_only, "it takes no writes");
         server.executed = format!("{}:1-{transactions}", server.uuid).parse().unwrap();
+    }
+
+    /// Whether every server that is told to become a copy fails from now on.
+    pub(crate) fn refuse_copies(&self, refuse: bool) {
+        self.copies.lock().0 = refuse;
+    }
+
+    /// How many times a server was told to become a copy.
+    pub(crate) fn copies(&self) -> usize {
+        self.copies.lock().1
     }
 
     /// Whether the server of an instance answers nobody from now on.
@@ -245,6 +258,14 @@ impl Servers for Fleet {
     }
 
     async fn change(&self, _: &Authority, at: &Address, change: &Change) -> Result<(), ServerError> {
+        if matches!(change, Change::Copy(_)) {
+            let mut copies = self.copies.lock();
+            copies.1 += 1;
+            if copies.0 {
+                let refused = Some("MySQL error 3862 (HY000)".to_owned());
+                return self.with(at, |server| server.copy_refused = refused);
+            }
+        }
         let copied = match change {
             Change::Copy(donor) => Some(self.with(donor, |donor| donor.clone())?),
             _ => None,
@@ -253,6 +274,7 @@ impl Servers for Fleet {
             change_survey(server, change);
             if let Some(donor) = copied {
                 assert!(server.executed.is_empty(), "data is overwritten");
+                server.copy_refused = None;
                 server.purged = donor.executed.clone();
                 (server.executed, server.accounts) = (donor.executed, donor.accounts);
             }

@@ -1,6 +1,9 @@
 //! From instances to one replicated MySQL, as Kubernetes shows it. The servers are stand-ins; real ones are formed by
 //! the smoke test.
 
+use std::time::{Duration, Instant};
+
+use fake_ec2::StateReason;
 use k8s_openapi::api::{
     core::v1::{Secret, Service},
     events::v1::Event,
@@ -15,7 +18,7 @@ use mysql_api::{
 };
 use serde_json::json;
 
-use crate::bed::{Bed, ready, sample, says};
+use crate::bed::{Bed, SPEED, eventually, message, ready, sample, says};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_become_a_primary_with_replicas_that_clients_can_find() {
@@ -211,5 +214,37 @@ async fn two_members_and_backups_are_accepted_and_say_what_they_mean() {
         "{}",
         tolerant.message
     );
+    bed.stop().await;
+}
+
+/// As with a volume that is too small for the data, or another size of pages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_fails_is_told_and_not_repeated_all_the_time() {
+    let bed = Bed::new().await;
+    bed.create("small", sample(3)).await;
+    let cluster = bed.until("small", "it is ready", ready).await.unwrap();
+    let ids = cluster.status.unwrap().aws_instance_ids;
+    // More than a new member would repeat: it is to become a copy.
+    bed.fleet.write(&ids[0], 5000);
+    bed.fleet.refuse_copies(true);
+    let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+    assert!(bed.ec2.world().terminate(&ids[2], &reason));
+    let told = |cluster: Option<&MySQLCluster>| {
+        let said = message(cluster, "Ready").unwrap_or_default();
+        says(cluster, "Ready", "False", "Forming")
+            && said.contains("small-2 could not become a copy")
+            && said.contains("MySQL error 3862")
+    };
+    bed.until("small", "it says so", told).await;
+    let begun = Instant::now();
+    eventually("it is tried again", async || bed.fleet.copies() >= 2).await;
+    eventually("an hour has passed", async || {
+        begun.elapsed() * SPEED >= Duration::from_hours(1)
+    })
+    .await;
+    let copies = bed.fleet.copies();
+    assert!(copies <= 10, "{copies} copies in about an hour");
+    bed.fleet.refuse_copies(false);
+    bed.until("small", "it is ready again", ready).await;
     bed.stop().await;
 }

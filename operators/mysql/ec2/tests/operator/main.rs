@@ -1,6 +1,7 @@
 //! The operator against a real API server and EC2's semantics, through the real SDK.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod adoption;
 mod bed;
 mod console;
 mod disk;
@@ -26,4 +27,5 @@ mod rights;
 mod rollout;
 mod silence;
 mod smoke;
+mod supervision;
 mod tags;

@@ -3,7 +3,7 @@
 use reconcile::manager::Options;
 use testkit::{bench::Exposition, process::free_port};
 
-use crate::bed::{Bed, sample, says};
+use crate::bed::{Bed, eventually, sample, says};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passes_are_counted_under_the_names_that_dashboards_know() {
@@ -40,6 +40,10 @@ async fn passes_are_counted_under_the_names_that_dashboards_know() {
         says(cluster, "Ready", "False", "CredentialsInvalid")
     })
     .await;
-    assert!(scrape().await.sum(total, &[("error", "denied")]) >= 1.0);
+    // A pass is counted when it is over, which is after it has said so.
+    eventually("it is counted", async || {
+        scrape().await.sum(total, &[("error", "denied")]) >= 1.0
+    })
+    .await;
     bed.stop().await;
 }

@@ -1,9 +1,13 @@
 //! Instances without a cluster: what is reported, what is removed, what is taken over; and two operators in one account.
 
 use fake_ec2::State;
-use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
+use k8s_openapi::api::{
+    core::v1::{Secret, Service},
+    discovery::v1::EndpointSlice,
+    events::v1::Event,
+};
 use kube::{
-    Api, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
 };
 use mysql_api::{
@@ -14,6 +18,7 @@ use mysql_controller::{
     identity::{CLUSTER_UID, OPERATOR_ID, RETAINED, TOMBSTONE},
     orphans::Policy,
 };
+use reconcile::Kind;
 use serde_json::json;
 
 use crate::bed::{Bed, eventually, ready, sample, says};
@@ -36,6 +41,16 @@ impl Bed {
             .await;
     }
 
+    /// What of a cluster is in its namespace besides itself.
+    async fn left_in_namespace(&self, name: &str) -> Vec<String> {
+        let (client, namespace) = (&self.client, self.namespace.name());
+        let mut left = names::<Secret>(client, namespace).await;
+        left.extend(names::<Service>(client, namespace).await);
+        left.extend(names::<EndpointSlice>(client, namespace).await);
+        left.retain(|one| one.starts_with(name));
+        left
+    }
+
     async fn orphaned(&self, id: &str) -> bool {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
         let all = events.list(&ListParams::default()).await.unwrap();
@@ -44,6 +59,12 @@ impl Bed {
                 && event.note.as_deref().is_some_and(|note| note.contains(id))
         })
     }
+}
+
+async fn names<K: Kind>(client: &Client, namespace: &str) -> Vec<String> {
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let all = api.list(&ListParams::default()).await.unwrap();
+    all.iter().map(kube::ResourceExt::name_any).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -286,11 +307,22 @@ async fn however_it_is_deleted_nothing_is_left() {
         propagation_policy: Some(PropagationPolicy::Orphan),
         ..DeleteParams::default()
     };
-    for (name, params) in [("forced", forced), ("cascading", orphaning)] {
+    // The last one has the name of one that is gone: nothing is in its way.
+    for (name, params) in [
+        ("forced", &forced),
+        ("cascading", &orphaning),
+        ("cascading", &orphaning),
+    ] {
         bed.create(name, sample(2)).await;
         bed.until(name, "it is ready", ready).await;
-        bed.clusters.delete(name, &params).await.unwrap();
+        assert!(
+            bed.left_in_namespace(name).await.len() >= 8,
+            "keys, launches, Services, slices"
+        );
+        bed.clusters.delete(name, params).await.unwrap();
         bed.until(name, "it is gone", |cluster| cluster.is_none()).await;
+        let left = bed.left_in_namespace(name).await;
+        assert!(left.is_empty(), "{name}: {left:?}");
     }
     // Paused, it goes all the same.
     bed.create("paused", sample(1)).await;
@@ -304,7 +336,7 @@ async fn however_it_is_deleted_nothing_is_left() {
         .await;
     let world = bed.ec2.world();
     let all = world.instances();
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 7);
     assert!(all.iter().all(|instance| instance.state == State::Terminated));
     assert!(world.volumes().is_empty() && world.interfaces().is_empty());
     bed.stop().await;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use fake_ec2::StateReason;
 use k8s_openapi::api::{
-    core::v1::{Namespace, PersistentVolumeClaim, Service},
+    core::v1::{Namespace, PersistentVolumeClaim, Pod, Service},
     events::v1::Event,
     rbac::v1::PolicyRule,
 };
@@ -169,9 +169,10 @@ async fn live(bed: &Bed) {
 }
 
 /// A database's life in which everything is needed: volumes of a node, a change of everything that can change, a second
-/// backup, a volume that is lost, a deletion in the foreground.
+/// backup, a volume that is lost with the Pod that had it, a deletion in the foreground.
 async fn live_as_a_database(bed: &Bed) {
     let nodes = Kubelet::start(bed.client.clone(), bed.namespace.name(), Disks::default());
+    nodes.nodes(&bed.client, bed.namespace.name(), 2).await.unwrap();
     let databases: Api<MySQL> = Api::namespaced(bed.client.clone(), bed.namespace.name());
     let spec = json!({"image": "mysql:9.7", "database": "d", "storage_size": "1Gi"});
     let object = MySQL::new("one", serde_json::from_value(spec).unwrap());
@@ -204,6 +205,11 @@ async fn live_as_a_database(bed: &Bed) {
     }
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(bed.client.clone(), bed.namespace.name());
     claims.delete("one-pvc", &DeleteParams::default()).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let params = DeleteParams::default();
+    // The one that has filled it holds it, too.
+    let all = ListParams::default().labels("otus.homework/mysql=one");
+    pods.delete_collection(&params, &all).await.unwrap();
     until("it is restored", "RestoreDone", "Restored").await;
     until("the database is ready again", "Ready", "Serving").await;
     databases

@@ -31,7 +31,7 @@ use crate::{
 
 use super::{
     records::StatusRecords,
-    retention::{self, Taken},
+    retention::{self, Held},
 };
 
 /// The UID that a cluster is to take over from; nothing if it is not, or not any more.
@@ -130,28 +130,35 @@ pub(super) async fn adopt<I: Instances>(
     Ok(Ok(()))
 }
 
-/// Makes the Secret by which the members know the operator this cluster's, and the one that applications have bound to.
+/// Makes the Secret by which the members know the operator this cluster's, and the one that applications have bound to:
+/// both or none.
 async fn take_over_secrets(
     pass: &Pass<MySQLCluster>,
     from: &str,
 ) -> Result<Result<(), String>, ClusterError> {
     let foreign = |name: &str| Ok(Err(format!("the Secret {name} belongs to somebody else")));
     let name = retention::operator_name(&pass.key().name);
-    match retention::take_over(pass, &name, from).await? {
-        Taken::Missing => {
+    let operator = match retention::holder(pass, &name, from).await? {
+        Held::Missing => {
             return Ok(Err(format!(
                 "the Secret {name} by which the members know the operator is missing; restore it, without its owner references"
             )));
         }
-        Taken::Foreign => return foreign(&name),
-        Taken::Ours => {}
-    }
-    // It is written anew where there is none.
+        Held::Foreign => return foreign(&name),
+        Held::Ours => None,
+        Held::Free(secret) => Some(secret),
+    };
     let name = binding_name(&pass.key().name);
-    match retention::take_over(pass, &name, from).await? {
-        Taken::Foreign => foreign(&name),
-        Taken::Ours | Taken::Missing => Ok(Ok(())),
+    let binding = match retention::holder(pass, &name, from).await? {
+        Held::Foreign => return foreign(&name),
+        // It is written anew where there is none.
+        Held::Ours | Held::Missing => None,
+        Held::Free(secret) => Some(secret),
+    };
+    for secret in operator.into_iter().chain(binding) {
+        retention::take_over(pass, &secret, from).await?;
     }
+    Ok(Ok(()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Makes one replicated MySQL of instances that run: pins certificates, looks at servers, changes them, and tells
 //! clients where they are.
 
+mod goal;
+
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -18,22 +20,21 @@ use reconcile::{
 };
 use serde_json::json;
 
-use super::{ClusterError, Clusters, secrets};
+use super::{ClusterError, Clusters, remains, secrets};
 use crate::{
     act::Operator,
     authority::Authority,
     bootstrap::tls_name,
     certificate::{self, Complaint},
     cloud::{Instance, InstanceState, Instances},
-    desired::Desired,
+    desired::{Desired, Group},
     endpoints::{self, Backend, Side},
     evidence::Evidence,
     identity::member_name,
     ledger::Ledger,
     plan::Seen,
-    replication::{self, Goal, Member, Standing},
-    rollout,
-    server::{Address, Servers},
+    replication::{self, Member, Standing},
+    server::{Address, Change, Servers},
 };
 
 /// What came of it, for the report.
@@ -65,11 +66,12 @@ pub(super) struct Forming<'a, I, S> {
     pub(super) pass: &'a Pass<MySQLCluster>,
     pub(super) operator: &'a Operator<I>,
     pub(super) servers: &'a S,
-    pub(super) desired: &'a Desired,
+    pub(super) group: &'a Group,
+    /// The whole spec, where it can be carried out and EC2 shows the instances as they are. If not, the one that leads keeps
+    /// its place.
+    pub(super) desired: Option<&'a Desired>,
     pub(super) authority: &'a Authority,
     pub(super) evidence: &'a Mutex<Evidence>,
-    /// Whether EC2 shows the instances as they are. If not, the one that leads keeps its place.
-    pub(super) sighted: bool,
     /// Members whose mysqld refuses its options, and what it says.
     pub(super) refusals: Mutex<BTreeMap<String, String>>,
 }
@@ -84,14 +86,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         )
         .await;
         let mut topology = self.topology();
-        let mut goal = Goal {
-            replicas: self.desired.replicas,
-            durability: self.desired.durability,
-            successors: match &topology {
-                Some(topology) if self.sighted => rollout::successors(self.desired, ledger, topology.primary),
-                _ => Vec::new(),
-            },
-        };
+        let mut goal = self.goal(topology.as_ref(), ledger, &members);
         let mut plan = replication::plan(&goal, topology.as_ref(), &members);
         if let Some(elected) = plan.elect.take() {
             self.record(&elected).await?;
@@ -173,7 +168,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
     fn instances<'b>(&self, ledger: &'b Ledger, seen: &'b Seen) -> Vec<(i32, &'b Instance)> {
         // The leader is one for as long as it leads, also when it is to be removed.
         let leader = self.topology().map(|topology| topology.primary);
-        let wanted = |ordinal: i32| (0..self.desired.replicas).contains(&ordinal) || leader == Some(ordinal);
+        let wanted = |ordinal: i32| (0..self.group.replicas).contains(&ordinal) || leader == Some(ordinal);
         let launched = ledger
             .entries()
             .iter()
@@ -194,7 +189,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
     async fn look(&self, ordinal: i32, instance: &Instance, ledger: &Ledger) -> Member {
         let mut member = Member {
             ordinal,
-            name: member_name(&self.desired.name, ordinal),
+            name: member_name(&self.group.name, ordinal),
             address: None,
             survey: None,
             trouble: None,
@@ -213,7 +208,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         let adopted = ledger
             .get(ordinal)
             .and_then(|entry| entry.adopted_from.as_deref());
-        let uid = adopted.unwrap_or(&self.desired.uid);
+        let uid = adopted.unwrap_or(&self.group.uid);
         let address = Address {
             host,
             name: tls_name(uid, ordinal),
@@ -243,7 +238,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         let console = self
             .operator
             .cloud
-            .console(&self.desired.region, &instance.id)
+            .console(&self.group.region, &instance.id)
             .await;
         let console = console.map_err(|error| error.to_string())?.unwrap_or_default();
         certificate::on_console(&console, member).ok_or_else(|| match certificate::complaint(&console) {
@@ -271,7 +266,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
     /// Makes changes in order. The first trouble with a member ends its changes and is returned; others go on.
     async fn carry_out(
         &self,
-        changes: &[(i32, crate::server::Change)],
+        changes: &[(i32, Change)],
         members: &[Member],
     ) -> Result<Option<String>, ClusterError> {
         let mut trouble: BTreeMap<i32, String> = BTreeMap::new();
@@ -284,8 +279,12 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
                 continue;
             }
             self.pass.fence().check()?;
+            if matches!(change, Change::Copy(_)) {
+                let now = self.pass.clock().now();
+                self.evidence.lock().copies(*ordinal, &address.certificate, now);
+            }
             if let Err(error) = self.servers.change(self.authority, address, change).await {
-                let name = member_name(&self.desired.name, *ordinal);
+                let name = member_name(&self.group.name, *ordinal);
                 trouble.insert(*ordinal, format!("{name}: {}", error.message));
             }
         }
@@ -295,7 +294,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
     /// Brings Services, slices and the binding to what was found, and the operator's own Secret back. What was brought there
     /// lately is not looked at, unless something has caused this pass.
     async fn publish(&self, formed: &Formed, instances: &[(i32, &Instance)]) -> Result<(), ApplyError> {
-        let name = &self.desired.name;
+        let name = &self.group.name;
         let backends: Vec<_> = instances
             .iter()
             .filter_map(|(ordinal, instance)| {
@@ -321,13 +320,17 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         let applier = Applier::new(self.pass.client(), Clusters::<I, S>::NAME, owner.as_ref());
         if !told {
             for side in Side::ALL {
-                applier.apply(endpoints::service(name, side)).await?;
-                applier.apply(endpoints::slice(name, side, &backends)).await?;
+                let (service, slice) = (
+                    endpoints::service(name, side),
+                    endpoints::slice(name, side, &backends),
+                );
+                applier.apply(remains::marked(service, &self.group.uid)).await?;
+                applier.apply(remains::marked(slice, &self.group.uid)).await?;
             }
         }
         secrets::restore(self.pass, self.authority).await?;
-        let binding = endpoints::binding(name, &self.desired.namespace, self.authority, &certificates);
-        applier.apply(binding).await?;
+        let binding = endpoints::binding(name, &self.group.namespace, self.authority, &certificates);
+        applier.apply(remains::marked(binding, &self.group.uid)).await?;
         let mut evidence = self.evidence.lock();
         evidence.saw_secrets(now);
         if !told {

@@ -8,8 +8,8 @@ use mysql_api::{
     cluster::{ABANDON, ADOPT, DeletionPolicy, Launch, LaunchPhase, OTHER_FINALIZER},
 };
 use reconcile::{
-    Pass, Progress,
-    error::ApiError,
+    Class, Pass, Progress, ReconcileError as _,
+    error::{ApiError, chain},
     events::{EventKind, Notice},
     finalizer,
 };
@@ -17,6 +17,7 @@ use reconcile::{
 use super::{
     ClusterError, Clusters, ledger,
     records::StatusRecords,
+    remains,
     retention::{self, Released},
     story,
 };
@@ -42,8 +43,23 @@ const NOTHING: &str = "no instance is left, nor what belonged to one";
 const PARTS: &str = "no instance is left";
 
 impl<I: Instances, S: Servers> Clusters<I, S> {
-    /// One pass of a deletion.
+    /// One pass of a deletion. What keeps it from going on is said.
     pub(super) async fn leave(
+        &self,
+        cluster: &MySQLCluster,
+        pass: &Pass<MySQLCluster>,
+    ) -> Result<Progress, ClusterError> {
+        let left = self.depart(cluster, pass).await;
+        if let Err(error) = &left
+            && let Some((reason, message)) = obstacle(error)
+        {
+            let status = report::unending(&pass.current(), reason, &message, pass.clock().now());
+            pass.write_status(&status).await?;
+        }
+        left
+    }
+
+    async fn depart(
         &self,
         cluster: &MySQLCluster,
         pass: &Pass<MySQLCluster>,
@@ -53,6 +69,11 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         let region = cluster.status.as_ref().and_then(|status| status.region.clone());
         // Without a region in status nothing was ever launched.
         let Some(region) = region.filter(|_| !ledger.entries().is_empty()) else {
+            if retention::give_back(pass).await? == Released::Now {
+                return Ok(Progress::waiting(RELEASED_AGAIN));
+            }
+            let withdrawn = remains::withdraw(pass, &ledger).await;
+            unless_abandoned(cluster, withdrawn)?;
             return self.let_go(pass, NOTHING).await;
         };
         let evidence = self.evidence(&uid);
@@ -67,16 +88,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             leader: None,
             spare: None,
         };
-        if cluster.annotations().get(ABANDON) == Some(&uid) {
-            return self.abandon(pass, &work, &ledger).await;
+        if is_abandoned(cluster) {
+            return self.abandon(cluster, pass, (&work, &ledger)).await;
         }
-        let left = self.part(cluster, (pass, &region), &work, ledger).await;
-        if let Err(ClusterError::Cloud(error)) = &left {
-            let (reason, message) = (verdict(error).reason(), error.to_string());
-            let status = report::unending(&pass.current(), reason, &message, pass.clock().now());
-            pass.write_status(&status).await?;
-        }
-        left
+        self.part(cluster, (pass, &region), &work, ledger).await
     }
 
     /// Goes on with a deletion: retires members, or takes the hands off them.
@@ -101,6 +116,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
                 Released::Lost(name) => return self.miss(pass, &name).await,
             }
             let kept = work.retain(&ledger).await?;
+            remains::clear(pass, &ledger).await?;
             let note = format!(
                 "deletionPolicy is Retain: these instances are left running: {}. With the Secrets {} and {}, which stay as well, a new MySQLCluster {name} takes them over if it is created with the annotation {ADOPT}={uid}",
                 kept.join(", "),
@@ -128,7 +144,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
 
     /// No instance is left: the rest goes, but for what is not the operator's to delete.
     async fn end(&self, pass: &Pass<MySQLCluster>, left: &[Part]) -> Result<Progress, ClusterError> {
-        retention::withdraw(pass).await?;
+        remains::withdraw(pass, &super::ledger(&pass.current())).await?;
         if left.is_empty() {
             return self.let_go(pass, NOTHING).await;
         }
@@ -177,9 +193,9 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
     /// Somebody asked for the end although instances may be left.
     async fn abandon<R: Records>(
         &self,
+        cluster: &MySQLCluster,
         pass: &Pass<MySQLCluster>,
-        work: &Work<'_, I, R>,
-        ledger: &Ledger,
+        (work, ledger): (&Work<'_, I, R>, &Ledger),
     ) -> Result<Progress, ClusterError> {
         let left: Vec<_> = ledger
             .entries()
@@ -190,6 +206,12 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             Ok(()) => "those that EC2 shows carry a tombstone".to_owned(),
             Err(error) => format!("they carry no tombstone, so that no sweep removes them ({error})"),
         };
+        let withdrawn = match cluster.spec.deletion_policy {
+            // The Secrets may have been released for them already.
+            DeletionPolicy::Retain => remains::clear(pass, ledger).await,
+            DeletionPolicy::Delete => remains::withdraw(pass, ledger).await,
+        };
+        unless_abandoned(cluster, withdrawn)?;
         let note = format!(
             "abandoned on request; these instances may still exist: {}; {marked}",
             left.join(", ")
@@ -212,6 +234,33 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         let note = format!("cleanup complete: {left}");
         tell(pass, EventKind::Normal, ("CleanupComplete", "Delete"), note).await;
         Ok(Progress::Settled)
+    }
+}
+
+/// Whether somebody asked to leave what cannot be removed.
+fn is_abandoned(cluster: &MySQLCluster) -> bool {
+    let uid = cluster.uid();
+    uid.is_some_and(|uid| cluster.annotations().get(ABANDON) == Some(&uid))
+}
+
+/// What the API server forbids to remove is left as well where somebody asked for that.
+fn unless_abandoned(cluster: &MySQLCluster, withdrawn: Result<(), ApiError>) -> Result<(), ApiError> {
+    match withdrawn {
+        Err(error) if error.class() == Class::Denied && is_abandoned(cluster) => {
+            tracing::warn!(error = chain(&error), "Left, since the cluster is abandoned");
+            Ok(())
+        }
+        withdrawn => withdrawn,
+    }
+}
+
+/// What a person has to know of an error who waits for the end of a deletion.
+fn obstacle(error: &ClusterError) -> Option<(Reason, String)> {
+    match error {
+        ClusterError::Cloud(error) => Some((verdict(error).reason(), error.to_string())),
+        // Kubernetes denies it; anything else of it passes by itself.
+        error if error.class() == Class::Denied => Some((Reason::CredentialsInvalid, chain(error))),
+        _ => None,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Passes while EC2 does not show a cluster's instances: MySQL on them is looked after as they were shown last.
+//! Passes while EC2 does not show a cluster's instances, or its spec cannot be carried out: MySQL on them is looked after as
+//! they were shown last.
 //!
 //! # Guarantees
 //! - Nothing is launched, terminated, started, tagged, replaced or removed, and no other member takes the leader's place.
@@ -12,12 +13,13 @@ use parking_lot::Mutex;
 use reconcile::{Pass, Progress};
 
 use super::{
-    CHANGED_AGAIN, ClusterError, Clusters, LACKING_AGAIN, MySQLCluster, expect, forming::Forming, story,
+    CHANGED_AGAIN, ClusterError, Clusters, Formed, LACKING_AGAIN, MySQLCluster, expect, forming::Forming,
+    ledger, story, topology,
 };
 use crate::{
     authority::Authority,
     cloud::{CloudError, Instance, InstanceState, Instances},
-    desired::Desired,
+    desired::{Desired, Group, Owner, SpecError},
     evidence::{Evidence, Sighting},
     ledger::Ledger,
     outcome::verdict,
@@ -39,8 +41,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         error: CloudError,
     ) -> Result<Progress, ClusterError> {
         let before = pass.current();
-        let members = before.status.as_ref().map_or(&[][..], |status| &status.members);
-        let seen = shown_last(members, ledger);
+        let seen = shown_last(&before, ledger);
         if seen.sightings.is_empty() {
             self.prevented(pass, verdict(&error).reason(), &error.to_string())
                 .await?;
@@ -48,17 +49,8 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         }
         let now = pass.clock().now();
         let outage = Outage::new(&error, evidence.lock().sighted_last(now));
-        let forming = Forming {
-            pass,
-            operator: &self.operator,
-            servers: &self.servers,
-            desired,
-            authority,
-            evidence,
-            sighted: false,
-            refusals: Mutex::default(),
-        };
-        let formed = forming.run(ledger, &seen).await?;
+        let (group, known) = (desired.group(), (ledger, evidence));
+        let formed = self.tend(pass, (&group, authority), known, &seen).await?;
         let status = {
             let (cluster, evidence) = (pass.current(), evidence.lock());
             let findings = Findings {
@@ -67,22 +59,102 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
                 seen: &seen,
                 evidence: &evidence,
             };
-            report::unsighted(findings, desired, &formed, (&outage, pass.clock().now()))
+            report::unsighted(findings, &group, &formed, (&outage, pass.clock().now()))
         };
         pass.write_status(&status).await?;
         story::tell(pass, story::turns(before.status.as_ref(), &status)).await;
-        let soon = match &formed.lacking {
-            _ if formed.changed => CHANGED_AGAIN,
-            Some(_) => LACKING_AGAIN,
-            None => AGAIN,
+        let again = again(&formed);
+        expect(pass, evidence, again);
+        Err(ClusterError::OutOfSight { error, again })
+    }
+
+    /// One pass with a spec that cannot be carried out. A cluster that was formed is looked after all the same, as it is.
+    pub(super) async fn refuse(
+        &self,
+        cluster: &MySQLCluster,
+        pass: &Pass<MySQLCluster>,
+        error: &SpecError,
+    ) -> Result<Progress, ClusterError> {
+        let region = cluster.status.as_ref().and_then(|status| status.region.clone());
+        let Some(region) = region.filter(|_| topology(cluster).is_some()) else {
+            self.prevented(pass, error.reason, &error.message).await?;
+            return Ok(Progress::Settled);
         };
-        expect(pass, evidence, soon);
-        Err(ClusterError::OutOfSight { error, again: soon })
+        let (uid, evidence) = (pass.uid(), self.evidence(&pass.uid()));
+        self.lookout.leave(&uid);
+        let authority = self.authority(pass).await?;
+        let owner = Owner {
+            namespace: &pass.key().namespace,
+            name: &pass.key().name,
+            uid: &uid,
+        };
+        let (before, ledger) = (pass.current(), ledger(cluster));
+        let replicas = cluster.spec.replicas.min(places(&ledger));
+        let group = Group::new(owner, &region, (replicas, cluster.spec.durability));
+        evidence.lock().begin(pass.clock().now());
+        let seen = shown_last(&before, &ledger);
+        let known = (&ledger, &*evidence);
+        let formed = self.tend(pass, (&group, &authority), known, &seen).await?;
+        let status = {
+            let (cluster, evidence) = (pass.current(), evidence.lock());
+            let findings = Findings {
+                cluster: &cluster,
+                ledger: &ledger,
+                seen: &seen,
+                evidence: &evidence,
+            };
+            report::refused(findings, (&group, &formed), error, pass.clock().now())
+        };
+        pass.write_status(&status).await?;
+        story::tell(pass, story::turns(before.status.as_ref(), &status)).await;
+        let again = again(&formed);
+        expect(pass, &evidence, again);
+        Ok(Progress::waiting(again))
+    }
+
+    /// Looks after the servers on these instances, and changes nothing about the instances.
+    async fn tend(
+        &self,
+        pass: &Pass<MySQLCluster>,
+        (group, authority): (&Group, &Authority),
+        (ledger, evidence): (&Ledger, &Mutex<Evidence>),
+        seen: &Seen,
+    ) -> Result<Formed, ClusterError> {
+        let forming = Forming {
+            pass,
+            operator: &self.operator,
+            servers: &self.servers,
+            group,
+            desired: None,
+            authority,
+            evidence,
+            refusals: Mutex::default(),
+        };
+        forming.run(ledger, seen).await
     }
 }
 
+fn again(formed: &Formed) -> Duration {
+    match &formed.lacking {
+        _ if formed.changed => CHANGED_AGAIN,
+        Some(_) => LACKING_AGAIN,
+        None => AGAIN,
+    }
+}
+
+/// How many members there were ever launches for. A spec that is refused may ask for more.
+fn places(ledger: &Ledger) -> i32 {
+    let last = ledger.entries().last();
+    last.map_or(0, |entry| entry.ordinal + 1)
+}
+
 /// The instances of the ledger as the members were reported last.
-fn shown_last(members: &[Member], ledger: &Ledger) -> Seen {
+fn shown_last(cluster: &MySQLCluster, ledger: &Ledger) -> Seen {
+    let members = cluster.status.as_ref().map_or(&[][..], |status| &status.members);
+    as_reported(members, ledger)
+}
+
+fn as_reported(members: &[Member], ledger: &Ledger) -> Seen {
     let mut seen = Seen::default();
     for member in members {
         let launched = |phase| phase == LaunchPhase::Launched;
@@ -142,7 +214,7 @@ mod tests {
             member(2, "i-older", "running"),
             member(3, "i-3", "running"),
         ];
-        let seen = shown_last(&reported, &ledger);
+        let seen = as_reported(&reported, &ledger);
         let state = |id: &str| seen.instance(id).map(|instance| instance.state);
         assert_eq!(state("i-0"), Some(InstanceState::Running));
         assert_eq!(state("i-1"), Some(InstanceState::Stopped));

@@ -11,7 +11,8 @@ use mysql_api::MySQLCluster;
 use reconcile::{Class, Pass, ReconcileError, error::ApiError};
 use serde_json::json;
 
-use crate::{identity::frozen_name, ledger::Ledger, parameters::LaunchParameters, records::Records};
+use super::remains;
+use crate::{identity::frozen_name, ledger::Ledger, parameters::Frozen, records::Records};
 
 /// The key under which a Secret holds the frozen parameters.
 const KEY: &str = "parameters.json";
@@ -26,7 +27,7 @@ pub enum RecordsError {
     #[error("Secret {0} exists and does not belong to this cluster; rename it or delete it")]
     NameConflict(String),
     /// A Secret does not hold what was put in.
-    #[error("Secret {name} does not hold launch parameters any more: {source}")]
+    #[error("Secret {name} does not hold launch parameters: {source}; delete it")]
     Damaged {
         /// Namespace and name.
         name: String,
@@ -70,12 +71,8 @@ impl StatusRecords<'_> {
         Api::namespaced(self.pass.client().clone(), &self.pass.key().namespace)
     }
 
-    fn secret(&self, name: &str, parameters: &LaunchParameters) -> Result<Secret, RecordsError> {
+    fn secret(&self, name: &str, frozen: &Frozen) -> Secret {
         let cluster = self.pass.current();
-        let text = serde_json::to_vec(parameters).map_err(|source| RecordsError::Damaged {
-            name: name.to_owned(),
-            source,
-        })?;
         let owner = OwnerReference {
             api_version: MySQLCluster::api_version(&()).into_owned(),
             kind: MySQLCluster::kind(&()).into_owned(),
@@ -84,7 +81,8 @@ impl StatusRecords<'_> {
             controller: Some(true),
             block_owner_deletion: Some(true),
         };
-        Ok(Secret {
+        let text = ByteString(frozen.bytes().to_vec());
+        let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.to_owned()),
                 namespace: Some(self.pass.key().namespace.to_string()),
@@ -92,13 +90,14 @@ impl StatusRecords<'_> {
                 ..ObjectMeta::default()
             },
             immutable: Some(true),
-            data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(text))])),
+            data: Some(BTreeMap::from([(KEY.to_owned(), text)])),
             type_: Some("mysql.alx.ke/launch".to_owned()),
             ..Secret::default()
-        })
+        };
+        remains::marked(secret, &self.pass.uid())
     }
 
-    async fn read(&self, name: &str) -> Result<Option<LaunchParameters>, RecordsError> {
+    async fn read(&self, name: &str) -> Result<Option<Frozen>, RecordsError> {
         let what = format!("{}/{name}", self.pass.key().namespace);
         let found = self
             .secrets()
@@ -111,7 +110,7 @@ impl StatusRecords<'_> {
             return Err(RecordsError::NameConflict(what));
         }
         let text = secret.data.unwrap_or_default().remove(KEY).unwrap_or_default();
-        serde_json::from_slice(&text.0)
+        Frozen::read(text.0)
             .map(Some)
             .map_err(|source| RecordsError::Damaged { name: what, source })
     }
@@ -120,16 +119,11 @@ impl StatusRecords<'_> {
 impl Records for StatusRecords<'_> {
     type Error = RecordsError;
 
-    async fn freeze(
-        &self,
-        ordinal: i32,
-        incarnation: i32,
-        parameters: &LaunchParameters,
-    ) -> Result<LaunchParameters, RecordsError> {
+    async fn freeze(&self, ordinal: i32, incarnation: i32, wanted: &Frozen) -> Result<Frozen, RecordsError> {
         let name = frozen_name(&self.pass.key().name, ordinal, incarnation);
-        let secret = self.secret(&name, parameters)?;
+        let secret = self.secret(&name, wanted);
         match self.secrets().create(&PostParams::default(), &secret).await {
-            Ok(_) => return Ok(parameters.clone()),
+            Ok(_) => return Ok(wanted.clone()),
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
                 let what = format!("create Secret {}/{name}", self.pass.key().namespace);
@@ -146,9 +140,13 @@ impl Records for StatusRecords<'_> {
         }
     }
 
-    async fn frozen(&self, ordinal: i32, incarnation: i32) -> Result<Option<LaunchParameters>, RecordsError> {
-        self.read(&frozen_name(&self.pass.key().name, ordinal, incarnation))
-            .await
+    async fn frozen(&self, ordinal: i32, incarnation: i32) -> Result<Option<Frozen>, RecordsError> {
+        let name = frozen_name(&self.pass.key().name, ordinal, incarnation);
+        match self.read(&name).await {
+            // Whatever it holds now, it is not what was put in.
+            Err(RecordsError::NameConflict(_) | RecordsError::Damaged { .. }) => Ok(None),
+            read => read,
+        }
     }
 
     async fn discard(&self, ordinal: i32, incarnation: i32) -> Result<(), RecordsError> {

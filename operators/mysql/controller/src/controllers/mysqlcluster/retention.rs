@@ -3,13 +3,14 @@
 //! # Guarantees
 //! - They lose their owner before the cluster's finalizer goes: Kubernetes removes what a cluster that is gone still owns.
 //! - The finalizer does not go without them.
-//! - A cluster that takes the instances over takes them over as well; what belongs to somebody else is not touched.
-//! - If the instances go after all, because the policy was changed meanwhile, the Secrets go as well.
+//! - A cluster that takes the instances over takes them over as well; what belongs to somebody else is not touched. One that
+//!   goes before it has taken any instance over gives the Secrets back: nobody could ever reach the instances otherwise.
+//! - If the instances go after all, because the policy was changed meanwhile, the Secrets go as well: see [`super::remains`].
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{Patch, PatchParams, PostParams},
 };
 use mysql_api::MySQLCluster;
 use reconcile::{Pass, error::ApiError};
@@ -18,10 +19,13 @@ use serde_json::json;
 use crate::{
     authority::Authority,
     endpoints::{binding, binding_name},
+    identity::CLUSTER_UID,
 };
 
 /// Annotation of a Secret that was released: the UID of the cluster that it belonged to.
-const RELEASED: &str = "mysql.alx.ke/released-by";
+pub(super) const RELEASED: &str = "mysql.alx.ke/released-by";
+/// Annotation of a Secret that was taken over: the UID of the cluster that it belonged to.
+pub(super) const TAKEN: &str = "mysql.alx.ke/taken-over-from";
 
 /// The name of the Secret by which members know the operator.
 pub(super) fn operator_name(cluster: &str) -> String {
@@ -96,36 +100,38 @@ async fn release_one(
     if owners.len() == before {
         return Ok(Released::Before);
     }
-    write(pass, &found, (json!(owners), Some(uid.as_str()))).await?;
+    write(pass, &found, (json!(owners), json!({RELEASED: uid, TAKEN: null}))).await?;
     Ok(Released::Now)
 }
 
-/// Removes the Secrets that were released, for there is nothing left that they reach: the next cluster of the name would
-/// find them in its way.
-pub(super) async fn withdraw(pass: &Pass<MySQLCluster>) -> Result<(), ApiError> {
-    let name = &pass.key().name;
+/// Gives the Secrets back that were taken over from another cluster.
+pub(super) async fn give_back(pass: &Pass<MySQLCluster>) -> Result<Released, ApiError> {
+    let (name, uid) = (&pass.key().name, pass.uid());
+    let mut given = Released::Before;
     for secret in [operator_name(name), binding_name(name)] {
         let Some(found) = find(pass, &secret).await? else {
             continue;
         };
-        let released = found.annotations().get(RELEASED) == Some(&pass.uid());
-        if !released || !found.owner_references().is_empty() {
-            continue;
-        }
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid: found.uid(),
-            resource_version: found.resource_version(),
-        });
-        match secrets(pass).delete(&secret, &params).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => {
-                let what = format!("delete Secret {}/{secret}", pass.key().namespace);
-                return Err(ApiError::new(what, error));
-            }
-            Ok(_) => {}
+        let mut owners = found.owner_references().to_vec();
+        let before = owners.len();
+        owners.retain(|owner| owner.uid != uid);
+        // With `--cascade=orphan` Kubernetes takes the cluster off the owners, and may have been faster.
+        let is_orphaned = before == 0 && found.annotations().get(CLUSTER_UID) == Some(&uid);
+        let from = found.annotations().get(TAKEN);
+        if let Some(from) = from.filter(|_| owners.len() < before || is_orphaned) {
+            write(
+                pass,
+                &found,
+                (
+                    json!(owners),
+                    json!({RELEASED: from, TAKEN: null, CLUSTER_UID: from}),
+                ),
+            )
+            .await?;
+            given = Released::Now;
         }
     }
-    Ok(())
+    Ok(given)
 }
 
 /// The certificates that are pinned, as the binding has them.
@@ -136,36 +142,57 @@ fn certificates(cluster: &MySQLCluster) -> String {
         .collect()
 }
 
-/// Whose a Secret is that was to be taken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+/// Whose a Secret is that is to be taken over.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Held {
     /// This cluster's.
     Ours,
-    /// Somebody else's still.
+    /// Nobody's, or that of the cluster that is taken over from.
+    Free(Box<Secret>),
+    /// Somebody else's.
     Foreign,
     /// There is none.
     Missing,
 }
 
-/// Makes a Secret this cluster's that is nobody's, or that of the cluster `from`.
-pub(super) async fn take_over(pass: &Pass<MySQLCluster>, name: &str, from: &str) -> Result<Taken, ApiError> {
+/// Whose a Secret is that is to be taken over from the cluster `from`.
+pub(super) async fn holder(pass: &Pass<MySQLCluster>, name: &str, from: &str) -> Result<Held, ApiError> {
     let Some(secret) = find(pass, name).await? else {
-        return Ok(Taken::Missing);
+        return Ok(Held::Missing);
     };
     let owners = secret.owner_references();
-    if owners.iter().any(|owner| owner.uid == pass.uid()) {
-        return Ok(Taken::Ours);
-    }
-    if owners.iter().any(|owner| owner.uid != from) {
-        return Ok(Taken::Foreign);
-    }
+    Ok(if owners.iter().any(|owner| owner.uid == pass.uid()) {
+        Held::Ours
+    } else if owners.iter().any(|owner| owner.uid != from) {
+        Held::Foreign
+    } else {
+        Held::Free(Box::new(secret))
+    })
+}
+
+/// Makes a Secret this cluster's that was free, and notes whose it was.
+pub(super) async fn take_over(
+    pass: &Pass<MySQLCluster>,
+    secret: &Secret,
+    from: &str,
+) -> Result<(), ApiError> {
     let owner = pass.current().controller_owner_ref(&());
-    write(pass, &secret, (json!([owner]), None)).await?;
-    Ok(Taken::Ours)
+    let marks = json!({RELEASED: null, TAKEN: from, CLUSTER_UID: pass.uid()});
+    write(pass, secret, (json!([owner]), marks)).await
 }
 
 fn secrets(pass: &Pass<MySQLCluster>) -> Api<Secret> {
     Api::namespaced(pass.client().clone(), &pass.key().namespace)
+}
+
+/// Marks a Secret as this cluster's, whose it is: it was made by an operator that did not.
+pub(super) async fn mark(pass: &Pass<MySQLCluster>, secret: &Secret) -> Result<(), ApiError> {
+    let uid = pass.uid();
+    if secret.annotations().get(CLUSTER_UID) == Some(&uid) {
+        return Ok(());
+    }
+    let owners = json!(secret.owner_references());
+    write(pass, secret, (owners, json!({CLUSTER_UID: uid}))).await
 }
 
 async fn find(pass: &Pass<MySQLCluster>, name: &str) -> Result<Option<Secret>, ApiError> {
@@ -173,18 +200,18 @@ async fn find(pass: &Pass<MySQLCluster>, name: &str) -> Result<Option<Secret>, A
     found.map_err(|error| ApiError::new(format!("read Secret {}/{name}", pass.key().namespace), error))
 }
 
-/// Replaces the owners of the Secret as it was read, and says who released it, if nobody owns it any more.
+/// Replaces the owners of the Secret as it was read, and sets annotations or takes them off (null).
 async fn write(
     pass: &Pass<MySQLCluster>,
     secret: &Secret,
-    (owners, released): (serde_json::Value, Option<&str>),
+    (owners, marks): (serde_json::Value, serde_json::Value),
 ) -> Result<(), ApiError> {
     let name = secret.name_any();
     let patch = json!({"metadata": {
         "uid": secret.uid(),
         "resourceVersion": secret.resource_version(),
         "ownerReferences": owners,
-        "annotations": {RELEASED: released},
+        "annotations": marks,
     }});
     let patched = secrets(pass)
         .patch(&name, &PatchParams::default(), &Patch::Merge(patch))

@@ -6,7 +6,7 @@ use kube::{Api, Resource as _, ResourceExt as _, api::PostParams};
 use mysql_api::{MySQLCluster, cluster::LaunchPhase};
 use reconcile::{Pass, error::ApiError};
 
-use super::{ClusterError, RecordsError, retention};
+use super::{ClusterError, RecordsError, remains, retention};
 use crate::authority::Authority;
 
 /// The authority of a cluster: as it stands in its Secret, else a new one.
@@ -26,6 +26,7 @@ pub(super) async fn authority(pass: &Pass<MySQLCluster>) -> Result<Authority, Cl
     if !secret.owner_references().iter().any(|owner| owner.uid == uid) {
         return Err(RecordsError::NameConflict(what(pass)).into());
     }
+    retention::mark(pass, &secret).await?;
     Authority::read(&secret).map_err(|why| unusable(pass, &why.to_string()))
 }
 
@@ -71,7 +72,7 @@ async fn read(pass: &Pass<MySQLCluster>) -> Result<Option<Secret>, ApiError> {
 }
 
 async fn create(pass: &Pass<MySQLCluster>, authority: &Authority) -> Result<Secret, ApiError> {
-    let mut secret = authority.secret(&name(pass));
+    let mut secret = remains::marked(authority.secret(&name(pass)), &pass.uid());
     secret.metadata.namespace = Some(pass.key().namespace.to_string());
     secret.metadata.owner_references = pass.current().controller_owner_ref(&()).map(|owner| vec![owner]);
     let created = api(pass).create(&PostParams::default(), &secret).await;

@@ -106,3 +106,21 @@ fn nothing_is_let_through_while_a_replica_may_come_back() {
     fleet.connect();
     assert_eq!(fleet.settle(3), None);
 }
+
+/// Its instance was stopped, so that nobody can ask it; what it acknowledged is on its volume.
+#[test]
+fn nothing_is_let_through_while_a_replica_is_only_stopped() {
+    let mut fleet = starved(3);
+    fleet.stopped.insert(2);
+    fleet.connect();
+    for _ in 0..5 {
+        assert_eq!(fleet.pass(3), Some(Reason::Forming));
+        assert_eq!((waits(&fleet), fleet.servers[&0].read_only), (1, false));
+    }
+    // Proven gone, it is waited for no longer.
+    fleet.servers.remove(&2);
+    fleet.stopped.clear();
+    fleet.connect();
+    fleet.pass(3);
+    assert_eq!((waits(&fleet), fleet.servers[&0].read_only), (0, true));
+}

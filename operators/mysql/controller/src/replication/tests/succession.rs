@@ -159,3 +159,42 @@ fn an_unrecorded_leader_is_known_by_who_follows_it() {
     assert_eq!(fleet.settle(3), Some(Reason::Ambiguous));
     assert_eq!(fleet.topology, None);
 }
+
+/// Adopted: one of three members is lost, and one more is wanted than there were.
+#[test]
+fn new_members_without_data_leave_no_doubt_about_who_leads_those_that_were_adopted() {
+    for silent in [false, true] {
+        let mut fleet = busy(3, 50);
+        let before = fleet.topology.take();
+        fleet.adopted = [0, 1].into();
+        for ordinal in [2, 3] {
+            fleet.servers.insert(ordinal, fresh(ordinal));
+            if silent {
+                fleet.silent.insert(ordinal);
+            }
+        }
+        fleet.connect();
+        fleet.pass(4);
+        assert_eq!(fleet.topology, before, "new members are silent: {silent}");
+        fleet.silent.clear();
+        assert_eq!(fleet.settle(4), None);
+    }
+}
+
+/// Those that followed the one that is lost do not follow each other, and a new one in its place does not lead.
+#[test]
+fn of_adopted_members_whose_primary_is_lost_none_leads() {
+    let mut fleet = busy(3, 50);
+    fleet.topology = None;
+    fleet.adopted = [1, 2].into();
+    fleet.servers.insert(0, fresh(0));
+    assert_eq!(fleet.pass(3), Some(Reason::Ambiguous));
+    assert_eq!(fleet.topology, None);
+    fleet.adopted = [0, 1, 2].into();
+    fleet.silent.insert(1);
+    assert_eq!(
+        fleet.pass(3),
+        Some(Reason::Forming),
+        "who was adopted is waited for"
+    );
+}

@@ -1,0 +1,232 @@
+//! Launches that are refused when they are repeated, or cannot be repeated: nobody may launch the member again before it is
+//! certain that nothing came of the first attempt.
+
+use std::{sync::Arc, time::Duration};
+
+use fake_ec2::{InstanceView, Options, State, Timings, World};
+use mysql_controller::identity::{CLUSTER_UID, OPERATOR_ID};
+use reconcile::{clock::Clock, fence::Fence};
+use rstest::rstest;
+
+use crate::{
+    chance::{Chance, Fate},
+    cloud::Cloud,
+    life::{Memory, UID, desired},
+    notebook::Notebook,
+};
+
+/// Longer than the longest wait between two attempts.
+const LONG: Duration = Duration::from_hours(2);
+/// Until then a listing shows nothing of what was launched at the beginning.
+const UNSEEN: Duration = Duration::from_secs(20);
+
+/// A cluster of one member in an EC2 whose listings are a minute late.
+struct Stage {
+    cloud: Cloud,
+    clock: Clock,
+    memory: Memory,
+    fence: Fence,
+    edits: u64,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let clock = Clock::accelerated(1);
+        let chance = Chance::new(1, 0);
+        let world = World::new(&Options {
+            timings: Timings {
+                lag: Duration::from_mins(1),
+                ..Timings::default()
+            },
+            clock: clock.clone(),
+            ..Options::default()
+        });
+        let cloud = Cloud {
+            world,
+            notebook: Notebook::new(chance.clone()),
+            chance,
+            violations: Arc::default(),
+            doom: Arc::default(),
+        };
+        Self {
+            memory: Memory::new(&cloud, &clock),
+            cloud,
+            clock,
+            fence: Fence::open(),
+            edits: 0,
+        }
+    }
+
+    /// Passes for so long.
+    async fn pass(&self, time: Duration) {
+        let until = self.clock.elapsed() + time;
+        while self.clock.elapsed() < until {
+            let ledger = self.cloud.notebook.ledger();
+            let work = self.memory.work(&self.cloud, &self.fence);
+            let pass = work.apply(&desired(1, self.edits), ledger).await;
+            let next = pass.map_or(Duration::from_secs(1), |outcome| outcome.next);
+            self.clock.sleep(next).await;
+        }
+        assert_eq!(*self.cloud.violations.lock(), [""; 0]);
+    }
+
+    /// Somebody changes the tags in the spec.
+    fn edit(&mut self) {
+        self.edits += 1;
+        self.memory.evidence.lock().reconsider();
+    }
+
+    /// The operator ends, and another one begins.
+    fn crash(&mut self) {
+        self.memory = Memory::new(&self.cloud, &self.clock);
+    }
+
+    fn deny(&self, code: Option<&str>) {
+        self.cloud.world.deny("RunInstances", code);
+    }
+
+    /// The one instance that runs, and which launch of the member it is.
+    fn only(&self) -> (InstanceView, i32) {
+        let mut all = self.cloud.world.instances();
+        all.retain(|instance| instance.state != State::Terminated);
+        assert_eq!(all.len(), 1, "{all:?}");
+        let ledger = self.cloud.notebook.ledger();
+        let entry = ledger.get(0).unwrap();
+        assert_eq!(entry.instance_id.as_ref(), Some(&all[0].id), "{entry:?}");
+        (all.remove(0), entry.incarnation)
+    }
+}
+
+fn run(life: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.unwrap().block_on(life);
+}
+
+/// EC2 looks at parameters and permissions first, and at the token then.
+#[rstest]
+fn a_launch_whose_answer_was_lost_is_not_given_up_because_its_repetition_is_refused(
+    #[values("UnauthorizedOperation", "InvalidAMIID.NotFound", "VcpuLimitExceeded")] code: &str,
+    #[values(false, true)] crash: bool,
+) {
+    run(async {
+        let mut stage = Stage::new();
+        *stage.cloud.doom.lock() = Some(Fate::Lost);
+        stage.pass(Duration::from_secs(1)).await;
+        stage.deny(Some(code));
+        stage.edit();
+        if crash {
+            stage.crash();
+        }
+        stage.pass(UNSEEN).await;
+        stage.deny(None);
+        stage.edit();
+        stage.pass(LONG).await;
+        assert_eq!(stage.only().1, 1, "it is the first launch's");
+    });
+}
+
+/// Listings of what is ours do not show it then, and its token does.
+#[test]
+fn a_doubtful_launch_is_known_by_its_token_if_somebody_takes_its_tags_off() {
+    run(async {
+        let mut stage = Stage::new();
+        *stage.cloud.doom.lock() = Some(Fate::Lost);
+        stage.pass(Duration::from_secs(1)).await;
+        let id = stage.cloud.world.instances().remove(0).id;
+        for tag in [OPERATOR_ID, CLUSTER_UID] {
+            stage.cloud.world.retag(&id, tag, None);
+        }
+        stage.deny(Some("UnauthorizedOperation"));
+        stage.edit();
+        stage.pass(UNSEEN).await;
+        stage.deny(None);
+        stage.pass(LONG).await;
+        let (instance, incarnation) = stage.only();
+        assert_eq!((instance.id, incarnation), (id, 1));
+        assert_eq!(instance.tags[CLUSTER_UID], UID, "its tags are given back");
+    });
+}
+
+#[rstest]
+#[case("UnauthorizedOperation")]
+#[case("InvalidAMIID.NotFound")]
+fn a_launch_of_which_nothing_came_is_made_anew_when_nothing_was_found_of_it_for_long_enough(
+    #[case] code: &str,
+    #[values(false, true)] crash: bool,
+) {
+    run(async {
+        let mut stage = Stage::new();
+        *stage.cloud.doom.lock() = Some(Fate::Refused);
+        stage.pass(Duration::from_secs(1)).await;
+        stage.deny(Some(code));
+        stage.edit();
+        if crash {
+            stage.crash();
+        }
+        stage.pass(UNSEEN).await;
+        stage.deny(None);
+        stage.pass(Duration::from_mins(4)).await;
+        assert!(stage.cloud.world.instances().is_empty(), "it may still show");
+        stage.pass(LONG).await;
+        let (instance, incarnation) = stage.only();
+        assert_eq!(incarnation, 2);
+        assert_eq!(instance.tags["edit"], "1", "it is what is wanted now");
+    });
+}
+
+#[test]
+fn a_launch_that_was_refused_from_the_first_is_given_up_at_once() {
+    run(async {
+        let mut stage = Stage::new();
+        stage.deny(Some("UnauthorizedOperation"));
+        stage.pass(UNSEEN).await;
+        stage.edit();
+        stage.pass(Duration::from_secs(1)).await;
+        stage.deny(None);
+        stage.edit();
+        stage.pass(Duration::from_secs(30)).await;
+        assert_eq!(stage.only().0.tags["edit"], "2");
+    });
+}
+
+/// Parameters are sent as they were frozen, in whatever words that was: the spec has changed since.
+#[test]
+fn what_another_version_has_frozen_is_repeated_as_it_is() {
+    run(async {
+        let mut stage = Stage::new();
+        stage.deny(Some("UnauthorizedOperation"));
+        stage.pass(Duration::from_secs(1)).await;
+        stage.cloud.notebook.rewrite(0, "aFieldOfAnotherVersion");
+        stage.crash();
+        stage.edit();
+        stage.deny(None);
+        stage.pass(LONG).await;
+        let (_, incarnation) = stage.only();
+        assert_eq!(incarnation, 1);
+    });
+}
+
+#[rstest]
+fn parameters_that_are_lost_follow_from_the_spec_or_the_launch_is_looked_for_and_made_anew(
+    #[values(false, true)] edited: bool,
+    #[values(Fate::Lost, Fate::Refused)] first: Fate,
+) {
+    run(async {
+        let mut stage = Stage::new();
+        *stage.cloud.doom.lock() = Some(first);
+        stage.pass(Duration::from_secs(1)).await;
+        stage.cloud.notebook.lose(0, 1);
+        stage.crash();
+        if edited {
+            stage.edit();
+        }
+        stage.pass(Duration::from_secs(30)).await;
+        let known = !edited || first == Fate::Lost;
+        assert_eq!(stage.cloud.world.instances().len(), usize::from(known));
+        stage.pass(LONG).await;
+        assert_eq!(stage.only().1, if known { 1 } else { 2 });
+    });
+}

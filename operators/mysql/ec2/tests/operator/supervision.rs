@@ -1,0 +1,186 @@
+//! A formed cluster is looked after whatever keeps the operator from doing what the spec says.
+
+use fake_ec2::StateReason;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{DeleteParams, ObjectMeta, PostParams},
+};
+use mysql_api::{MySQLCluster, cluster::MySQLClusterStatus};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, eventually, message, ready, sample, says};
+
+fn status(cluster: Option<MySQLCluster>) -> MySQLClusterStatus {
+    cluster.and_then(|cluster| cluster.status).unwrap()
+}
+
+/// Each is accepted by the API server, and refused by the operator.
+#[rstest]
+#[case("option", json!({"mySQLOptions": {"server-id": "7"}}), json!({"mySQLOptions": null}), "OptionsInvalid")]
+#[case("provider", json!({"cloudConfig": {"provider": "gcp"}}), json!({"cloudConfig": null}), "SpecInvalid")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spec_that_is_refused_ends_nothing_for_the_members_that_there_are(
+    #[case] name: &str,
+    #[case] wrong: Value,
+    #[case] right: Value,
+    #[case] reason: &str,
+) {
+    let bed = Bed::new().await;
+    bed.create(name, sample(3)).await;
+    let before = status(bed.until(name, "it is ready", ready).await);
+    let ids = &before.aws_instance_ids;
+    let mut wrong = json!({ "spec": wrong });
+    wrong["spec"]["replicas"] = json!(9);
+    bed.patch(name, wrong).await;
+    let refused = |cluster: Option<&MySQLCluster>| {
+        says(cluster, "Ready", "False", reason) && says(cluster, "Provisioned", "False", reason)
+    };
+    bed.until(name, "it says so", refused).await;
+    bed.fleet.reboot(&ids[1]);
+    eventually("the replica follows again", async || {
+        bed.fleet.is_following(&ids[1])
+    })
+    .await;
+    bed.fleet.reboot(&ids[0]);
+    eventually("the primary is open again", async || bed.fleet.is_open(&ids[0])).await;
+    let served = |cluster: Option<&MySQLCluster>| {
+        let status = cluster.and_then(|cluster| cluster.status.as_ref());
+        refused(cluster) && status.is_some_and(|status| status.ready.as_deref() == Some("3/3"))
+    };
+    let during = bed.until(name, "all three serve", served).await;
+    assert!(
+        message(during.as_ref(), "Ready").is_some_and(|text| text.contains("until the spec is corrected"))
+    );
+    let during = status(during);
+    assert_eq!(during.primary, before.primary);
+    assert_eq!(bed.behind(name).await.len(), 1);
+    assert_eq!(
+        bed.ec2.world().instances().len(),
+        3,
+        "nothing of it is carried out"
+    );
+
+    let mut right = json!({ "spec": right });
+    right["spec"]["replicas"] = json!(3);
+    bed.patch(name, right).await;
+    let after = status(bed.until(name, "it is ready again", ready).await);
+    assert_eq!(&after.aws_instance_ids, ids);
+    bed.stop().await;
+}
+
+/// Somebody else has a Secret of the name that the launch of a member needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_cannot_be_launched_keeps_nobody_from_looking_after_the_others() {
+    let bed = Bed::new().await;
+    bed.create("two", sample(3)).await;
+    let before = status(bed.until("two", "it is ready", ready).await);
+    let ids = &before.aws_instance_ids;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let theirs = Secret {
+        metadata: ObjectMeta {
+            name: Some("two-m2-2-launch".into()),
+            ..ObjectMeta::default()
+        },
+        ..Secret::default()
+    };
+    secrets.create(&PostParams::default(), &theirs).await.unwrap();
+    let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+    assert!(bed.ec2.world().terminate(&ids[2], &reason));
+    let told = |cluster: Option<&MySQLCluster>| {
+        says(cluster, "Provisioned", "False", "NameConflict")
+            && message(cluster, "Provisioned").is_some_and(|text| text.contains("two-m2-2-launch"))
+    };
+    bed.until("two", "it says what is in the way", told).await;
+    bed.fleet.reboot(&ids[0]);
+    eventually("the primary is open again", async || bed.fleet.is_open(&ids[0])).await;
+    bed.until("two", "it still says it", told).await;
+    secrets
+        .delete("two-m2-2-launch", &DeleteParams::default())
+        .await
+        .unwrap();
+    let replaced = |cluster: Option<&MySQLCluster>| {
+        ready(cluster) && cluster.is_some_and(|one| one.status.as_ref().unwrap().launches[2].incarnation == 2)
+    };
+    bed.until("two", "the member is replaced", replaced).await;
+    bed.stop().await;
+}
+
+/// EC2 refused the launch, and then nobody knows any more what it was to be made with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_launch_whose_parameters_are_lost_is_made_all_the_same() {
+    let bed = Bed::new().await;
+    bed.ec2
+        .world()
+        .deny("RunInstances", Some("UnauthorizedOperation"));
+    bed.create("lost", sample(1)).await;
+    bed.until("lost", "it says so", |cluster| {
+        says(cluster, "Provisioned", "False", "CredentialsInvalid")
+    })
+    .await;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let params = DeleteParams::default();
+    secrets.delete("lost-m0-1-launch", &params).await.unwrap();
+    bed.ec2.world().deny("RunInstances", None);
+    let after = status(bed.until("lost", "it is ready", ready).await);
+    assert_eq!(after.launches[0].incarnation, 1, "they follow from the spec");
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_under_termination_protection_is_not_removed_and_it_is_said_what_to_do() {
+    let bed = Bed::new().await;
+    let mut spec = sample(3);
+    spec["aws"]["terminationProtection"] = json!(true);
+    bed.create("held", spec).await;
+    let before = status(bed.until("held", "it is ready", ready).await);
+    let told = |words: &'static str| {
+        move |cluster: Option<&MySQLCluster>| {
+            says(cluster, "Provisioned", "False", "TerminationProtected")
+                && message(cluster, "Provisioned").is_some_and(|text| text.contains(words))
+        }
+    };
+    bed.patch("held", json!({"spec": {"replicas": 2}})).await;
+    bed.until("held", "it says so", told("aws.terminationProtection"))
+        .await;
+    bed.patch("held", json!({"spec": {"replicas": 3}})).await;
+    let again = status(bed.until("held", "it is ready again", ready).await);
+    assert_eq!(
+        again.aws_instance_ids, before.aws_instance_ids,
+        "nobody was replaced"
+    );
+
+    // Taken out of the spec the protection is still on the instances.
+    let patch = json!({"spec": {"replicas": 2, "aws": {"terminationProtection": false}}});
+    bed.patch("held", patch).await;
+    bed.until("held", "it says so", told("in EC2")).await;
+    let world = bed.ec2.world();
+    let refused = || {
+        let audit = world.audit();
+        audit
+            .iter()
+            .filter(|call| call.action == "TerminateInstances")
+            .count()
+    };
+    // Wanted again it goes all the same, as soon as it can, and EC2 is not asked for it with every pass.
+    bed.patch("held", json!({"spec": {"replicas": 3}})).await;
+    let (asked, began) = (refused(), world.clock().elapsed());
+    eventually("ten minutes are over", async || {
+        world.clock().elapsed() > began + std::time::Duration::from_mins(10)
+    })
+    .await;
+    assert!(refused() - asked <= 12, "{} times", refused() - asked);
+    let params = [
+        ("InstanceId", before.aws_instance_ids[2].as_str()),
+        ("DisableApiTermination.Value", "false"),
+    ];
+    world
+        .ask("us-east-1", "ModifyInstanceAttribute", &params)
+        .unwrap();
+    let replaced = |cluster: Option<&MySQLCluster>| {
+        ready(cluster) && cluster.is_some_and(|one| one.status.as_ref().unwrap().launches[2].incarnation == 2)
+    };
+    bed.until("held", "it is replaced", replaced).await;
+    bed.stop().await;
+}
