@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +14,10 @@ use kube::{
     core::GroupVersionKind,
     discovery::{self, Scope},
 };
-use testkit::control_plane::ControlPlane;
+use testkit::{
+    control_plane::{ControlPlane, Options},
+    helm::{self, Helm},
+};
 
 /// The YAML files below a folder of the project.
 fn manifests(folder: &str) -> Result<Vec<PathBuf>> {
@@ -41,9 +45,14 @@ fn crds() -> Result<Vec<CustomResourceDefinition>> {
     manifests("crds")?.iter().map(read).collect()
 }
 
-/// Applies the object in a dry run, in `namespace` whatever namespace it names, a field that the schema does not know being
+/// How an object is applied.
+fn dry_run() -> PatchParams {
+    PatchParams::apply("examples").validation_strict().dry_run()
+}
+
+/// Applies the object, in `namespace` whatever namespace it names, a field that the schema does not know being
 /// an error. Cluster API's own kinds, which these servers have not, are left out.
-async fn apply(client: &Client, namespace: &str, object: &DynamicObject) -> Result<bool> {
+async fn apply(client: &Client, namespace: &str, object: &DynamicObject, how: &PatchParams) -> Result<bool> {
     let types = object.types.as_ref().context("no apiVersion and kind")?;
     let kind = GroupVersionKind::try_from(types)?;
     if kind.group == "cluster.x-k8s.io" || kind.group.ends_with(".cluster.x-k8s.io") && !has_crd(&kind)? {
@@ -59,12 +68,7 @@ async fn apply(client: &Client, namespace: &str, object: &DynamicObject) -> Resu
         }
     };
     let name = object.metadata.name.clone().context("no name")?;
-    api.patch(
-        &name,
-        &PatchParams::apply("examples").validation_strict().dry_run(),
-        &Patch::Apply(&object),
-    )
-    .await?;
+    api.patch(&name, how, &Patch::Apply(&object)).await?;
     Ok(true)
 }
 
@@ -72,6 +76,14 @@ fn has_crd(kind: &GroupVersionKind) -> Result<bool> {
     Ok(crds()?
         .iter()
         .any(|crd| crd.spec.group == kind.group && crd.spec.names.kind == kind.kind))
+}
+
+fn objects(text: &str) -> Result<Vec<DynamicObject>> {
+    let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(text)?;
+    let there = documents.into_iter().filter(|document| !document.is_null());
+    there
+        .map(|document| Ok(serde_json::from_value(document)?))
+        .collect()
 }
 
 #[tokio::test]
@@ -82,13 +94,113 @@ async fn every_example_is_accepted_by_the_api_with_no_field_unknown() -> Result<
     let mut applied = 0;
     for example in manifests("examples")? {
         let namespace = plane.namespace().await?;
-        let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&fs::read_to_string(&example)?)?;
-        for object in objects {
-            let object: DynamicObject = serde_json::from_value(object)?;
-            let accepted = apply(&client, namespace.name(), &object).await;
+        for object in objects(&fs::read_to_string(&example)?)? {
+            let accepted = apply(&client, namespace.name(), &object, &dry_run()).await;
             applied += u32::from(accepted.with_context(|| format!("{} is refused", example.display()))?);
         }
     }
     ensure!(applied >= 35, "only {applied} objects were applied");
+    Ok(())
+}
+
+/// A control plane with the admission policies of the Docker provider.
+struct Guarded {
+    plane: ControlPlane,
+    helm: Helm,
+}
+
+impl Guarded {
+    /// With the policies as the chart brings them with these values.
+    async fn set(&self, values: &[&str]) -> Result<()> {
+        let chart = helm::chart("capdkc").to_string_lossy().into_owned();
+        let mut arguments = vec![
+            "template",
+            "capdkc",
+            &chart,
+            "--namespace=default",
+            "--kube-version=1.34.4",
+        ];
+        arguments.extend([
+            "--set=docker.socket.enabled=true",
+            "--show-only=templates/policies.yaml",
+        ]);
+        for value in values {
+            arguments.extend(["--set", value]);
+        }
+        let policies = objects(&self.helm.run(&arguments).await?)?;
+        ensure!(policies.len() >= 5, "only {} objects", policies.len());
+        for object in policies {
+            apply(
+                &self.plane.client(),
+                "default",
+                &object,
+                &PatchParams::apply("chart").force(),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Why an example is refused, if it is.
+    async fn refuses(&self, example: &Path) -> Result<Option<String>> {
+        for object in objects(&fs::read_to_string(example)?)? {
+            if let Err(error) = apply(&self.plane.client(), "default", &object, &dry_run()).await {
+                return match error.downcast_ref() {
+                    Some(kube::Error::Api(status)) => Ok(Some(status.message.clone())),
+                    _ => Err(error),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until the API server does with an example what it should: policies take effect a moment after they are there.
+    async fn until(&self, example: &Path, refused: bool) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_mins(3);
+        loop {
+            let why = self.refuses(example).await?;
+            if let Some(why) = &why {
+                ensure!(why.contains("the host path"), "{}: {why}", example.display());
+            }
+            if why.is_some() == refused {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{}: {why:?}", example.display());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_example_that_mounts_a_path_of_the_host_names_the_value_that_allows_it() -> Result<()> {
+    let guarded = Guarded {
+        plane: ControlPlane::start(Options::default()).await?,
+        helm: Helm::new().await?,
+    };
+    guarded.plane.apply_crds(&crds()?).await?;
+    guarded.set(&[]).await?;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for example in manifests("examples/docker")? {
+        let text = fs::read_to_string(&example)?;
+        let needed = text
+            .split_whitespace()
+            .find(|word| word.starts_with("policies.hostPaths="));
+        match needed {
+            Some(needed) => with.push((example, needed.trim_end_matches([',', '.']).to_owned())),
+            None => without.push(example),
+        }
+    }
+    ensure!(with.len() >= 2 && without.len() >= 3, "{with:?} {without:?}");
+    for (example, _) in &with {
+        guarded.until(example, true).await?;
+    }
+    for example in &without {
+        let refused = guarded.refuses(example).await?;
+        ensure!(refused.is_none(), "{}: {refused:?}", example.display());
+    }
+    for (example, needed) in &with {
+        guarded.set(&[needed]).await?;
+        guarded.until(example, false).await?;
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -116,7 +117,31 @@ async fn the_known_commands_install_mysql_from_a_clean_clone_under_the_known_nam
         .await?;
     let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
     ensure!(ports.len() == 1 && ports[0].port == 8080, "{ports:?}");
-    the_rest_of_the_checklist(&shell)
+    the_rest_of_the_checklist(&shell)?;
+    who_may_edit_may_scale(&shell).await
+}
+
+/// The cluster's own roles get the rights over the kinds a moment after the release is there.
+async fn who_may_edit_may_scale(shell: &Shell) -> Result<()> {
+    shell.run(
+        "kubectl create rolebinding editor --clusterrole=edit --user=editor
+         kubectl create rolebinding viewer --clusterrole=view --user=viewer",
+    )?;
+    let may = |user: &str, verb: &str| {
+        let asked =
+            format!("kubectl auth can-i {verb} mysqlclusters --subresource=scale --as={user} || true");
+        shell.run(&asked).map(|said| said.trim().ends_with("yes"))
+    };
+    let deadline = Instant::now() + Duration::from_mins(3);
+    while !(may("editor", "patch")? && may("viewer", "get")?) {
+        ensure!(
+            Instant::now() < deadline,
+            "who may edit a MySQLCluster may not scale it"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    ensure!(!may("viewer", "patch")?, "who may only look may scale");
+    Ok(())
 }
 
 /// Rights, the fixed port of metrics, and scaling by hand. Metrics and probes themselves answer in pods alone.

@@ -1,8 +1,10 @@
 //! What stands in `charts/`: helm finds nothing to complain about, and a real API server takes what it renders.
 
+mod definitions;
 mod installed;
 mod monitoring;
 mod rendering;
+mod single_values;
 mod upgrade;
 
 use std::time::{Duration, Instant};
@@ -43,6 +45,16 @@ const VALUES: [&[&str]; 3] = [
         "priorityClassName=system-cluster-critical",
         "image.digest=sha256:0123456789012345678901234567890123456789012345678901234567890123",
         "global.imageRegistry=registry.example.com",
+        "extraArgs={--sync-period=1h}",
+        "extraEnv[0].name=GREETING",
+        "extraEnv[0].value=hello",
+        "extraVolumes[0].name=scratch",
+        "extraVolumes[0].emptyDir.sizeLimit=1Mi",
+        "extraVolumeMounts[0].name=scratch",
+        "extraVolumeMounts[0].mountPath=/scratch",
+        "extraObjects[0].apiVersion=v1",
+        "extraObjects[0].kind=ConfigMap",
+        "extraObjects[0].metadata.name=extra-{{ .Release.Name }}",
     ],
     // Everything that is on by default, off.
     &[
@@ -60,7 +72,7 @@ const VALUES: [&[&str]; 3] = [
 async fn helm_finds_nothing_to_complain_about_in_any_chart() -> Result<()> {
     let helm = Helm::new().await?;
     for chart in Chart::all()? {
-        for values in VALUES {
+        for values in chart.variants(&VALUES) {
             chart.helm(&helm, &["lint", "--strict"], values).await?;
         }
     }
@@ -72,7 +84,7 @@ async fn a_real_api_server_takes_everything_that_a_chart_renders() -> Result<()>
     let (helm, plane) = (Helm::new().await?, ControlPlane::shared().await?);
     let (client, namespace) = (plane.client(), plane.namespace().await?);
     for chart in Chart::all()? {
-        for values in VALUES {
+        for values in chart.variants(&VALUES) {
             let objects = chart.rendered(&helm, namespace.name(), values).await?;
             ensure!(
                 objects.len() >= 5,
@@ -141,6 +153,10 @@ async fn bad_values_are_refused_and_named() -> Result<()> {
         ("nameOverride=Foo_Bar", "nameOverride"),
         ("kubeApi.burst=2000000", "burst"),
         ("networkPolicy.egress={}", "egress"),
+        (
+            "metrics.prometheusRule.runbooks=docs/troubleshooting.md",
+            "runbooks",
+        ),
     ];
     let mut cases: Vec<(Chart, &str, &str)> = Vec::new();
     for chart in Chart::all()? {
@@ -251,7 +267,7 @@ async fn the_restricted_pod_security_standard_admits_every_chart_and_docker_s_so
             anyhow::bail!("{}: {why}", chart.path.display());
         }
     }
-    let socket = ["docker.host=", "docker.socket.enabled=true"];
+    let socket = rendering::SOCKET;
     let provider = Chart::named("capdkc");
     for group in ["docker.socket.group=0", "docker.socket.group=998"] {
         let values = [&socket[..], &[group]].concat();

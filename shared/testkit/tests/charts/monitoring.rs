@@ -16,7 +16,7 @@ use testkit::{
     helm::Helm,
 };
 
-use crate::rendering::{Chart, accepted, kind};
+use crate::rendering::{Chart, accepted, file, kind, only};
 
 const MODULE: &str = "github.com/prometheus-operator/prometheus-operator@v0.85.0";
 /// The hash of the module, as a `go.sum` has it.
@@ -158,6 +158,42 @@ async fn alerts_and_dashboards_ask_for_nothing_that_is_not_served() -> Result<()
                     "{}: no operator serves {name}: {query}",
                     chart.path.display()
                 );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_alert_has_its_section_and_links_to_it_where_the_page_is_served() -> Result<()> {
+    let helm = Helm::new().await?;
+    let page = file("docs/troubleshooting.md")?;
+    let served = "metrics.prometheusRule.runbooks=https://wiki.example.com/operators";
+    for chart in Chart::all()? {
+        for (values, link) in [
+            (&ALL_OF_IT[..], false),
+            (&[&ALL_OF_IT[..], &[served]].concat(), true),
+        ] {
+            let objects = chart.rendered(&helm, "default", values).await?;
+            let rule = only(&objects, "PrometheusRule")?;
+            let alerts = rule.data["spec"]["groups"][0]["rules"]
+                .as_array()
+                .context("no rules")?;
+            ensure!(
+                alerts.len() >= 5,
+                "{}: {} alerts",
+                chart.path.display(),
+                alerts.len()
+            );
+            for alert in alerts {
+                let name = alert["alert"].as_str().context("no name")?;
+                ensure!(
+                    page.contains(&format!("\n## {name}\n")),
+                    "nothing says what to do about {name}"
+                );
+                let expected = format!("https://wiki.example.com/operators#{}", name.to_lowercase());
+                let told = alert["annotations"]["runbook_url"].as_str();
+                ensure!(told == link.then_some(expected.as_str()), "{name}: {told:?}");
             }
         }
     }

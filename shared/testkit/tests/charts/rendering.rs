@@ -14,6 +14,9 @@ use testkit::helm::{self, Helm, HelmError};
 /// The version that charts are rendered for, since helm asks no cluster here.
 const KUBE_VERSION: &str = "1.34.4";
 
+/// The Docker provider with the node's socket in place of a daemon over TLS.
+pub(crate) const SOCKET: [&str; 2] = ["docker.host=", "docker.socket.enabled=true"];
+
 /// A chart, with the values that it cannot be without.
 pub(crate) struct Chart {
     pub(crate) path: PathBuf,
@@ -41,6 +44,15 @@ impl Chart {
             &[]
         };
         Self { path, needs }
+    }
+
+    /// These sets of values, and those that only this chart has.
+    pub(crate) fn variants<'a>(&self, common: &[&'a [&'a str]]) -> Vec<&'a [&'a str]> {
+        let mut all = common.to_vec();
+        if self.path.ends_with("capdkc") {
+            all.push(&SOCKET);
+        }
+        all
     }
 
     /// Runs a subcommand of helm's on it with `--set` and these values.

@@ -1,4 +1,5 @@
-//! What a release has installed stays the same object under the next: names, and the fields that no upgrade can change.
+//! What a release has installed stays the same object under the next: names, and the fields that no upgrade can change; and what
+//! it was installed with are values still.
 //!
 //! `golden/<version>.json` has those of each chart as that release rendered it. A release writes its own:
 //! `GOLDEN=v0.1.0 cargo test --test charts -- can_be_recorded`.
@@ -13,12 +14,18 @@ use kube::{ResourceExt as _, api::DynamicObject};
 use serde_json::{Value, json};
 use testkit::{golden, helm::Helm};
 
-use crate::rendering::{Chart, kind};
+use crate::{
+    definitions,
+    rendering::{Chart, kind},
+};
 
 /// The values under which a chart renders the most of what lasts.
 const VALUES: &[&str] = &["leaderElect=true"];
 /// Arguments that name what an operator finds its own by.
 const IDENTITY: [&str; 2] = ["--leader-election-id=", "--operator-id="];
+
+/// Under which name the values stand beside the objects.
+const VALUES_KEY: &str = "values";
 
 /// By chart, and in it by object: what stays.
 type Golden = BTreeMap<String, BTreeMap<String, Value>>;
@@ -44,16 +51,27 @@ fn fixed(object: &DynamicObject) -> Value {
         "RoleBinding" | "ClusterRoleBinding" => json!({"roleRef": data["roleRef"]}),
         "Service" => json!({"selector": data["spec"]["selector"], "type": data["spec"]["type"]}),
         "CustomResourceDefinition" => {
-            let versions = data["spec"]["versions"].as_array();
-            let stored: BTreeSet<_> = versions
-                .into_iter()
-                .flatten()
-                .filter_map(|version| version["name"].as_str())
-                .collect();
             let spec = &data["spec"];
-            json!({"group": spec["group"], "scope": spec["scope"], "names": spec["names"], "versions": stored})
+            let versions = definitions::versions(spec);
+            json!({"group": spec["group"], "scope": spec["scope"], "names": spec["names"], "versions": versions})
         }
         _ => json!({}),
+    }
+}
+
+/// The names of values and what kind each is: a chart refuses those that it does not know, so that an upgrade with the values of
+/// before would fail.
+fn shape(values: &Value) -> Value {
+    match values {
+        Value::Object(fields) => {
+            let shapes = fields.iter().map(|(name, value)| (name.clone(), shape(value)));
+            Value::Object(shapes.collect())
+        }
+        Value::Array(_) => "list".into(),
+        Value::String(_) => "text".into(),
+        Value::Number(_) => "number".into(),
+        Value::Bool(_) => "yes or no".into(),
+        Value::Null => "nothing".into(),
     }
 }
 
@@ -70,12 +88,15 @@ async fn rendered() -> Result<Golden> {
             let identity = format!("{} {namespace}/{}", kind(object), object.name_any());
             (identity, fixed(object))
         });
-        all.insert(name.to_string_lossy().into_owned(), objects.collect());
+        let values = std::fs::read_to_string(chart.path.join("values.yaml"))?;
+        let values = [(VALUES_KEY.to_owned(), shape(&serde_saphyr::from_str(&values)?))];
+        let name = name.to_string_lossy().into_owned();
+        all.insert(name, objects.chain(values).collect());
     }
     Ok(all)
 }
 
-/// Whether everything of `older` is in `newer`: versions and words may be added, nothing is taken away or changed.
+/// Whether everything of `older` is in `newer`: words may be added, nothing is taken away or changed.
 fn keeps(older: &Value, newer: &Value) -> bool {
     match (older, newer) {
         (Value::Object(older), Value::Object(newer)) => older
@@ -105,8 +126,13 @@ async fn what_earlier_charts_have_installed_is_upgraded_in_place() -> Result<()>
                 let newer = present
                     .get(identity)
                     .with_context(|| format!("{chart} has no {identity} any more"))?;
+                let (mut older, mut newer) = (older.clone(), newer.clone());
+                // What is stored of a kind is held to its schema, which has rules of its own.
+                let versions = [&mut older, &mut newer].map(|of| of["versions"].take());
+                let broken = definitions::broken(&versions[0], &versions[1]);
+                ensure!(broken.is_empty(), "{chart}: {identity}: {}", broken.join("; "));
                 ensure!(
-                    keeps(older, newer),
+                    keeps(&older, &newer),
                     "{chart}: {identity} had {older}, has {newer}"
                 );
             }
@@ -117,14 +143,26 @@ async fn what_earlier_charts_have_installed_is_upgraded_in_place() -> Result<()>
 
 #[test]
 fn what_is_added_keeps_and_what_is_taken_away_does_not() {
-    let older = json!({"versions": ["v1"], "scope": "Namespaced"});
+    let older = json!({"arguments": ["a"], "scope": "Namespaced"});
     assert!(keeps(
         &older,
-        &json!({"versions": ["v1", "v2"], "scope": "Namespaced"})
+        &json!({"arguments": ["a", "b"], "scope": "Namespaced"})
     ));
     assert!(!keeps(
         &older,
-        &json!({"versions": ["v2"], "scope": "Namespaced"})
+        &json!({"arguments": ["b"], "scope": "Namespaced"})
     ));
-    assert!(!keeps(&older, &json!({"versions": ["v1"], "scope": "Cluster"})));
+    assert!(!keeps(&older, &json!({"arguments": ["a"], "scope": "Cluster"})));
+    let values = shape(&json!({"metrics": {"port": 1}, "tags": []}));
+    assert!(keeps(
+        &values,
+        &shape(&json!({"metrics": {"port": 2, "type": "x"}, "tags": ["a"]}))
+    ));
+    for broken in [
+        json!({"metrics": {}, "tags": []}),
+        json!({"metrics": {"port": "1"}, "tags": []}),
+        json!({"metrics": {"port": 1}}),
+    ] {
+        assert!(!keeps(&values, &shape(&broken)), "{broken}");
+    }
 }

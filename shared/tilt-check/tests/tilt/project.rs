@@ -151,11 +151,9 @@ async fn ci_waits_for_nobody_and_runs_what_up_runs() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() -> Result<()> {
+/// `tilt up -- dynamodb` with these settings, and what it deploys of the operator, as YAML.
+async fn dynamodb(settings: &str) -> Result<(Outcome, String)> {
     let folder = copy()?;
-    let settings =
-        "debug: {dynamodb: {port: 30001, continue: true}}\nextra_args: {dynamodb: [-zap-log-level=debug]}\n";
     fs::write(folder.path().join("tilt-settings.yaml"), settings)?;
     // What is deployed is seen where the Tiltfile hands it over.
     let tiltfile = folder.path().join("Tiltfile");
@@ -170,11 +168,19 @@ async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() ->
     let mut setting = setting().await?;
     setting.arguments = vec!["dynamodb".to_owned()];
     let outcome = evaluate(&setting, &tiltfile)?;
+    let deployed = outcome.printed.join("\n");
+    Ok((outcome, deployed))
+}
+
+#[tokio::test]
+async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() -> Result<()> {
+    let settings =
+        "debug: {dynamodb: {port: 30001, continue: true}}\nextra_args: {dynamodb: [-zap-log-level=debug]}\n";
+    let (outcome, deployed) = dynamodb(settings).await?;
     assert_eq!(
         outcome.resources["dynamoctl-dp-operator"].port_forwards,
         ["30001:30000"]
     );
-    let deployed = outcome.printed.join("\n");
     for present in [
         "/tilt/dlv",
         "--listen=:30000",
@@ -187,6 +193,40 @@ async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() ->
     for absent in ["livenessProbe", "readinessProbe"] {
         ensure!(!deployed.contains(absent), "{absent}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_debugged_operator_stands_at_a_breakpoint_with_no_lease_to_lose_and_no_second_beside_it()
+-> Result<()> {
+    let several = "extra_args: {dynamodb: [--leader-elect-preset=fast]}\n";
+    let (_, deployed) = dynamodb(several).await?;
+    ensure!(deployed.contains("--leader-election-id="), "{deployed}");
+    let (_, deployed) = dynamodb(&format!("debug: {{dynamodb: {{port: 30000}}}}\n{several}")).await?;
+    let mut words = deployed.split_whitespace();
+    let left = words.find(|word| {
+        word.trim_start_matches(['-', '"', '\''])
+            .starts_with("leader-elect")
+    });
+    ensure!(left.is_none(), "{left:?} in {deployed}");
+    for present in ["replicas: 1", "type: Recreate"] {
+        ensure!(deployed.contains(present), "{present} is missing in {deployed}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_debugged_is_not_replaced_under_its_debug_server() -> Result<()> {
+    let (outcome, _) = dynamodb("debug: {dynamodb: {port: 30000}}\n").await?;
+    let debugged: Vec<_> = outcome
+        .images
+        .iter()
+        .filter(|image| image.target == "debug")
+        .collect();
+    let [image] = debugged.as_slice() else {
+        anyhow::bail!("{:?}", outcome.images);
+    };
+    ensure!(image.syncs.is_empty() && image.runs.is_empty(), "{image:?}");
     Ok(())
 }
 

@@ -190,6 +190,10 @@ async fn the_debugger_that_is_started_is_one_that_the_image_has() -> Result<()> 
         outcome.images[0].target, "debug",
         "the stage that has a debug server"
     );
+    ensure!(
+        outcome.images[0].syncs.is_empty(),
+        "a program is replaced under its debug server"
+    );
     let provider = cluster_api::providers(repository.path())?.remove(0);
     let objects = provider.objects(&setting().await?, &settings)?;
     let container = &deployment(&objects)?["spec"]["template"]["spec"]["containers"][0];

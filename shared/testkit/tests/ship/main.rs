@@ -1,6 +1,8 @@
 //! What is shipped: images with nothing but a static program, and a release from which Helm, kubectl and Kustomize
 //! install the same.
 
+mod uninstall;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -145,11 +147,32 @@ async fn the_dockerfile_makes_the_same(docker: &Docker, folder: &Path, image: &L
         "--quiet",
         "--target=prebuilt",
         "--build-arg=OPERATOR=capdkc",
+        "--build-arg=VERSION=0.1.7",
+        "--build-arg=REVISION=0123abc",
+        "--build-arg=CREATED=2026-01-31T12:00:00Z",
         "--tag",
         &built.reference,
         &context,
     ];
     docker.run(&build).await?;
+    let labels = [
+        "image",
+        "inspect",
+        "--format",
+        "{{json .Config.Labels}}",
+        &built.reference,
+    ];
+    let labels: Value = serde_json::from_str(&docker.run(&labels).await?)?;
+    for (label, expected) in [
+        ("title", "capdkc"),
+        ("version", "0.1.7"),
+        ("licenses", "Apache-2.0"),
+        ("revision", "0123abc"),
+        ("created", "2026-01-31T12:00:00Z"),
+    ] {
+        let told = &labels[format!("org.opencontainers.image.{label}")];
+        ensure!(told == expected, "{label} is {told}");
+    }
     let printed = built.run(&[], &["localhost"]).await?;
     ensure!(printed == image.run(&[], &["localhost"]).await?, "{printed}");
     for what in [
@@ -212,25 +235,52 @@ fn elsewhere(kustomize: &Path, base: &Path, namespace: &str) -> Result<()> {
     Ok(())
 }
 
+/// Writes a release into `folder`.
+fn release(folder: &Path, version: &str, helm: &Path) -> Result<()> {
+    let mut command = Command::new(xtask()?);
+    command.args([
+        "release",
+        "--version",
+        version,
+        "--registry",
+        "registry.example.com",
+    ]);
+    said(command.arg("--helm").arg(helm).arg("--output").arg(folder))?;
+    Ok(())
+}
+
+/// Each object names the version that it was released as, and the chart of that version.
+fn name_the_version(manifest: &str, chart: &str, version: &str) -> Result<()> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(manifest)?;
+    let objects = documents.iter().filter(|document| !document.is_null());
+    for object in objects.filter(|object| object["kind"] != "Namespace") {
+        let labels = &object["metadata"]["labels"];
+        ensure!(
+            labels["helm.sh/chart"] == format!("{chart}-{version}")
+                && labels["app.kubernetes.io/version"] == version,
+            "{object}"
+        );
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_release_installs_the_same_by_helm_kubectl_and_kustomize_and_its_sums_hold() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let programs = tools::ensure_async(&[Tool::Helm, Tool::Kustomize]).await?;
-    said(
-        Command::new(xtask()?)
-            .args([
-                "release",
-                "--version",
-                "v0.1.0",
-                "--registry",
-                "registry.example.com",
-                "--helm",
-            ])
-            .arg(&programs[0])
-            .arg("--output")
-            .arg(folder.path()),
-    )?;
-    let release = folder.path().join("v0.1.0");
+    // Not the version that stands in the sources.
+    let version = concat!(
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        ".",
+        env!("CARGO_PKG_VERSION_MINOR"),
+        ".999-rc.1"
+    );
+    release(folder.path(), &format!("v{version}"), &programs[0])?;
+    let provider = folder.path().join(format!("infrastructure-capdkc/v{version}"));
+    let components = fs::read_to_string(provider.join("infrastructure-components.yaml"))?;
+    let image = format!("image: registry.example.com/capdkc:v{version}\n");
+    ensure!(components.contains(&image), "clusterctl installs no {image}");
+    let release = folder.path().join(format!("v{version}"));
     let checked = said(
         Command::new("sha256sum")
             .args(["--check", "SHA256SUMS"])
@@ -243,8 +293,9 @@ async fn a_release_installs_the_same_by_helm_kubectl_and_kustomize_and_its_sums_
         ("nairobi-mysql", "nairobi-mysql-operator"),
     ] {
         let manifest = fs::read_to_string(release.join(format!("{name}-install.yaml")))?;
-        let image = format!("registry.example.com/{image}:v0.1.0");
+        let image = format!("registry.example.com/{image}:v{version}");
         ensure!(manifest.contains(&image), "{name}-install.yaml has no {image}");
+        name_the_version(&manifest, name, version)?;
         ensure!(
             !manifest.contains("managed-by: Helm") && !manifest.contains("kind: Pod\n"),
             "{name}"
@@ -262,7 +313,7 @@ async fn a_release_installs_the_same_by_helm_kubectl_and_kustomize_and_its_sums_
         );
         elsewhere(&programs[1], &base, &format!("{name}-system"))?;
 
-        let package = release.join(format!("{name}-0.1.0.tgz"));
+        let package = release.join(format!("{name}-{version}.tgz"));
         let mut template = Command::new(&programs[0]);
         template.args([
             "template",
