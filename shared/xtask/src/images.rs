@@ -15,6 +15,7 @@
 //! - An image is at most 20 MB large; one that is larger is written, so that it can be looked into, and fails the command.
 
 mod archive;
+mod origin;
 mod program;
 mod root;
 
@@ -24,12 +25,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::workspace::{self, Metadata};
 
 use archive::Contents;
 pub(crate) use archive::hex;
+use origin::Origin;
 
 /// The most that is in an image, in bytes, before any compression.
 const LIMIT: u64 = 20_000_000;
@@ -42,9 +44,9 @@ pub(crate) struct Args {
     /// Push them to this registry, by Docker
     #[arg(long, value_name = "REGISTRY")]
     push: Option<String>,
-    /// The tag
-    #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
-    tag: String,
+    /// The tag; v and this version without
+    #[arg(long)]
+    tag: Option<String>,
     /// What to compile for: x86_64-unknown-linux-gnu, aarch64-unknown-linux-gnu, or either with musl; this machine's
     /// without
     #[arg(long, value_name = "TRIPLE")]
@@ -58,6 +60,21 @@ pub(crate) struct Args {
     /// Only write files: leave Docker alone
     #[arg(long, conflicts_with = "push")]
     no_load: bool,
+}
+
+impl Args {
+    /// The tag for this machine's images or those of another, which in a registry would take the place of the first.
+    fn tag(&self, target: &program::Target) -> Result<String> {
+        let version = concat!("v", env!("CARGO_PKG_VERSION"));
+        let (architecture, own) = (target.architecture(), program::Target::parse(None)?);
+        ensure!(
+            self.tag.is_some() || self.push.is_none() || architecture == own.architecture(),
+            "{version} in a registry is this machine's, {}: push those for {architecture} with --tag {version}-{architecture}, and \
+             join both in an index (docs/install.md)",
+            own.architecture()
+        );
+        Ok(self.tag.clone().unwrap_or_else(|| version.to_owned()))
+    }
 }
 
 /// One operator's image.
@@ -102,6 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "--program is the program of one image: name that image"
     );
     let target = program::Target::parse(args.target.as_deref())?;
+    let tag = args.tag(&target)?;
     let output = match &args.output {
         Some(output) => std::path::absolute(output)?,
         None => Metadata::read()?.target_directory.join("images"),
@@ -112,7 +130,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     let loads = !args.no_load && (args.push.is_some() || docker(&["version"]).is_ok());
     for (image, program) in images.iter().zip(&programs) {
-        let made = image.make(program, &output, &target, &args.tag)?;
+        let made = image.make(program, &output, &target, &tag)?;
         if loads {
             docker(&["load", "--quiet", "--input", &made.archive.to_string_lossy()])?;
         }
@@ -201,7 +219,7 @@ impl Image {
     }
 
     fn configuration(&self, target: &program::Target, tag: &str) -> Result<serde_json::Value> {
-        let origin = Origin::read()?;
+        let origin = Origin::read(&workspace::root())?;
         Ok(serde_json::json!({
             "architecture": target.architecture(),
             "os": "linux",
@@ -221,42 +239,6 @@ impl Image {
                 },
             },
         }))
-    }
-}
-
-/// The commit that an image is made from.
-struct Origin {
-    revision: String,
-    created: String,
-}
-
-impl Origin {
-    /// From git, or from `REVISION` and `CREATED` where the sources are no clone.
-    fn read() -> Result<Self> {
-        if let (Ok(revision), Ok(created)) = (std::env::var("REVISION"), std::env::var("CREATED")) {
-            return Ok(Self { revision, created });
-        }
-        let output = Command::new("git")
-            .current_dir(workspace::root())
-            .args([
-                "log",
-                "-1",
-                "--format=%H %cd",
-                "--date=format-local:%Y-%m-%dT%H:%M:%SZ",
-            ])
-            .env("TZ", "UTC")
-            .output();
-        let printed = output.ok().filter(|output| output.status.success());
-        let printed = printed.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        let Some((revision, created)) = printed.as_ref().and_then(|line| line.split_once(' ')) else {
-            bail!(
-                "this is no git clone: set REVISION to its commit and CREATED to the commit's time (2026-01-31T12:00:00Z)"
-            )
-        };
-        Ok(Self {
-            revision: revision.to_owned(),
-            created: created.to_owned(),
-        })
     }
 }
 
@@ -315,14 +297,39 @@ mod tests {
         assert_eq!(configuration["config"]["User"], "65532:65532");
         let labels = &configuration["config"]["Labels"];
         assert_eq!(labels["org.opencontainers.image.version"], "1.2.3");
-        assert_eq!(
-            labels["org.opencontainers.image.revision"]
-                .as_str()
-                .unwrap()
-                .len(),
-            40
-        );
+        let revision = labels["org.opencontainers.image.revision"].as_str().unwrap();
+        assert_eq!(revision.trim_end_matches("-dirty").len(), 40, "{revision}");
         assert!(configuration["created"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn an_image_for_another_machine_is_pushed_under_a_tag_of_its_own() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            args: Args,
+        }
+        let own = program::Target::parse(None).unwrap();
+        let foreign = match own.architecture() {
+            "amd64" => "aarch64-unknown-linux-gnu",
+            _ => "x86_64-unknown-linux-gnu",
+        };
+        let tag = |given: &[&str]| {
+            let args = Command::parse_from([&["images"], given].concat()).args;
+            args.tag(&program::Target::parse(args.target.as_deref()).unwrap())
+        };
+        let version = concat!("v", env!("CARGO_PKG_VERSION"));
+        assert_eq!(tag(&["--push", "r"]).unwrap(), version);
+        assert_eq!(tag(&["--target", foreign]).unwrap(), version);
+        assert_eq!(
+            tag(&["--push", "r", "--target", foreign, "--tag", "x"]).unwrap(),
+            "x"
+        );
+        let refused = tag(&["--push", "r", "--target", foreign])
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains(&format!("--tag {version}-a")), "{refused}");
     }
 
     #[test]

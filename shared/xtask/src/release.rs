@@ -34,11 +34,11 @@ pub(crate) struct Args {
     /// The release, as clusterctl names it
     #[arg(long, default_value = concat!("v", env!("CARGO_PKG_VERSION")))]
     version: String,
-    /// The image of the provider's manager, with its registry; `localhost/capdkc:<version>` without, to be renamed by
-    /// `images` in clusterctl's configuration
+    /// The image of the provider's manager, with its registry; `<registry>/capdkc:<version>` without
     #[arg(long)]
     image: Option<String>,
-    /// The registry of the images in manifests and bases for Kustomize
+    /// The registry of the images in manifests and bases for Kustomize. `images` in clusterctl's configuration renames
+    /// the provider's once more
     #[arg(long, default_value = "localhost")]
     registry: String,
     /// helm; built from its module without
@@ -62,17 +62,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(output) => std::path::absolute(output)?,
         None => Metadata::read()?.target_directory.join("release-repository"),
     };
-    let image = args
-        .image
-        .clone()
-        .unwrap_or_else(|| format!("localhost/capdkc:{}", args.version));
+    let image = args.image();
     ensure_canonical(&image)?;
+    let sources = workspace::root().join(SOURCES);
+    ensure_series(&args.version, &sources)?;
     let folder = output.join(PROVIDER).join(&args.version);
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let sources = workspace::root().join(SOURCES);
     write(&folder.join(COMPONENTS), &components(&sources, &image)?)?;
     for name in copied(&sources)? {
         let text = fs::read_to_string(sources.join(&name)).with_context(|| format!("cannot read {name}"))?;
@@ -86,6 +84,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         eprintln!("{}", folder.display());
     }
     Ok(())
+}
+
+impl Args {
+    /// The image of the provider's manager.
+    fn image(&self) -> String {
+        let registry = self.registry.trim_end_matches('/');
+        let of_registry = || format!("{registry}/capdkc:{}", self.version);
+        self.image.clone().unwrap_or_else(of_registry)
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -105,6 +112,21 @@ fn ensure_version(version: &str) -> Result<()> {
     ensure!(
         parts.len() == 3 && parts.iter().all(|part| is_number(part)),
         "{version:?} is no release that clusterctl would find; write it as v1.2.3"
+    );
+    Ok(())
+}
+
+/// clusterctl refuses a release of whose series it is not told which contract it keeps.
+fn ensure_series(version: &str, sources: &Path) -> Result<()> {
+    let path = sources.join("metadata.yaml");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let metadata: Value =
+        serde_saphyr::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut series = metadata["releaseSeries"].as_array().into_iter().flatten();
+    let named = |of: &Value| version.starts_with(&format!("v{}.{}.", of["major"], of["minor"]));
+    ensure!(
+        series.any(named),
+        "{SOURCES}/metadata.yaml names no series of {version}: add it with its contract, or clusterctl refuses the release"
     );
     Ok(())
 }
@@ -285,6 +307,16 @@ mod tests {
                 .iter()
                 .any(|of| of["major"] == major && of["minor"] == minor && of["contract"] == "v1beta2")
         );
+    }
+
+    #[test]
+    fn a_release_whose_series_clusterctl_is_not_told_of_is_refused() {
+        let sources = workspace::root().join(SOURCES);
+        ensure_series(concat!("v", env!("CARGO_PKG_VERSION")), &sources).unwrap();
+        for bad in ["v0.10.0", "v7.1.0"] {
+            let why = ensure_series(bad, &sources).unwrap_err().to_string();
+            assert!(why.contains(bad) && why.contains("metadata.yaml"), "{why}");
+        }
     }
 
     #[test]

@@ -59,7 +59,9 @@ impl fmt::Display for Failed {
 /// How the binaries are run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Run {
-    /// Arguments for the test harness: a filter, `--skip`.
+    /// Only tests whose name contains this; of a binary whose label contains it, all.
+    pub(crate) filter: Option<String>,
+    /// Arguments for the test harness: names, `--skip`.
     pub(crate) arguments: Vec<String>,
     /// Variables for the tests.
     pub(crate) environment: Vec<(String, String)>,
@@ -87,6 +89,7 @@ impl Run {
     pub(crate) fn exactly(&self, names: impl IntoIterator<Item = String>) -> Self {
         let flags = ["--exact", "--include-ignored"].map(str::to_owned);
         Self {
+            filter: None,
             arguments: flags.into_iter().chain(names).collect(),
             ..self.clone()
         }
@@ -126,6 +129,7 @@ impl Run {
             .current_dir(&binary.folder)
             .env("CARGO_MANIFEST_DIR", &binary.folder)
             .env("CARGO_PKG_NAME", &binary.package)
+            .args(binary.among_its_tests(self.filter.as_deref()))
             .args(&self.arguments)
             .envs(self.environment.iter().cloned());
         self.one(&binary.label(), &mut command)
@@ -209,6 +213,11 @@ impl TestBinary {
             TestKind::Integration => format!("{}/{}", self.package, self.target),
         }
     }
+
+    /// What is left of `filter` for the names of this binary's tests: nothing where the binary itself is meant.
+    pub(crate) fn among_its_tests<'a>(&self, filter: Option<&'a str>) -> Option<&'a str> {
+        filter.filter(|filter| !self.label().contains(filter))
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +257,22 @@ mod tests {
                 }]
             }
         );
+    }
+
+    #[test]
+    fn a_filter_means_tests_by_their_names_and_all_tests_of_a_suite_that_is_called_so() {
+        let binary = TestBinary {
+            package: "dynamodb-controller".to_owned(),
+            kind: TestKind::Integration,
+            target: "engine".to_owned(),
+            folder: ".".into(),
+            executable: "/bin/false".into(),
+        };
+        assert_eq!(binary.among_its_tests(None), None);
+        for filter in ["dynamodb", "engine", "dynamodb-controller/engine"] {
+            assert_eq!(binary.among_its_tests(Some(filter)), None, "{filter}");
+        }
+        assert_eq!(binary.among_its_tests(Some("a_promise")), Some("a_promise"));
     }
 
     #[test]

@@ -28,7 +28,8 @@ use crate::{
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only tests whose name contains this (examples in the documentation are then left out)
+    /// Only tests whose name contains this, and all tests of a package or suite whose name does, as
+    /// `dynamodb-controller/engine` (examples in the documentation are then left out)
     filter: Option<String>,
     /// The highest level to run, 0 to 3
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
@@ -93,12 +94,11 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
     })?;
     let artifacts = stages.step("build", build::everything)?;
     let mut run = Run {
-        arguments: args
-            .filter
-            .iter()
-            .cloned()
-            .chain(["--skip".to_owned(), smoke::PREFIX.to_owned()])
-            .chain(args.full.then(|| "--include-ignored".to_owned()))
+        filter: args.filter.clone(),
+        arguments: ["--skip", smoke::PREFIX]
+            .into_iter()
+            .chain(args.full.then_some("--include-ignored"))
+            .map(str::to_owned)
             .collect(),
         environment: environment(args),
         limit: Duration::from_secs(if args.full { 4 * 3600 } else { 3600 }),

@@ -6,6 +6,7 @@
 )]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -145,6 +146,100 @@ fn every_condition_and_reason_is_documented() {
         assert!(
             page.contains(&format!("| `{name}` |")),
             "docs/dynamodb.md does not explain `{name}`"
+        );
+    }
+}
+
+/// What a page explains: names in code, and those that stand first in a row of a table.
+fn explained(pages: &[&str]) -> BTreeSet<String> {
+    let text: String = pages
+        .iter()
+        .map(|page| prose(&fs::read_to_string(root().join(page)).unwrap()))
+        .collect();
+    let code = text.split('`').skip(1).step_by(2);
+    let cells = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .flat_map(|cell| cell.split(", "));
+    let words = code.chain(cells);
+    // As in `Ready=False/AuthorityUnusable`.
+    let words = words.flat_map(|word| word.split(['=', '/']));
+    words
+        .map(|word| word.trim_matches(['`', ' ']).to_owned())
+        .collect()
+}
+
+#[test]
+fn every_condition_and_reason_of_the_mysql_kinds_is_explained() {
+    use mysql_api::database;
+    let of_clusters = explained(&["docs/mysql-conditions.md"]);
+    let types = mysql_api::ConditionType::ALL.iter().map(|of| of.as_str());
+    for name in types.chain(mysql_api::Reason::ALL.iter().map(|of| of.as_str())) {
+        assert!(
+            of_clusters.contains(name),
+            "docs/mysql-conditions.md does not explain {name}"
+        );
+    }
+    let of_servers = explained(&["docs/mysql-instance.md"]);
+    let types = database::ConditionType::ALL.iter().map(|of| of.as_str());
+    for name in types.chain(database::Reason::ALL.iter().map(|of| of.as_str())) {
+        assert!(
+            of_servers.contains(name),
+            "docs/mysql-instance.md does not explain {name}"
+        );
+    }
+}
+
+/// The text literals that stand behind one of these in a source, if they are a single word in CamelCase.
+fn literals<'a>(source: &'a str, before: &[&str]) -> Vec<&'a str> {
+    let behind = before.iter().flat_map(|before| source.split(*before).skip(1));
+    let texts = behind.filter_map(|rest| {
+        let rest = rest.trim_start().trim_start_matches('(').trim_start();
+        rest.strip_prefix('"')?.split('"').next()
+    });
+    texts
+        .filter(|text| text.starts_with(char::is_uppercase) && text.chars().all(char::is_alphanumeric))
+        .collect()
+}
+
+#[test]
+fn every_event_of_the_mysql_operator_is_explained() {
+    let told = explained(&["docs/mysql-conditions.md"]);
+    let folder = root().join("operators/mysql/controller/src");
+    let mut events = BTreeSet::new();
+    for source in files(&folder, "rs") {
+        let text = fs::read_to_string(&source).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        // A notice's reason, how passes tell one, and what the steps of one are called.
+        let notices = [
+            "reason: ",
+            "EventKind::Normal,",
+            "EventKind::Warning,",
+            ".tell(",
+            ".warn(",
+        ];
+        events.extend(literals(text, &notices).into_iter().map(str::to_owned));
+        if source.ends_with("story.rs") {
+            events.extend(literals(text, &["=> ("]).into_iter().map(str::to_owned));
+        }
+        // The reason of an error is that of the event about it.
+        for reason in text.split("fn reason(&self) -> &'static str {").skip(1) {
+            let body = reason.split("\n    }").next().unwrap();
+            events.extend(literals(body, &["=> "]).into_iter().map(str::to_owned));
+        }
+    }
+    for known in [
+        "Launched",
+        "CleanupComplete",
+        "DeletedWithoutBackup",
+        "FrozenParametersDamaged",
+    ] {
+        assert!(events.contains(known), "{known} is not found: {events:?}");
+    }
+    for event in &events {
+        assert!(
+            told.contains(event),
+            "docs/mysql-conditions.md does not explain the event {event}"
         );
     }
 }

@@ -29,6 +29,9 @@ namespace:
 /// What a base calls that.
 const FIELDS_FILE: &str = "namespaces.yaml";
 
+/// The label of what an uninstall deletes: all but the definitions and the namespace.
+const COMPONENT: &str = "app.kubernetes.io/component=controller-manager";
+
 /// Before each template's output.
 const SOURCE: &str = "# Source: ";
 
@@ -40,10 +43,13 @@ pub(super) fn write(folder: &Path, args: &Args) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let helm = Helm::find(args)?;
     for chart in CHARTS {
-        helm.package(chart, folder)?;
-        let parts = helm.parts(chart)?;
-        let manifest: String = parts.values().map(String::as_str).collect();
-        put(&folder.join(format!("{}-install.yaml", chart.name)), &manifest)?;
+        // What the package renders, not its sources, whose version is another.
+        let package = helm.package(chart, folder)?;
+        let parts = helm.parts(chart, &package)?;
+        put(
+            &folder.join(format!("{}-install.yaml", chart.name)),
+            &manifest(chart, &parts),
+        )?;
         write_base(
             &folder.join("kustomize").join(chart.name),
             chart,
@@ -52,6 +58,19 @@ pub(super) fn write(folder: &Path, args: &Args) -> Result<()> {
         )?;
     }
     put(&folder.join("SHA256SUMS"), &sums(folder)?)
+}
+
+/// Everything in one file, which begins with how it is taken away: deleting it as it stands would delete the definitions,
+/// and with them every object of their kinds.
+fn manifest(chart: &Chart, parts: &Parts) -> String {
+    let name = chart.name;
+    let mut text = format!(
+        "# Install or upgrade: kubectl apply --server-side -f {name}-install.yaml\n\
+         # Uninstall:          kubectl delete -f {name}-install.yaml -l {COMPONENT}\n#\n\
+         # Without the label the definitions are deleted too, and with them EVERY OBJECT of their kinds in the cluster.\n"
+    );
+    text.extend(parts.values().map(String::as_str));
+    text
 }
 
 /// A folder that `kustomize build` takes, and that others refer to as a base.
@@ -152,21 +171,22 @@ impl Helm {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    fn package(&self, chart: &Chart, folder: &Path) -> Result<()> {
+    /// Packs the chart; returns where it is.
+    fn package(&self, chart: &Chart, folder: &Path) -> Result<PathBuf> {
         let version = self.version.trim_start_matches('v');
-        let (path, folder) = (path(chart), folder.to_string_lossy());
+        let (path, destination) = (path(chart), folder.to_string_lossy());
         let flags = ["--version", version, "--app-version", version, "--destination"];
-        self.run(&[&["package", &path][..], &flags, &[&folder]].concat())?;
-        Ok(())
+        self.run(&[&["package", &path][..], &flags, &[&destination]].concat())?;
+        Ok(folder.join(format!("{}-{version}.tgz", chart.name)))
     }
 
-    /// What is installed without helm.
-    fn parts(&self, chart: &Chart) -> Result<Parts> {
-        let (path, namespace) = (path(chart), namespace(chart));
+    /// What is installed without helm, of a packed chart.
+    fn parts(&self, chart: &Chart, package: &Path) -> Result<Parts> {
+        let namespace = namespace(chart);
         let mut arguments = vec![
             "template".to_owned(),
             chart.name.to_owned(),
-            path,
+            package.to_string_lossy().into_owned(),
             "--skip-tests".to_owned(),
             format!("--namespace={namespace}"),
             "--kube-version=1.34.0".to_owned(),
@@ -228,6 +248,18 @@ fn split(rendered: &str) -> Result<Parts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_says_first_how_to_take_it_away_without_the_objects() {
+        let parts = Parts::from([("a.yaml".to_owned(), "---\nkind: A\n".to_owned())]);
+        let text = manifest(&CHARTS[0], &parts);
+        assert!(text.ends_with("\n---\nkind: A\n"), "{text}");
+        let expected = format!(
+            "kubectl delete -f {}-install.yaml -l {COMPONENT}\n",
+            CHARTS[0].name
+        );
+        assert!(text.contains(&expected), "{text}");
+    }
 
     #[test]
     fn documents_are_split_by_the_template_that_they_come_from() {

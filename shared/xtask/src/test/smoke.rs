@@ -18,11 +18,12 @@ pub(super) const PREFIX: &str = "smoke_";
 pub(super) struct Smokes(Vec<(TestBinary, Vec<String>)>);
 
 impl Smokes {
-    /// Those whose name contains `filter`; with `full`, also those that are ignored because they take long.
+    /// Those whose name, or whose suite's, contains `filter`; with `full`, also those that are ignored because they take long.
     pub(super) fn among(artifacts: &Artifacts, filter: Option<&str>, full: bool) -> Result<Self> {
         let mut found = Vec::new();
         for binary in &artifacts.tests {
             if binary.kind == TestKind::Integration {
+                let filter = binary.among_its_tests(filter);
                 let mut names = listed(binary, filter, &[])?;
                 if !full && !names.is_empty() {
                     let long = listed(binary, filter, &["--ignored"])?;
