@@ -37,4 +37,17 @@ What this operator has of its own; the other templates are the same in every cha
     - ipBlock: {cidr: 169.254.169.254/32}
     - ipBlock: {cidr: "fd00:ec2::23/128"}
     - ipBlock: {cidr: "fd00:ec2::254/128"}
+{{- $ports := list -}}
+{{- range without .Values.allowedEndpoints "aws" -}}
+{{- $given := regexFind ":[0-9]+$" . | trimPrefix ":" -}}
+{{- $ports = append $ports (default (ternary 80 443 (hasPrefix "http://" .)) $given | int) -}}
+{{- end }}
+{{- with $ports | uniq }}
+# The endpoints that jobs may name.
+- ports:
+    {{- range . }}
+    - port: {{ . }}
+      protocol: TCP
+    {{- end }}
+{{- end }}
 {{- end -}}

@@ -45,6 +45,8 @@ pub(crate) struct Chart {
     pub(crate) repository: &'static str,
     /// Values without which nothing can be installed, for the README.
     needs: &'static [&'static str],
+    /// What the operator leaves in the cluster beside its Lease, for the README.
+    leaves: &'static str,
     /// Values of the manifest for kubectl.
     pub(crate) installed_with: &'static [&'static str],
     /// Whether that manifest's namespace must admit more than the restricted Pod Security Standard does.
@@ -63,6 +65,7 @@ pub(crate) const CHARTS: &[Chart] = &[
             "docker.host=tcp://docker.example.com:2376",
             "docker.tls.secretName=docker-tls",
         ],
+        leaves: "",
         installed_with: &["docker.socket.enabled=true"],
         privileged: true,
     },
@@ -73,6 +76,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         groups: &["dynamoctl.dp.operators.sanjivmadhavan.io"],
         repository: "dynamoctl-dp-operator",
         needs: &[],
+        leaves: ", and beside jobs the ConfigMaps in which it recorded its runs",
         installed_with: &[],
         privileged: false,
     },
@@ -83,6 +87,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         groups: &["mysql.alx.ke", "otus.homework"],
         repository: "nairobi-mysql-operator",
         needs: &[],
+        leaves: "",
         installed_with: &[],
         privileged: false,
     },
@@ -180,7 +185,7 @@ impl Chart {
         };
         add(
             "README.md",
-            readme::text(&read(&own.join("Chart.yaml"))?, &values, self.needs)?,
+            readme::text(&read(&own.join("Chart.yaml"))?, &values, self.needs, self.leaves)?,
         );
         add("values.yaml", values);
         add("values.schema.json", schema(&common, &own)?);

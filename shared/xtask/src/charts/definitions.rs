@@ -31,7 +31,7 @@ fn definition(crd: &CustomResourceDefinition) -> Result<String> {
     Ok(format!(
         "{{{{- if include \"operator.ownsDefinition\" (dict \"root\" $ \"name\" {name:?}) }}}}\n---\napiVersion: \
          apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata:\n  name: {name}\n  labels:\n    {{{{- include \
-         \"operator.labels\" . | nindent 4 }}}}\n{labels}  {{{{- if .Values.crds.keep }}}}\n  annotations:\n    \
+         \"operator.definitionLabels\" . | nindent 4 }}}}\n{labels}  {{{{- if .Values.crds.keep }}}}\n  annotations:\n    \
          helm.sh/resource-policy: keep\n  {{{{- end }}}}\n{spec}{{{{- end }}}}\n",
     ))
 }

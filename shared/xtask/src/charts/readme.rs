@@ -8,8 +8,9 @@ use serde_json::Value;
 /// What marks the comment that describes the value below it.
 const MARK: &str = "# -- ";
 
-/// The README of the chart with this `Chart.yaml` and `values.yaml`, which needs these values to be set.
-pub(super) fn text(chart: &str, values: &str, needs: &[&str]) -> Result<String> {
+/// The README of the chart with this `Chart.yaml` and `values.yaml`, which needs these values to be set, and whose operator
+/// leaves this in the cluster beside the Lease.
+pub(super) fn text(chart: &str, values: &str, needs: &[&str], leaves: &str) -> Result<String> {
     let chart: Value = serde_saphyr::from_str(chart).context("cannot read Chart.yaml")?;
     let defaults: Value = serde_saphyr::from_str(values).context("cannot read values.yaml")?;
     let (name, about) = (text_of(&chart["name"]), text_of(&chart["description"]));
@@ -20,9 +21,9 @@ pub(super) fn text(chart: &str, values: &str, needs: &[&str]) -> Result<String> 
     }
     let mut text = format!(
         "# {name}\n\n{about}.\n\n```sh\nhelm install {name} charts/{name} --namespace {name}-system --create-namespace \\\n  \
-         --set leaderElect=true --set replicaCount=2{set}\n```\n\nThe chart stands alone: no dependency is fetched. What it \
-         installs and what an uninstall leaves behind:\nthe definitions (`crds.keep`) and the objects of its kinds; nothing \
-         else.\n\n| value | default | meaning |\n|---|---|---|\n"
+         --set leaderElect=true --set replicaCount=2{set}\n```\n\nThe chart stands alone: no dependency is fetched.\n\nAn \
+         uninstall leaves the definitions (`crds.keep`) with the objects of these kinds and all that was made for them, and what\nthe \
+         operator keeps for itself: its Lease{leaves}.\nHow the rest goes too is in docs/install.md.\n\n| value | default | meaning |\n|---|---|---|\n"
     );
     for (path, meaning) in described(values) {
         let default = path.iter().fold(&defaults, |value, key| &value[key.as_str()]);
@@ -85,9 +86,11 @@ mod tests {
             "name: x\ndescription: Does things",
             "a:\n  # -- The first.\n  b: [1]\n",
             &["c=d"],
+            ", and a note",
         )
         .unwrap();
         assert!(readme.contains("replicaCount=2 \\\n  --set c=d\n```"), "{readme}");
+        assert!(readme.contains("its Lease, and a note."), "{readme}");
         assert!(readme.ends_with("| `a.b` | `[1]` | The first. |\n"), "{readme}");
     }
 }

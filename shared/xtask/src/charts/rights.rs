@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{CHARTS, Chart, read, rules::Source};
+use super::{
+    CHARTS, Chart, read,
+    rules::{CLUSTER_WIDE, Source},
+};
 use crate::workspace;
 
 const ORIGIN: &str =
@@ -67,7 +70,8 @@ impl Chart {
 /// Where a rule holds.
 fn place(role: &Value, rule: &Value) -> &'static str {
     let name = role["metadata"]["name"].as_str().unwrap_or_default();
-    let everywhere = rule["apiGroups"][0] == "apiextensions.k8s.io" || name.ends_with("-definitions");
+    let group = rule["apiGroups"][0].as_str().unwrap_or_default();
+    let everywhere = CLUSTER_WIDE.contains(&group) || name.ends_with("-definitions");
     match (role["kind"].as_str(), everywhere) {
         (Some("Role"), _) => "its own",
         (_, true) => "cluster",

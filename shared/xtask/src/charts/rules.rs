@@ -27,28 +27,41 @@ const NAMES: [&str; 3] = [
     "operator.leaderElectionRules",
 ];
 
-/// The group whose objects are no namespace's.
-const CLUSTER_WIDE: &str = "apiextensions.k8s.io";
+/// The groups whose objects a ClusterRole is about wherever they are, whichever namespaces are served.
+pub(super) const CLUSTER_WIDE: [&str; 2] = ["apiextensions.k8s.io", "coordination.k8s.io"];
 
 /// Rules in namespaces, rules of the cluster, rules of the election.
 type Rules = [Vec<Value>; 3];
 
-/// `templates/_rules.tpl`: the rules, and the kinds of `definitions`, by group.
+/// `templates/_rules.tpl`: the rules, and the kinds of `definitions` with those that can be scaled, by group.
 pub(super) fn template(source: &Source, definitions: &[CustomResourceDefinition]) -> Result<String> {
     let mut text = format!("{{{{/*\n{ORIGIN}\n*/}}}}\n");
     for (name, rules) in NAMES.iter().zip(&source.rules()?) {
         let rules = serde_saphyr::to_string(rules).context("cannot write rules as YAML")?;
         define(&mut text, name, rules.trim_end());
     }
-    let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let (mut kinds, mut scaled) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
     for crd in definitions {
-        kinds
-            .entry(&crd.spec.group)
-            .or_default()
-            .push(&crd.spec.names.plural);
+        let plural = &crd.spec.names.plural;
+        kinds.entry(&crd.spec.group).or_default().push(plural.clone());
+        if is_scaled(crd) {
+            let subresource = format!("{plural}/scale");
+            scaled.entry(&crd.spec.group).or_default().push(subresource);
+        }
     }
     define(&mut text, "operator.kinds", &serde_json::to_string(&kinds)?);
+    define(&mut text, "operator.scaled", &serde_json::to_string(&scaled)?);
     Ok(text)
+}
+
+/// Whether `kubectl scale` works on it.
+fn is_scaled(crd: &CustomResourceDefinition) -> bool {
+    let mut subresources = crd
+        .spec
+        .versions
+        .iter()
+        .filter_map(|version| version.subresources.as_ref());
+    subresources.any(|of| of.scale.is_some())
 }
 
 fn define(text: &mut String, name: &str, content: &str) {
@@ -88,9 +101,11 @@ fn of_components(documents: &[Value]) -> Result<Rules> {
         ensure!(found.next().is_none(), "more than one {kind}");
         rules_of(role)
     };
-    let (cluster, namespaced) = of("ClusterRole")?
-        .into_iter()
-        .partition(|rule: &Value| rule["apiGroups"] == json!([CLUSTER_WIDE]));
+    let (cluster, namespaced) = of("ClusterRole")?.into_iter().partition(|rule: &Value| {
+        CLUSTER_WIDE
+            .iter()
+            .any(|group| rule["apiGroups"] == json!([group]))
+    });
     let mut election = of("Role")?;
     let events = |rule: &Value| rule["resources"] == json!(["events"]);
     if !election.iter().any(events) {
@@ -119,7 +134,7 @@ mod tests {
     fn of_components_what_is_no_namespaces_stands_by_itself() {
         let documents = [
             role("Role", &["coordination.k8s.io"]),
-            role("ClusterRole", &["a", CLUSTER_WIDE, "b"]),
+            role("ClusterRole", &["a", CLUSTER_WIDE[0], "b", CLUSTER_WIDE[1]]),
         ];
         let [namespaced, cluster, election] = of_components(&documents).unwrap();
         let groups = |rules: &[Value]| {
@@ -128,7 +143,7 @@ mod tests {
             all
         };
         assert_eq!(groups(&namespaced), ["a", "b"]);
-        assert_eq!(groups(&cluster), [CLUSTER_WIDE]);
+        assert_eq!(groups(&cluster), CLUSTER_WIDE);
         assert_eq!(groups(&election), ["coordination.k8s.io", "events.k8s.io"]);
     }
 

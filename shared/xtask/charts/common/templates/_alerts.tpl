@@ -1,9 +1,10 @@
 {{/*
-Symptoms that a person has to look at. Each names the page that says what to do.
+Symptoms that a person has to look at. Each has a section of its name in docs/troubleshooting.md that says what to do, and
+links to it where that page is served.
 */}}
 {{- define "operator.alerts" -}}
 {{- $job := printf "%s-metrics-service" (include "operator.manager" .) -}}
-{{- $runbook := .Values.metrics.prometheusRule.runbooks -}}
+{{- $page := .Values.metrics.prometheusRule.runbooks -}}
 - alert: OperatorAbsent
   expr: absent(up{job={{ $job | quote }}} == 1)
   for: 10m
@@ -12,7 +13,9 @@ Symptoms that a person has to look at. Each names the page that says what to do.
   annotations:
     summary: No replica of {{ include "operator.fullname" . }} answers
     description: No object of its kinds is reconciled. Look at the pods and their events in namespace {{ .Release.Namespace }}.
-    runbook_url: {{ $runbook }}#operatorabsent
+    {{- with $page }}
+    runbook_url: {{ . }}#operatorabsent
+    {{- end }}
 - alert: OperatorWithoutLeader
   expr: sum(leader_election_master_status{job={{ $job | quote }}}) < 1
   for: 5m
@@ -21,7 +24,9 @@ Symptoms that a person has to look at. Each names the page that says what to do.
   annotations:
     summary: No replica of {{ include "operator.fullname" . }} holds the lease
     description: Replicas answer, and none acts. Look at the Lease {{ include "operator.fullname" . }} and at the log of each replica.
-    runbook_url: {{ $runbook }}#operatorwithoutleader
+    {{- with $page }}
+    runbook_url: {{ . }}#operatorwithoutleader
+    {{- end }}
 - alert: OperatorReconcileErrors
   expr: |-
     sum by (controller) (rate(controller_runtime_reconcile_errors_total{job={{ $job | quote }}}[10m]))
@@ -32,7 +37,9 @@ Symptoms that a person has to look at. Each names the page that says what to do.
   annotations:
     summary: {{ printf "More than a fifth of the passes of {{ $labels.controller }} fail" | quote }}
     description: Conditions and events of the objects say why.
-    runbook_url: {{ $runbook }}#operatorreconcileerrors
+    {{- with $page }}
+    runbook_url: {{ . }}#operatorreconcileerrors
+    {{- end }}
 - alert: OperatorPanics
   expr: increase(controller_runtime_reconcile_panics_total{job={{ $job | quote }}}[1h]) > 0
   labels:
@@ -40,7 +47,9 @@ Symptoms that a person has to look at. Each names the page that says what to do.
   annotations:
     summary: {{ printf "A pass of {{ $labels.controller }} panicked" | quote }}
     description: That is a bug. The log has the object and the place.
-    runbook_url: {{ $runbook }}#operatorpanics
+    {{- with $page }}
+    runbook_url: {{ . }}#operatorpanics
+    {{- end }}
 - alert: OperatorQueueSlow
   expr: |-
     histogram_quantile(0.99, sum by (le, name) (rate(workqueue_queue_duration_seconds_bucket{job={{ $job | quote }}}[10m]))) > 60
@@ -50,5 +59,7 @@ Symptoms that a person has to look at. Each names the page that says what to do.
   annotations:
     summary: {{ printf "Objects wait more than a minute in the queue of {{ $labels.name }}" | quote }}
     description: Raise the concurrency of the kind, or find out what makes its passes slow.
-    runbook_url: {{ $runbook }}#operatorqueueslow
+    {{- with $page }}
+    runbook_url: {{ . }}#operatorqueueslow
+    {{- end }}
 {{- end -}}

@@ -31,6 +31,13 @@ app.kubernetes.io/part-of: operators
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{/*
+Definitions are told from the rest of an installation by their component, so that the rest can be deleted alone.
+*/}}
+{{- define "operator.definitionLabels" -}}
+{{- mergeOverwrite (include "operator.labels" . | fromYaml) (dict "app.kubernetes.io/component" "definition") | toYaml -}}
+{{- end -}}
+
 {{- define "operator.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "operator.manager" .) .Values.serviceAccount.name -}}
@@ -40,19 +47,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{/*
-An image in the registry that global.imageRegistry names. Takes the root and the image's name.
-*/}}
-{{- define "operator.inRegistry" -}}
-{{- $name := index . 1 -}}
-{{- with (index . 0).Values.global -}}{{- with .imageRegistry -}}{{- $name = printf "%s/%s" (trimSuffix "/" .) $name -}}{{- end -}}{{- end -}}
-{{- $name -}}
-{{- end -}}
-
-{{/*
-The image: a digest beats a tag; without either, the chart's version.
+The image, in the registry that global.imageRegistry names: a digest beats a tag; without either, the chart's version.
 */}}
 {{- define "operator.image" -}}
-{{- $repository := include "operator.inRegistry" (list . .Values.image.repository) -}}
+{{- $repository := .Values.image.repository -}}
+{{- with .Values.global -}}{{- with .imageRegistry -}}{{- $repository = printf "%s/%s" (trimSuffix "/" .) $repository -}}{{- end -}}{{- end -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}
