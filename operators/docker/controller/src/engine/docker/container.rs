@@ -114,14 +114,14 @@ fn host_config(plan: &ContainerPlan) -> HostConfig {
     }
 }
 
+/// The kernel's modules, for those who load one. A kernel without modules needs no such folder, so it is not asked for as a
+/// mount, which fails where it is missing, but as a bind, for which Docker then makes an empty one.
+const MODULES: &str = "/lib/modules";
+
 /// systemd, a container runtime and kubelet need what no ordinary container gets.
 fn of_machine(machine: &MachinePlan, common: HostConfig) -> HostConfig {
-    let modules = HostMount {
-        host_path: "/lib/modules".into(),
-        container_path: "/lib/modules".into(),
-        read_only: true,
-    };
-    let modules = bind(&modules);
+    let is_given = machine.mounts.iter().any(|mount| mount.container_path == MODULES);
+    let modules = (!is_given).then(|| format!("{MODULES}:{MODULES}:ro"));
     let temporary: HashMap<_, _> = ["/tmp", "/run"]
         .map(|path| (path.to_owned(), String::new()))
         .into();
@@ -134,7 +134,8 @@ fn of_machine(machine: &MachinePlan, common: HostConfig) -> HostConfig {
         ),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         tmpfs: Some(temporary),
-        mounts: Some(machine.mounts.iter().map(bind).chain([modules]).collect()),
+        binds: Some(modules.into_iter().collect()),
+        mounts: Some(machine.mounts.iter().map(bind).collect()),
         nano_cpus: machine.nano_cpus,
         memory: machine.memory,
         pids_limit: machine.pids,
@@ -209,7 +210,27 @@ mod tests {
             Some(RestartPolicyNameEnum::UNLESS_STOPPED)
         );
         assert_eq!(host.privileged, Some(true));
-        assert!(host.binds.is_none(), "binds would create missing paths");
+        assert_eq!(host.mounts, Some(Vec::new()));
+        assert_eq!(host.binds, Some(vec!["/lib/modules:/lib/modules:ro".to_owned()]));
+    }
+
+    #[test]
+    fn a_mount_of_the_user_is_no_bind_which_would_make_what_is_missing_and_comes_before_ours() {
+        let mount = HostMount {
+            host_path: "/mine".into(),
+            container_path: "/lib/modules".into(),
+            read_only: false,
+        };
+        let plan = ContainerPlan {
+            machine: Some(MachinePlan {
+                mounts: vec![mount.clone()],
+                ..MachinePlan::default()
+            }),
+            ..ContainerPlan::default()
+        };
+        let host = of_plan(&plan).host_config.unwrap();
+        assert_eq!(host.mounts, Some(vec![bind(&mount)]));
+        assert_eq!(host.binds, Some(Vec::new()));
     }
 
     #[test]
