@@ -69,8 +69,10 @@ impl Disks {
                 .rev()
                 .find(|(id, _)| from.is_none_or(|from| from == id)),
         };
-        let known = environment["POLICY"] != "Never" && !environment["EXPECTED"].is_empty();
-        if chosen.is_none() && (environment["POLICY"] == "Required" || from.is_some() || known) {
+        let expected = &environment["EXPECTED"];
+        let is_there = expected.is_empty() || taken.iter().any(|(id, _)| id == expected);
+        let wrong = environment["POLICY"] != "Never" && from.is_none() && !is_there;
+        if wrong || chosen.is_none() && (environment["POLICY"] == "Required" || from.is_some()) {
             return (
                 64,
                 json!({"reason": "BackupMissing", "error": "there is no such backup"}),

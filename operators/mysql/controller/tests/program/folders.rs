@@ -2,7 +2,7 @@
 
 use mysql_controller::database::program::{Backup, Origin, Policy, RESTORE, Reason, Restore};
 
-use crate::site::{PASSWORD, Site, VERSION, order, restore};
+use crate::site::{PASSWORD, Site, VERSION, knowing, order, restore};
 
 /// Two tables with every sort of thing that a dump has to carry.
 const CONTENT: &str = r#"
@@ -33,16 +33,8 @@ async fn smoke_a_server_that_is_made_again_has_everything_back_whatever_its_name
         site.restore(Policy::Required, None).await.reason(),
         Reason::BackupMissing
     );
-    let astray = Restore {
-        database: crate::site::DATABASE,
-        owner: "shop/orders",
-        policy: Policy::IfBackupExists,
-        from: None,
-        expected: Some("b0"),
-        version: VERSION,
-    };
     let astray = site
-        .run(RESTORE, &astray.environment(), &["--network=none"])
+        .run(RESTORE, &knowing("b0"), &["--network=none"])
         .await
         .failure();
     assert_eq!(astray.reason, Reason::BackupMissing);
@@ -168,6 +160,16 @@ async fn smoke_a_damaged_backup_is_never_restored_and_nothing_in_its_place_unask
         assert_eq!(refused.reason, Reason::BackupDamaged, "{damage}: {refused:?}");
         assert!(refused.error.contains("restore.from"), "{refused:?}");
     }
+    site.shell("cd /backup && cp whole.gz new/dump.sql.gz && cp m.json new/manifest.json")
+        .await;
+    // The newest was taken elsewhere: none that is older takes its place.
+    let elsewhere = site
+        .run(RESTORE, &knowing("newer"), &["--network=none"])
+        .await
+        .failure();
+    assert_eq!(elsewhere.reason, Reason::BackupMissing);
+    let says = |words: &str| elsewhere.error.contains(words);
+    assert!(says("newer was taken") && says("new old"), "{elsewhere:?}");
     assert_eq!(site.shell("ls /var/lib/mysql").await, "");
     let missing = site
         .restore(Policy::IfBackupExists, Some("nonesuch"))

@@ -272,6 +272,19 @@ pub(crate) fn restore(policy: Policy, from: Option<&str>) -> Vec<EnvVar> {
     order.environment()
 }
 
+/// What a restore is asked for that knows of this backup.
+pub(crate) fn knowing(id: &str) -> Vec<EnvVar> {
+    let order = Restore {
+        database: DATABASE,
+        owner: "shop/orders",
+        policy: Policy::IfBackupExists,
+        from: None,
+        expected: Some(id),
+        version: VERSION,
+    };
+    order.environment()
+}
+
 /// What a backup of this id is asked for.
 pub(crate) fn order(id: &str) -> Backup<'_> {
     Backup {

@@ -46,7 +46,7 @@ pub struct Restore<'a> {
     pub policy: Policy,
     /// The id of a certain backup. `original` is the dump that the kind's first operator left.
     pub from: Option<&'a str>,
-    /// The id of a backup that was taken: where it is known of one, a volume without any is the wrong volume.
+    /// The id of the newest backup that is known of: a volume without it is the wrong volume.
     pub expected: Option<&'a str>,
     /// The version of the image.
     pub version: Version,

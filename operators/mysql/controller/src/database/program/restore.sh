@@ -2,7 +2,7 @@
 # What is there already stays as it is, whatever it is. The folder is filled in one step, by renaming what a private
 # server without networking has made and closed in good order; a kill leaves nothing, or what the next run goes on with.
 # Environment: DATABASE, OWNER (namespace/name), POLICY (IfBackupExists, Required or Never), FROM (the id of a backup;
-# empty: the newest), EXPECTED (the id of a backup that was taken; empty: of none is known), PRIVATE_ARGUMENTS.
+# empty: the newest), EXPECTED (the id of the newest backup that is known of; may be empty), PRIVATE_ARGUMENTS.
 data=/var/lib/mysql
 accounts=/etc/mysql-client/accounts.sql
 work=$data/.mysql-operator
@@ -68,9 +68,11 @@ choose() {
   [ -z "$legacy" ] || [ -f "$legacy" ] || fail BackupMissing "there is no $legacy on the backup volume"
   [ -n "$backup$legacy" ] || [ "$POLICY" != Required ] || fail BackupMissing \
     "restore.policy is Required and there is no backup: bring one, or change the policy before anything is written"
-  wrong="this volume has no backup, and $EXPECTED was taken: it may be another volume, or a folder of another node"
-  [ -n "$backup$legacy" ] || [ -z "$EXPECTED" ] || fail BackupMissing \
-    "$wrong; bring the backups to it, or start empty with restore.policy Never"
+  # One that is older would take its place, and all that was written since would be lost.
+  wrong="$EXPECTED was taken and is not on this volume: it may be another volume, or a folder of another node"
+  there=$(backups | cut -d ' ' -f 2 | tr '\n' ' ')
+  [ -n "$FROM" ] || [ -z "$EXPECTED" ] || [ -f "$EXPECTED/manifest.json" ] || fail BackupMissing \
+    "$wrong; bring the backups to it, name another in restore.from (there are: ${there:-none}), or start empty with restore.policy Never"
 }
 
 # What is not whole is not restored, and nothing else in its place without being asked.
