@@ -19,6 +19,7 @@ pub mod amounts;
 pub mod confinement;
 pub mod credentials;
 pub mod desired;
+pub mod former;
 pub mod job;
 pub mod names;
 pub mod nodes;

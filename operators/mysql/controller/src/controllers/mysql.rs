@@ -21,6 +21,7 @@ mod blocked;
 mod cleanup;
 mod error;
 mod filling;
+mod former;
 mod hand;
 mod life;
 mod nodes;

@@ -18,6 +18,7 @@ use super::{
     amounts::Amounts,
     confinement::Identity,
     names::Names,
+    nodes::Tie,
     schedule::{Schedule, ScheduleError},
     size,
 };
@@ -145,8 +146,8 @@ pub struct Desired {
     pub restore: RestoreSettings,
     /// The newest backup that is known of: the volume for backups has one, or is the wrong one.
     pub expected: Option<String>,
-    /// The node whose folders the volumes are, where they are that and it is known.
-    pub node: Option<String>,
+    /// Which of the volumes are folders of which node, where that is known.
+    pub ties: Vec<Tie>,
     /// When backups are taken; what is wrong with that stops nothing else.
     pub schedule: Option<Result<Schedule, ScheduleError>>,
     /// What a due backup does to one under way.
@@ -189,7 +190,7 @@ impl Desired {
             options: options(&spec.config)?,
             restore: spec.restore.clone().unwrap_or_default(),
             expected: None,
-            node: None,
+            ties: Vec::new(),
             schedule: schedule(&backup, owner.uid),
             concurrency: backup.concurrency_policy,
             keep: backup.keep,

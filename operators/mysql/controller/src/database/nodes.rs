@@ -11,6 +11,8 @@
 //! # Caveats
 //! A scheduler looks at the labels of a node only, and knows no node of a volume by its name: [`HOSTNAME`] has to be there.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::{
     api::core::v1::{
         Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume,
@@ -20,7 +22,12 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 
-use super::{names::Names, volumes::fixed_of};
+use super::{
+    job::{Phase, Seen, Whose},
+    pods,
+    server::unplaced,
+    volumes::fixed_of,
+};
 
 /// Annotation on the claim of a volume that is a folder: name of the node that it is tied to.
 pub const NODE: &str = "otus.homework/node";
@@ -35,6 +42,23 @@ pub fn tied(claim: &PersistentVolumeClaim) -> Option<&str> {
 /// Whether the volume of this claim is a folder that is tied to no node yet.
 pub fn is_loose(claim: &PersistentVolumeClaim) -> bool {
     fixed_of(claim).is_some() && tied(claim).is_none()
+}
+
+/// A claim whose folder is tied to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tie {
+    /// Name of the claim.
+    pub claim: String,
+    /// Name of the node.
+    pub node: String,
+}
+
+/// What ties this claim, if its folder is tied.
+pub fn tie(claim: &PersistentVolumeClaim) -> Option<Tie> {
+    tied(claim).map(|node| Tie {
+        claim: claim.name_any(),
+        node: node.to_owned(),
+    })
 }
 
 /// The label of a node that its volumes are tied by.
@@ -107,12 +131,36 @@ pub fn done_on(pods: &[Pod]) -> Option<&str> {
 
 /// The node of the server that answers.
 pub fn serving_on(pods: &[Pod]) -> Option<&str> {
-    let answers = |pod: &&Pod| {
-        let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref());
-        let mut all = conditions.flatten();
-        all.any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    };
-    node(pods.iter().find(answers)?)
+    node(pods.iter().find(|pod| pods::answers(pod))?)
+}
+
+/// Where the folder with the backups is that is tied to no node yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace<'a> {
+    /// Nothing is on it, wherever it is.
+    Nowhere,
+    /// On this node.
+    On(&'a str),
+    /// On one that nobody can tell, or not yet.
+    Unknown,
+}
+
+/// Where the backups are, of which `newest` is the last that is known of, as the Job for backups with its Pods tells it.
+pub fn trace<'a>(newest: Option<&str>, job: Option<&Seen>, pods: &'a [Pod]) -> Trace<'a> {
+    let told = |node: Option<&'a str>| node.map_or(Trace::Unknown, Trace::On);
+    let job = job.filter(|job| job.whose != Whose::Foreign);
+    match (newest, job.map(|job| (&job.phase, &job.id))) {
+        (Some(newest), Some((Phase::Succeeded, Some(id)))) if id == newest => told(done_on(pods)),
+        // Another backup may be under way elsewhere: only its end says that it is the newest.
+        (Some(_), _) => Trace::Unknown,
+        (None, Some((Phase::Succeeded, _))) => told(done_on(pods)),
+        (None, Some((Phase::Running, _))) => {
+            // What is not there yet may be, any time.
+            let mut at_it = pods.iter().filter(|pod| phase(pod) != "Failed");
+            told(at_it.find_map(node))
+        }
+        (None, None | Some((Phase::Failed { .. }, _))) => Trace::Nowhere,
+    }
 }
 
 /// Whether what a Job of these Pods has done is not known to be on the node that its volumes are tied to.
@@ -153,125 +201,40 @@ pub fn unlabelled(node: &str) -> String {
     )
 }
 
-/// Why a Pod is on no node, with where its volumes are.
-pub fn elsewhere(why: &str, node: &str, sight: Sight, names: &Names) -> String {
-    let (data, backups) = (names.data_claim(), names.backup_claim());
+/// The nodes with folders that those of these Pods have which are on no node, and all the claims that are tied there.
+pub fn homes<'a>(ties: &'a [Tie], pods: &[Pod]) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let waits = |tie: &&Tie| {
+        let mut all = pods.iter();
+        all.any(|pod| unplaced(pod).is_some() && pods::mounts(pod, &tie.claim))
+    };
+    let nodes: BTreeSet<_> = ties.iter().filter(waits).map(|tie| tie.node.as_str()).collect();
+    let claims = |node: &str| {
+        let there = ties.iter().filter(|tie| tie.node == node);
+        there.map(|tie| tie.claim.as_str()).collect()
+    };
+    nodes.into_iter().map(|node| (node, claims(node))).collect()
+}
+
+/// Where the folders of these claims are, and what is wrong there. Of other claims nothing is said: what they hold is not
+/// lost.
+pub fn elsewhere(node: &str, sight: Sight, claims: &[&str]) -> String {
+    let (names, one) = (claims.join(" and "), claims.len() == 1);
+    let are = if one { "is a folder" } else { "are folders" };
+    let hold = if one {
+        "it what it holds"
+    } else {
+        "them what they hold"
+    };
     let more = match sight {
         Sight::There | Sight::Hidden => String::new(),
         Sight::Gone => format!(
-            ", which is gone: bring it back under its name, or delete {data} and {backups}, and with them what they hold, \
-             to begin on another one"
+            ", which is gone: bring the node back under its name, or delete {names}, and with {hold}, to begin on another \
+             one"
         ),
         Sight::Unlabelled => format!("; {}", unlabelled(node)),
     };
-    format!("{why}; its volumes are folders of node {node}{more}")
+    format!("{names} {are} of node {node}{more}")
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn pod(node: Option<&str>, phase: &str, made: &str) -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"name": "p", "creationTimestamp": made},
-            "spec": {"nodeName": node, "containers": []}, "status": {"phase": phase},
-        }))
-        .unwrap()
-    }
-
-    const EARLY: &str = "2026-11-21T11:00:00Z";
-    const LATE: &str = "2026-11-21T12:00:00Z";
-
-    #[test]
-    fn work_is_where_it_was_done_else_where_it_goes_on_else_where_it_was_last_tried() {
-        let failed = [pod(Some("a"), "Failed", EARLY), pod(Some("b"), "Failed", LATE)];
-        assert_eq!(place(&failed), Some("b"));
-        assert_eq!(done_on(&failed), None);
-        let goes_on = [pod(Some("a"), "Running", EARLY), pod(Some("b"), "Failed", LATE)];
-        assert_eq!(place(&goes_on), Some("a"));
-        let done = [
-            pod(Some("a"), "Succeeded", EARLY),
-            pod(Some("b"), "Running", LATE),
-        ];
-        assert_eq!((place(&done), done_on(&done)), (Some("a"), Some("a")));
-        assert_eq!(
-            place(&[pod(None, "Pending", EARLY)]),
-            None,
-            "it is on no node yet"
-        );
-        assert_eq!(place(&[]), None);
-    }
-
-    #[rstest]
-    #[case::at_home(&[pod(Some("a"), "Succeeded", EARLY)], Some("a"), false)]
-    #[case::elsewhere(&[pod(Some("b"), "Succeeded", EARLY)], Some("a"), true)]
-    #[case::nobody_can_say(&[], Some("a"), true)]
-    #[case::not_done(&[pod(Some("a"), "Failed", EARLY)], Some("a"), true)]
-    #[case::without_nodes(&[pod(None, "Succeeded", EARLY)], None, false)]
-    fn what_was_done_elsewhere_does_not_count(
-        #[case] pods: &[Pod],
-        #[case] home: Option<&str>,
-        #[case] is_astray: bool,
-    ) {
-        assert_eq!(astray(pods, home), is_astray);
-    }
-
-    #[test]
-    fn only_a_server_that_answers_tells_where_data_are() {
-        let mut server = pod(Some("a"), "Running", EARLY);
-        assert_eq!(serving_on(std::slice::from_ref(&server)), None);
-        let ready = json!([{"type": "Ready", "status": "True"}]);
-        server.status.as_mut().unwrap().conditions = serde_json::from_value(ready).unwrap();
-        assert_eq!(serving_on(&[server]), Some("a"));
-    }
-
-    #[test]
-    fn a_volume_is_tied_by_a_label_of_its_node() {
-        let tied = affinity("host");
-        assert_eq!(host_of(&tied), Some("host"));
-        let text = serde_json::to_value(&tied).unwrap();
-        assert_eq!(
-            text["required"]["nodeSelectorTerms"][0]["matchExpressions"][0],
-            json!({"key": "kubernetes.io/hostname", "operator": "In", "values": ["host"]})
-        );
-        let zone = json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [
-            {"key": "zone", "operator": "In", "values": ["host"]}]}]}});
-        assert_eq!(host_of(&serde_json::from_value(zone).unwrap()), None);
-    }
-
-    #[rstest]
-    #[case(json!({}), false, None)]
-    #[case(json!({"otus.homework/volume": "v"}), true, None)]
-    #[case(json!({"otus.homework/volume": "v", "otus.homework/node": "a"}), false, Some("a"))]
-    fn a_folder_is_loose_until_it_is_tied(
-        #[case] annotations: Value,
-        #[case] loose: bool,
-        #[case] node: Option<&str>,
-    ) {
-        let claim: PersistentVolumeClaim =
-            serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap();
-        assert_eq!((is_loose(&claim), tied(&claim)), (loose, node));
-    }
-
-    #[rstest]
-    #[case(None, Sight::Gone, "delete m-pvc and backup-m-pvc")]
-    #[case(Some(json!({})), Sight::Unlabelled, "no label kubernetes.io/hostname")]
-    #[case(Some(json!({"kubernetes.io/hostname": "h"})), Sight::There, "folders of node a")]
-    fn where_volumes_are_is_said_with_what_is_wrong_there(
-        #[case] labels: Option<Value>,
-        #[case] sight: Sight,
-        #[case] words: &str,
-    ) {
-        let node =
-            labels.map(|labels| serde_json::from_value(json!({"metadata": {"labels": labels}})).unwrap());
-        assert_eq!(Sight::of(node.as_ref()), sight);
-        let text = elsewhere("Pod p is on no node: why", "a", sight, &Names::new("m").unwrap());
-        assert!(
-            text.starts_with("Pod p is on no node: why; ") && text.contains(words),
-            "{text}"
-        );
-    }
-}
+mod tests;

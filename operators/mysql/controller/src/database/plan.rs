@@ -82,7 +82,7 @@ pub fn start(seen: Beginning<'_>) -> Start {
     match (&job.phase, job.whose) {
         _ if job.going.is_some() => Start::Wait,
         (_, Whose::Foreign) => Start::Conflict,
-        (Phase::Running, Whose::Former) => Start::Wait,
+        // Of no use without the server that it was begun for, and not to write to the next one. It is gone when its Pods are.
         (_, Whose::Left | Whose::Former) => Start::Remove,
         // It filled a volume that is gone.
         (_, Whose::Ours) if job.claim.as_deref() != Some(seen.claim) => Start::Remove,

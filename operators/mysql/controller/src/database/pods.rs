@@ -21,6 +21,8 @@ const UNNAMED: Duration = Duration::from_mins(5);
 pub const REFUSED: Duration = UNNAMED;
 /// How long a server may run without answering before a person is told; after a crash a large one takes longer.
 const MUTE: Duration = Duration::from_mins(10);
+/// What to do about a Pod on a node that is lost: as long as it may run it may write.
+const FORCE: &str = "once that node is off for good, `kubectl delete pod --force` lets go of the Pod";
 /// How long a Job that is being deleted may take to end its Pod.
 pub const ENDING: Duration = Duration::from_mins(2);
 
@@ -31,6 +33,13 @@ pub fn mounts(pod: &Pod, claim: &str) -> bool {
         let source = volume.persistent_volume_claim.as_ref();
         source.is_some_and(|source| source.claim_name == claim)
     })
+}
+
+/// Whether what is in a Pod answers.
+pub fn answers(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref());
+    let mut all = conditions.flatten();
+    all.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Which server runs in one of these Pods: a mark that is another one as soon as it has started again. Nothing if none
@@ -100,8 +109,9 @@ pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stu
         room: false,
     };
     if let Some(going) = job.going {
-        let why =
-            format!("Job {name} is being deleted and does not end: its Pod may be on a node that is lost");
+        let why = format!(
+            "Job {name} is being deleted and does not end: its Pod may be on a node that is lost; {FORCE}"
+        );
         return Some(stuck(why, ENDING, going));
     }
     let made = job.made?;
@@ -120,7 +130,7 @@ pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stu
     }
     if let Some(pod) = pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_some()) {
         let why = format!(
-            "Pod {} is being deleted and does not end: it may be on a node that is lost",
+            "Pod {} is being deleted and does not end: it may be on a node that is lost; {FORCE}",
             pod.name_any()
         );
         return Some(stuck(why, ENDING, made));

@@ -3,13 +3,14 @@
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
-    core::v1::{PersistentVolumeClaim, Pod, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service},
 };
 use kube::{
     ResourceExt as _,
-    api::{DeleteParams, ListParams, PropagationPolicy},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy},
 };
 use mysql_api::{MySQL, database::FORMER_FINALIZER};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, message, owner, says};
@@ -74,9 +75,9 @@ async fn finished(bed: &Bed, name: &str) {
     let condition = |type_: &str| json!({"type": type_, "status": "True", "lastTransitionTime": at});
     let status = json!({"status": {"startTime": at, "completionTime": at,
                                     "conditions": [condition("SuccessCriteriaMet"), condition("Complete")]}});
-    let patch = kube::api::Patch::Merge(status);
+    let patch = Patch::Merge(status);
     bed.api::<Job>()
-        .patch_status(name, &kube::api::PatchParams::default(), &patch)
+        .patch_status(name, &PatchParams::default(), &patch)
         .await
         .unwrap();
 }
@@ -181,6 +182,167 @@ async fn a_server_of_the_first_operators_runs_on_while_its_password_is_one_that_
     bed.patch("line", json!({"spec": {"password": "otuspassword"}}))
         .await;
     bed.ready("line").await;
+    bed.stop().await;
+}
+
+/// Lets the first operator's server answer.
+async fn answers(bed: &Bed, name: &str) {
+    let (pods, selector) = (
+        bed.api::<Pod>(),
+        ListParams::default().labels(&format!("app={name}")),
+    );
+    bed.eventually("it has a Pod", async || {
+        !pods.list(&selector).await.unwrap().items.is_empty()
+    })
+    .await;
+    let pod = pods.list(&selector).await.unwrap().items.remove(0);
+    let ready = json!({"type": "Ready", "status": "True"});
+    show(
+        bed,
+        &pod.name_any(),
+        json!({"phase": "Running", "conditions": [ready]}),
+    )
+    .await;
+}
+
+/// Lets a Pod have this status.
+async fn show(bed: &Bed, pod: &str, status: Value) {
+    let patch = Patch::Strategic(json!({ "status": status }));
+    bed.api::<Pod>()
+        .patch_status(pod, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+/// The first operator's restore Job of this object; returns the Pod that it has.
+async fn load(bed: &Bed, object: &MySQL) -> String {
+    let name = object.name_any();
+    let pod = json!({"restartPolicy": "OnFailure", "containers": [{"name": "load", "image": "i"}], "volumes": [
+        {"name": "b", "persistentVolumeClaim": {"claimName": format!("backup-{name}-pvc")}}]});
+    let _: Job = bed
+        .make(
+            json!({"metadata": {"name": format!("restore-{name}-job"), "ownerReferences": [owner(object)]},
+                     "spec": {"backoffLimit": 2, "template": {"spec": pod}}}),
+        )
+        .await;
+    let selector = format!("batch.kubernetes.io/job-name=restore-{name}-job");
+    let (pods, selector) = (bed.api::<Pod>(), ListParams::default().labels(&selector));
+    bed.eventually("it has a Pod", async || {
+        !pods.list(&selector).await.unwrap().items.is_empty()
+    })
+    .await;
+    pods.list(&selector).await.unwrap().items[0].name_any()
+}
+
+/// The UID of the server's Deployment, unless it is going.
+async fn server(bed: &Bed, name: &str) -> Option<String> {
+    let server = bed.api::<Deployment>().get_opt(name).await.unwrap();
+    let stays = server.filter(|server| server.metadata.deletion_timestamp.is_none());
+    stays?.uid()
+}
+
+/// A server that goes in its midst leaves half the tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_first_operators_serves_until_what_it_restores_is_there() {
+    let mut bed = Bed::without_operator().await;
+    let object = left(&bed, "loading").await;
+    answers(&bed, "loading").await;
+    let pod = load(&bed, &object).await;
+    show(&bed, &pod, json!({"phase": "Running"})).await;
+    let before = server(&bed, "loading").await;
+    bed.start();
+    let object = bed
+        .until("loading", "it is told", |object| {
+            says(object, "Ready", "Unknown", "LeftoversGoing")
+        })
+        .await
+        .unwrap();
+    let told = message(&object, "Ready");
+    assert!(told.contains("kubectl delete job restore-loading-job"), "{told}");
+    assert!(before.is_some() && server(&bed, "loading").await == before);
+    let ended = json!({"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z",
+                                      "finishedAt": "2026-01-01T00:00:00Z"}});
+    let container = json!({"name": "load", "image": "i", "imageID": "i", "restartCount": 0, "ready": false,
+                           "state": ended});
+    show(
+        &bed,
+        &pod,
+        json!({"phase": "Succeeded", "containerStatuses": [container]}),
+    )
+    .await;
+    let object = bed.ready("loading").await;
+    assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));
+    let reasons = bed.reasons("loading").await;
+    assert!(!reasons.contains(&"LeftoverEnded".to_owned()), "{reasons:?}");
+    assert_eq!(
+        bed.kubelet.disks.runs("restore"),
+        0,
+        "that there are data was seen by the server"
+    );
+    let rows = bed.kubelet.disks.rows(&bed.data("loading").await);
+    assert_eq!(rows.unwrap(), ["old row"]);
+    bed.stop().await;
+}
+
+/// The Pod of the first operator's restore Job never begins.
+#[rstest]
+#[case::and_its_server_answers("slow", true)]
+#[case::and_it_has_no_server("stuck", false)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_of_the_first_operators_that_never_ends_is_ended(#[case] name: &str, #[case] serves: bool) {
+    let mut bed = Bed::without_operator().await;
+    let object = left(&bed, name).await;
+    if serves {
+        answers(&bed, name).await;
+    }
+    let pod = load(&bed, &object).await;
+    bed.start();
+    let object = bed.ready(name).await;
+    assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));
+    let rest = bed.api::<Pod>().get_opt(&pod).await.unwrap();
+    assert!(rest.is_none(), "nothing loads into the server that serves");
+    let reasons = bed.reasons(name).await;
+    assert_eq!(
+        reasons.contains(&"LeftoverEnded".to_owned()),
+        serves,
+        "{reasons:?}"
+    );
+    let rows = bed.kubelet.disks.rows(&bed.data(name).await);
+    assert_eq!(rows.unwrap(), ["old row"]);
+    bed.stop().await;
+}
+
+#[rstest]
+#[case::of_its_options("taken", "config")]
+#[case::of_its_backups("foreign", "claim")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_first_operators_is_not_taken_away_where_a_name_is_somebody_elses(
+    #[case] name: &str,
+    #[case] what: &str,
+) {
+    let mut bed = Bed::without_operator().await;
+    left(&bed, name).await;
+    if what == "config" {
+        let taken = json!({"metadata": {"name": format!("{name}-config")}});
+        let _: ConfigMap = bed.make(taken).await;
+    } else {
+        let managed = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}});
+        bed.api::<PersistentVolumeClaim>()
+            .patch(
+                &format!("backup-{name}-pvc"),
+                &PatchParams::default(),
+                &Patch::Merge(managed),
+            )
+            .await
+            .unwrap();
+    }
+    let before = server(&bed, name).await;
+    bed.start();
+    bed.until(name, "it is told", |object| {
+        says(object, "Ready", "False", "NameConflict")
+    })
+    .await;
+    assert!(before.is_some() && server(&bed, name).await == before);
     bed.stop().await;
 }
 

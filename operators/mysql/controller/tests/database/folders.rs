@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, message, says, spec};
 
-const HOSTNAME: &str = "kubernetes.io/hostname";
+pub(crate) const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// The volumes of this bed, as JSON.
 async fn volumes(bed: &Bed) -> Vec<Value> {
@@ -46,13 +46,13 @@ async fn tied(bed: &Bed, claim: &str) -> Option<String> {
 }
 
 /// What the claim says of where it is.
-async fn noted(bed: &Bed, claim: &str) -> Option<String> {
+pub(crate) async fn noted(bed: &Bed, claim: &str) -> Option<String> {
     let claim = bed.api::<PersistentVolumeClaim>().get(claim).await.unwrap();
     claim.annotations().get("otus.homework/node").cloned()
 }
 
 /// The nodes that these Pods were given.
-async fn nodes_of(bed: &Bed, selector: &str) -> Vec<String> {
+pub(crate) async fn nodes_of(bed: &Bed, selector: &str) -> Vec<String> {
     let params = ListParams::default().labels(selector);
     let all = bed.api::<Pod>().list(&params).await.unwrap().items;
     all.into_iter().filter_map(|pod| pod.spec?.node_name).collect()
@@ -276,7 +276,10 @@ async fn a_node_that_is_gone_is_told_and_so_is_one_without_its_label() {
 
     all.delete(&nodes[0], &DeleteParams::default()).await.unwrap();
     move_server(&bed, "lost").await;
-    let gone = format!("its volumes are folders of node {}, which is gone", nodes[0]);
+    let gone = format!(
+        "lost-pvc and backup-lost-pvc are folders of node {}, which is gone",
+        nodes[0]
+    );
     bed.until("lost", "where its volumes are is told", |object| {
         says(object, "ServerReady", "False", "ServerFailing")
             && object.is_some_and(|object| message(object, "ServerReady").contains(&gone))

@@ -15,6 +15,7 @@ mod images;
 mod kubelet;
 mod lives;
 mod losses;
+mod moves;
 mod neighbours;
 mod refusals;
 mod upgrade;

@@ -19,14 +19,14 @@ use super::{
     blocked::{blocked, held, is_overdue, lessen, lessened, still_blocked},
     desired,
     hand::{Hand, Stop},
-    life, secrets, version, volumes,
+    life, nodes, secrets, version, volumes,
 };
 use crate::database::{
     amounts::Amounts,
     desired::Desired,
     job::{self, Phase, Request, Seen, Whose},
     names::{Owned, owned},
-    nodes::tied,
+    nodes::tie,
     plan::{self, Ending, Farewell, Leave},
     pods::{self, Stuck},
     report::{self, Facts, Said},
@@ -87,13 +87,13 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
     match (step, live) {
         (Farewell::Create, _) => {
             if whole {
-                heal(hand, &mut wanted, facts).await?;
+                heal(hand, &mut wanted, claim.as_ref(), facts).await?;
             }
             create(hand, object, &wanted, claim.as_ref(), facts).await
         }
         (Farewell::Wait, _) => {
             if whole {
-                heal(hand, &mut wanted, facts).await?;
+                heal(hand, &mut wanted, claim.as_ref(), facts).await?;
             }
             match &stuck {
                 Some(_) if overdue.is_some() => blocked(object, facts),
@@ -139,7 +139,7 @@ pub(super) async fn confine(
         .await?;
     for claim in data.into_iter().chain(&backups) {
         wanted.identity = wanted.identity.on(claim);
-        wanted.node = wanted.node.take().or_else(|| tied(claim).map(str::to_owned));
+        wanted.ties.extend(tie(claim));
     }
     Ok(())
 }
@@ -205,13 +205,19 @@ async fn room(hand: &Hand<'_>, wanted: &Desired, facts: &mut Facts) -> Result<()
 }
 
 /// Keeps up the server that is to be backed up. What stands in its way is said, and is no reason not to try.
-async fn heal(hand: &Hand<'_>, wanted: &mut Desired, facts: &mut Facts) -> Result<(), Stop> {
+async fn heal(
+    hand: &Hand<'_>,
+    wanted: &mut Desired,
+    data: Option<&PersistentVolumeClaim>,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
     let attempt = async {
         let live = hand.get::<Deployment>(wanted.names.name()).await?;
         version::hold(hand, wanted, live.as_ref(), facts).await?;
         let credentials = secrets::ensure(hand, wanted).await?;
         life::configure(hand, wanted).await?;
         life::publish(hand, wanted, &credentials, facts).await?;
+        nodes::remember(hand, wanted, data, None, facts).await?;
         life::serve(hand, wanted, live.is_some(), &credentials, facts).await
     };
     match attempt.await {

@@ -11,15 +11,14 @@ use reconcile::conditions::{self, ConditionStatus};
 use serde_json::json;
 
 use super::{
-    DatabaseError, SOON,
+    DatabaseError,
     hand::{Hand, Stop, held, soon},
     life::{alone, pods_of},
     nodes::{self, Pair},
 };
 use crate::database::{
     desired::Desired,
-    job,
-    nodes::is_loose,
+    job::{self, Whose},
     plan::{self, Beginning, Start},
     pods,
     program::Outcome,
@@ -59,7 +58,8 @@ pub(super) async fn fill(
         Some(seen) if seen.phase != job::Phase::Running => job::last_words(&pods),
         _ => None,
     };
-    let astray = nodes::tie(hand, pair, seen.as_ref(), &pods).await?;
+    let job = seen.as_ref().map(|seen| (seen, outcome.as_ref()));
+    let astray = nodes::tie(hand, desired, pair, job, &pods).await?;
     let failure = failed(&name, seen.as_ref(), outcome.as_ref());
     let inputs = job::inputs(desired);
     let claim = data.uid().unwrap_or_default();
@@ -94,7 +94,7 @@ pub(super) async fn fill(
         }
         (Start::Remove, Some(job)) => {
             hand.remove(&job).await?;
-            soon(Reason::Restoring, format!("{name} is begun again"))
+            soon(Reason::Restoring, again(&name, seen.as_ref()))
         }
         (Start::Record(content), _) => record(hand, data, &content, facts).await,
         (Start::Failed { after }, _) => {
@@ -108,11 +108,8 @@ pub(super) async fn fill(
                 None => None,
             };
             let message = message.unwrap_or_else(|| format!("{name} fills the data folder"));
-            let mut after = job::pace(seen.as_ref(), hand.pass.clock().now());
-            if is_loose(data) || is_loose(&pair.backups) {
-                // It is to be tied before it is tried again, perhaps elsewhere.
-                after = after.min(SOON);
-            }
+            // That its Pod runs, fails or ends is an event of the Job.
+            let after = job::pace(seen.as_ref(), hand.pass.clock().now());
             held(Said::pending(Reason::Restoring, message), after)
         }
     }
@@ -137,6 +134,17 @@ async fn begin(hand: &Hand<'_>, desired: &Desired, claim: &str, content: &Conten
     };
     hand.tell("RestoreStarted", "Restore", note).await;
     Ok(())
+}
+
+/// What is said of a Job that is removed.
+fn again(name: &str, seen: Option<&job::Seen>) -> String {
+    match seen {
+        Some(seen) if seen.whose != Whose::Ours => format!(
+            "{name} was left by an earlier MySQL or another operator, and its Pod has to end before another one fills the \
+             data folder"
+        ),
+        _ => format!("{name} is begun again"),
+    }
 }
 
 /// What keeps the Job from its work.

@@ -22,7 +22,7 @@ use crate::{
         credentials::Credentials,
         desired::{Desired, SpecError},
         names::{APP, Owned, owned},
-        nodes::tied,
+        nodes::tie,
         pods,
         report::{Facts, Said},
         server,
@@ -46,7 +46,7 @@ pub(super) async fn settle(
     let backups = volumes::ensure(hand, desired, Role::Backups, facts).await?;
     let data = volumes::ensure(hand, desired, Role::Data, facts).await?;
     desired.identity = desired.identity.on(&backups).on(&data);
-    desired.node = tied(&data).or_else(|| tied(&backups)).map(str::to_owned);
+    desired.ties = [&data, &backups].into_iter().filter_map(tie).collect();
     desired.restore = manner(&data, desired.restore.clone());
     desired.expected = backups.annotations().get(NEWEST).cloned();
     facts.storage = Some(volumes::said(&data, desired));
@@ -55,12 +55,11 @@ pub(super) async fn settle(
     publish(hand, desired, &credentials, facts).await?;
     let pair = Pair { data, backups };
     filling::fill(hand, desired, &pair, live.is_some(), facts).await?;
+    // First of all: a server that is changed, and a backup, get Pods that may be put on another node.
+    nodes::remember(hand, desired, Some(&pair.data), Some(&pair.backups), facts).await?;
     let serving = serve(hand, desired, live.is_some(), &credentials, facts).await?;
     version::record(hand, &pair.data, facts).await?;
     let progress = backups::tend(hand, desired, serving, facts).await?;
-    if serving {
-        nodes::remember(hand, desired, &pair, facts).await?;
-    }
     Ok(sooner(progress, if serving { IDLE } else { STARTING }))
 }
 

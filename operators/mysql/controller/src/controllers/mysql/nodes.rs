@@ -20,10 +20,10 @@ use super::{
 use crate::database::{
     desired::Desired,
     job::{self, Phase, Seen, Whose},
-    nodes::{self, NODE, Sight, is_loose},
+    nodes::{self, NODE, Sight, Trace, is_loose},
+    program::{Origin, Outcome},
     report::{Facts, Said},
-    server::unplaced,
-    volumes::{NEWEST, Role, Standing, fixed_of, standing},
+    volumes::{Content, NEWEST, Role, Standing, fixed_of, standing},
 };
 
 /// The claims of the two volumes.
@@ -39,28 +39,35 @@ pub(super) struct Home {
     pub(super) affinity: VolumeNodeAffinity,
 }
 
-/// Ties both to the node that a Pod of the Job that fills the data folder was given, before it is tried again or counts.
-/// Says whether it was filled elsewhere.
+/// Ties the backups to where they are, and the data that are still to be filled beside them; where there are none, both to
+/// the node that a Pod of the Job that fills the data folder was given, before it is tried again or counts. Says whether it
+/// was filled elsewhere.
 pub(super) async fn tie(
     hand: &Hand<'_>,
+    desired: &Desired,
     pair: &Pair,
-    job: Option<&Seen>,
+    job: Option<(&Seen, Option<&Outcome>)>,
     pods: &[Pod],
 ) -> Result<bool, Stop> {
-    let claim = pair.data.uid();
-    let current = |job: &&Seen| job.whose == Whose::Ours && job.going.is_none() && job.claim == claim;
-    let Some(job) = job.filter(current) else {
+    if !Content::of(&pair.data).is_open() {
         return Ok(false);
-    };
-    let mut home = nodes::tied(&pair.data).map(str::to_owned);
-    if let Some(node) = nodes::place(pods) {
-        if is_loose(&pair.backups) {
-            bind(hand, &pair.backups, node).await?;
-        }
-        if is_loose(&pair.data) {
-            home = Some(bind(hand, &pair.data, node).await?);
-        }
     }
+    let claim = pair.data.uid();
+    let current = |job: &Seen| job.whose == Whose::Ours && job.going.is_none() && job.claim == claim;
+    let job = job.filter(|(job, _)| current(job));
+    let place = nodes::place(pods).filter(|_| job.is_some());
+    let read = nodes::done_on(pods).filter(|_| {
+        let newest = pair.backups.annotations().get(NEWEST);
+        let words = job.and_then(|(_, words)| words);
+        matches!(words, Some(Outcome::Filled(Origin::Backup(backup))) if newest == Some(&backup.id))
+    });
+    let backups = find_backups(hand, desired, &pair.backups, place, read).await?;
+    let mut home = nodes::tied(&pair.data).map(str::to_owned);
+    if let Some(node) = place.filter(|_| is_loose(&pair.data)) {
+        let node = backups.as_deref().unwrap_or(node);
+        home = Some(bind(hand, &pair.data, node).await?);
+    }
+    let Some((job, _)) = job else { return Ok(false) };
     let done = fixed_of(&pair.data).is_some() && job.phase == Phase::Succeeded;
     let astray = done && nodes::astray(pods, home.as_deref());
     if astray {
@@ -72,44 +79,72 @@ pub(super) async fn tie(
 }
 
 /// Ties what was made before folders were tied, once it is seen where they are: the data where a server answers from them,
-/// the backups where the newest was taken. What stands in the way is said, and nobody is served less for it.
+/// the backups where they are, or beside the server if there are none. What stands in the way is said, and nobody is served
+/// less for it.
 pub(super) async fn remember(
     hand: &Hand<'_>,
     desired: &Desired,
-    pair: &Pair,
+    data: Option<&PersistentVolumeClaim>,
+    backups: Option<&PersistentVolumeClaim>,
     facts: &mut Facts,
 ) -> Result<(), Stop> {
-    if !is_loose(&pair.data) && !is_loose(&pair.backups) {
+    let loose = [data, backups].map(|claim| claim.filter(|claim| is_loose(claim)));
+    if loose.iter().all(Option::is_none) {
         return Ok(());
     }
-    if let (Some(why), Some(storage)) = (mildly(find(hand, desired, pair).await)?, &mut facts.storage) {
+    let found = mildly(find(hand, desired, loose).await)?;
+    if let (Some(why), Some(storage)) = (found, &mut facts.storage) {
         storage.message = format!("{}, and is tied to no node: {}", storage.message, why.message);
     }
     Ok(())
 }
 
-async fn find(hand: &Hand<'_>, desired: &Desired, pair: &Pair) -> Result<(), Stop> {
+async fn find(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    [data, backups]: [Option<&PersistentVolumeClaim>; 2],
+) -> Result<(), Stop> {
     let servers = server_pods(hand, desired).await?;
     let Some(node) = nodes::serving_on(&servers) else {
         return Ok(());
     };
-    if is_loose(&pair.data) {
-        bind(hand, &pair.data, node).await?;
+    if let Some(data) = data {
+        bind(hand, data, node).await?;
     }
-    if !is_loose(&pair.backups) {
-        return Ok(());
-    }
-    let Some(newest) = pair.backups.annotations().get(NEWEST) else {
-        // Nothing is on it.
-        bind(hand, &pair.backups, node).await?;
-        return Ok(());
-    };
-    let job = hand.get::<Job>(&desired.names.backup_job()).await?;
-    let seen = job.map(|job| job::seen(&job, &desired.names, &desired.uid));
-    if let Some(seen) = seen.filter(|seen| seen.id.as_ref() == Some(newest)) {
-        taken(hand, &pair.backups, &pods_of(hand, &seen.uid).await?).await?;
+    if let Some(backups) = backups {
+        find_backups(hand, desired, backups, Some(node), None).await?;
     }
     Ok(())
+}
+
+/// Ties the folder with the backups to where they are: where a Job has taken the newest or is about to write one, or where
+/// it was `read`; if there are none, to this `place`. Says where it is tied.
+async fn find_backups(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    claim: &PersistentVolumeClaim,
+    place: Option<&str>,
+    read: Option<&str>,
+) -> Result<Option<String>, Stop> {
+    if !is_loose(claim) {
+        return Ok(nodes::tied(claim).map(str::to_owned));
+    }
+    let job = hand.get::<Job>(&desired.names.backup_job()).await?;
+    let seen = job.map(|job| job::seen(&job, &desired.names, &desired.uid));
+    let pods = match &seen {
+        Some(seen) => pods_of(hand, &seen.uid).await?,
+        None => Vec::new(),
+    };
+    let newest = claim.annotations().get(NEWEST).map(String::as_str);
+    let node = match nodes::trace(newest, seen.as_ref(), &pods) {
+        Trace::On(node) => Some(node),
+        Trace::Nowhere => place,
+        Trace::Unknown => read,
+    };
+    match node {
+        Some(node) => bind(hand, claim, node).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Ties the volume with the backups to where these Pods have taken the newest.
@@ -172,7 +207,7 @@ async fn bind(hand: &Hand<'_>, claim: &PersistentVolumeClaim, node: &str) -> Res
     let Some(volume) = read(hand, volume).await? else {
         return Ok(home);
     };
-    let host = host(hand, node).await?;
+    let host = host(hand, node, &name).await?;
     let home = if let Some(binding) = nodes::binding(&volume) {
         // By us before a crash; or by somebody who knew better.
         nodes::host_of(binding)
@@ -228,36 +263,34 @@ async fn node(hand: &Hand<'_>, name: &str) -> Result<Option<Node>, ApiError> {
     found.map_err(|error| ApiError::new(format!("read Node {name}"), error))
 }
 
-/// The label of a node by which volumes are tied to it.
-async fn host(hand: &Hand<'_>, name: &str) -> Result<String, Stop> {
+/// The label of a node by which the volume of this claim is tied to it.
+async fn host(hand: &Hand<'_>, name: &str, claim: &str) -> Result<String, Stop> {
     let found = node(hand, name).await?;
     let why = match found.as_ref().map(nodes::hostname) {
         Some(Some(host)) => return Ok(host.to_owned()),
         Some(None) => nodes::unlabelled(name),
-        None => format!("node {name} is gone, and the folders that stand in for volumes with it"),
+        None => nodes::elsewhere(name, Sight::Gone, &[claim]),
     };
-    held(Said::no(Reason::WaitingForVolume, why), super::SOON)
+    held(Said::no(Reason::WaitingForVolume, why), super::IDLE / 10)
 }
 
-/// Says of a Pod that no node takes where its volumes are, and what is wrong there.
+/// Says of Pods that no node takes where their volumes are, and what is wrong there.
 pub(super) async fn explain(
     hand: &Hand<'_>,
     desired: &Desired,
     pods: &[Pod],
     why: Option<String>,
 ) -> Result<Option<String>, ApiError> {
-    let (Some(why), Some(name)) = (&why, &desired.node) else {
-        return Ok(why);
-    };
-    if !pods.iter().any(|pod| unplaced(pod).is_some()) {
-        return Ok(Some(why.clone()));
+    let Some(mut why) = why else { return Ok(None) };
+    for (name, claims) in nodes::homes(&desired.ties, pods) {
+        let sight = match node(hand, name).await {
+            Ok(found) => Sight::of(found.as_ref()),
+            Err(error) if is_forbidden(&error) => Sight::Hidden,
+            Err(error) => return Err(error),
+        };
+        why = format!("{why}; {}", nodes::elsewhere(name, sight, &claims));
     }
-    let sight = match node(hand, name).await {
-        Ok(found) => Sight::of(found.as_ref()),
-        Err(error) if is_forbidden(&error) => Sight::Hidden,
-        Err(error) => return Err(error),
-    };
-    Ok(Some(nodes::elsewhere(why, name, sight, &desired.names)))
+    Ok(Some(why))
 }
 
 fn is_forbidden(error: &ApiError) -> bool {

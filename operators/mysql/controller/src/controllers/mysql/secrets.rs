@@ -10,6 +10,7 @@ use reconcile::{apply::APPLIED, reconciler::Kind};
 
 use super::{
     DatabaseError, IDLE,
+    former::relieve,
     hand::{Hand, Stop, held, soon},
 };
 use crate::database::{
@@ -110,26 +111,25 @@ async fn referred(hand: &Hand<'_>, reference: &SecretKeyRef) -> Result<String, S
 /// What the kind's first operator made for this very object is replaced: it holds the password.
 async fn meet(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
     let names = &desired.names;
-    let met = [
-        known::<Deployment>(hand, desired, names.name()).await?,
-        known::<Service>(hand, desired, names.name()).await?,
-    ];
+    let server = former::<Deployment>(hand, desired, names.name()).await?;
+    let service = former::<Service>(hand, desired, names.name()).await?;
     owned_or_free::<ConfigMap>(hand, desired, &names.config()).await?;
     owned_or_free::<Secret>(hand, desired, &names.binding()).await?;
-    if met.contains(&Met::Replaced) {
-        return soon(
-            Reason::LeftoversGoing,
-            "what an earlier operator made for this MySQL is being replaced",
-        );
+    if server.is_none() && service.is_none() {
+        return Ok(());
     }
-    Ok(())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Met {
-    Nothing,
-    Ours,
-    Replaced,
+    // Nothing is taken from a server that answers as long as none can follow it.
+    relieve(hand, desired).await?;
+    if let Some(server) = server {
+        hand.remove(&server).await?;
+    }
+    if let Some(service) = service {
+        hand.remove(&service).await?;
+    }
+    soon(
+        Reason::LeftoversGoing,
+        "what an earlier operator made for this MySQL is being replaced",
+    )
 }
 
 /// For what the first operator never made.
@@ -142,16 +142,13 @@ async fn owned_or_free<K: Kind>(hand: &Hand<'_>, desired: &Desired, name: &str) 
     }
 }
 
-async fn known<K: Kind>(hand: &Hand<'_>, desired: &Desired, name: &str) -> Result<Met, Stop> {
+/// What the first operator made, if that is what bears this name.
+async fn former<K: Kind>(hand: &Hand<'_>, desired: &Desired, name: &str) -> Result<Option<K>, Stop> {
     let Some(found) = hand.get::<K>(name).await? else {
-        return Ok(Met::Nothing);
+        return Ok(None);
     };
     match owned(&found, &desired.names, &desired.uid) {
-        Owned::Ours if found.annotations().contains_key(APPLIED) => Ok(Met::Ours),
-        Owned::Ours => {
-            hand.remove(&found).await?;
-            Ok(Met::Replaced)
-        }
+        Owned::Ours => Ok(Some(found).filter(|found| !found.annotations().contains_key(APPLIED))),
         Owned::Predecessor => leaving::<K, _>(hand, name),
         Owned::Foreign | Owned::Nobody => Err(DatabaseError::NameConflict(hand.what::<K>(name)).into()),
     }

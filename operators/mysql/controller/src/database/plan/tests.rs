@@ -120,6 +120,26 @@ fn a_job_that_filled_a_volume_that_is_gone_says_nothing_of_the_next_one() {
     }
 }
 
+/// One that waited for it would wait for ever: some never end.
+#[rstest]
+#[case(Whose::Left)]
+#[case(Whose::Former)]
+fn a_job_that_was_left_makes_room_and_is_waited_for_while_it_goes(#[case] whose: Whose) {
+    for content in [Content::Awaited, Content::Unseen] {
+        for phase in [Phase::Running, Phase::Succeeded, failed(JUST_NOW)] {
+            let mut left = job(phase, None);
+            left.whose = whose;
+            assert_eq!(start(beginning(&content, Some(&left), None)), Start::Remove);
+            left.going = Some(now());
+            assert_eq!(
+                start(beginning(&content, Some(&left), None)),
+                Start::Wait,
+                "its Pods are not gone yet"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_failed_restore_is_tried_again_after_a_pause_once_it_was_told_or_when_something_was_changed() {
     let (recent, old) = (job(failed(JUST_NOW), None), job(failed(LONG_AGO), None));

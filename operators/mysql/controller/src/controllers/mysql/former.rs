@@ -1,0 +1,101 @@
+//! Taking over from a server of the kind's first operator: [`crate::database::former`].
+//!
+//! It holds the password in clear and is replaced. One that answers is not taken away before another can take its place.
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use kube::ResourceExt as _;
+use mysql_api::database::Reason;
+use serde_json::json;
+
+use super::{
+    DatabaseError,
+    hand::{Hand, Stop, held},
+    life::{pods_of, server_pods},
+};
+use crate::database::{
+    desired::Desired,
+    former::{self, Load},
+    job, pods,
+    report::Said,
+    volumes::{Content, DATA, Role, Standing, standing},
+};
+
+/// To be called before it is removed: holds while it is still needed.
+pub(super) async fn relieve(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
+    claim(hand, desired, Role::Backups).await?;
+    let data = claim(hand, desired, Role::Data).await?;
+    let servers = server_pods(hand, desired).await?;
+    if !servers.iter().any(pods::answers) {
+        // It may never have come up: what is on the volume is looked at when it is gone.
+        return Ok(());
+    }
+    loaded(hand, desired).await?;
+    if let Some(data) = data {
+        note(hand, &data).await?;
+    }
+    Ok(())
+}
+
+/// The claim of one volume, unless it is somebody else's; one that is there to be gone on with.
+async fn claim(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    role: Role,
+) -> Result<Option<PersistentVolumeClaim>, Stop> {
+    let name = role.claim(&desired.names);
+    let Some(claim) = hand.get::<PersistentVolumeClaim>(&name).await? else {
+        return Ok(None);
+    };
+    match standing(&claim, role, &desired.names, &desired.uid) {
+        Standing::Foreign => {
+            Err(DatabaseError::NameConflict(hand.what::<PersistentVolumeClaim>(&name)).into())
+        }
+        Standing::Inherited => Ok(Some(claim)),
+        Standing::Ours | Standing::Leaving => Ok(None),
+    }
+}
+
+/// Waits for the restore Job that loads through the server.
+async fn loaded(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
+    let name = desired.names.restore_job();
+    let Some(live) = hand.get::<Job>(&name).await? else {
+        return Ok(());
+    };
+    let seen = job::seen(&live, &desired.names, &desired.uid);
+    let pods = pods_of(hand, &seen.uid).await?;
+    let now = hand.pass.clock().now();
+    let stuck = pods::stuck(&seen, &name, &pods, now);
+    match former::load(&seen, &pods, stuck.as_ref(), now) {
+        Load::Over => return Ok(()),
+        Load::Wait => {}
+        Load::End => {
+            hand.remove(&live).await?;
+            let note = format!("{name} of an earlier operator has not ended, and is ended");
+            hand.warn("LeftoverEnded", "Adopt", note).await;
+        }
+    }
+    let why = stuck.map(|stuck| format!(" ({})", stuck.why)).unwrap_or_default();
+    let message = format!(
+        "Job {name} of an earlier operator has to end before its server is replaced, which serves until then{why}; if it \
+         never will, `kubectl delete job {name}`: one that does not begin is ended after minutes, any after a day"
+    );
+    held(
+        Said::pending(Reason::LeftoversGoing, message),
+        job::pace(Some(&seen), now),
+    )
+}
+
+/// Writes down that there are data, for a server answers from them: no Job has to look before the next one starts.
+async fn note(hand: &Hand<'_>, data: &PersistentVolumeClaim) -> Result<(), Stop> {
+    if data.annotations().contains_key(DATA) {
+        return Ok(());
+    }
+    let patch = json!({"metadata": {
+        "uid": data.metadata.uid,
+        "resourceVersion": data.metadata.resource_version,
+        "annotations": {DATA: Content::Kept.annotation()},
+    }});
+    hand.merge::<PersistentVolumeClaim>(&data.name_any(), &patch)
+        .await?;
+    Ok(())
+}
