@@ -26,6 +26,13 @@ pub struct Image {
     pub root_size: u32,
 }
 
+impl Image {
+    /// The snapshot that its root volume is made from.
+    pub fn snapshot(&self) -> String {
+        self.id.replacen("ami-", "snap-", 1)
+    }
+}
+
 /// A subnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {

@@ -5,6 +5,7 @@ mod attachment;
 use std::collections::BTreeMap;
 
 use crate::{
+    account::Image,
     action::{Answer, Request},
     error::ApiError,
     filter::Filters,
@@ -38,6 +39,8 @@ pub(crate) struct Disk {
     pub(crate) iops: Option<u32>,
     pub(crate) throughput: Option<u32>,
     pub(crate) encrypted: bool,
+    /// What it was made from; a volume without one was blank.
+    pub(crate) snapshot: Option<String>,
 }
 
 impl Volume {
@@ -88,8 +91,9 @@ impl Interface {
 }
 
 impl Disk {
-    /// Reads `<prefix>.VolumeSize` and so on; `least` is the size of what it is made from, if anything.
-    pub(crate) fn read(params: &Params, prefix: &str, least: Option<u32>) -> Result<Self, ApiError> {
+    /// Reads `<prefix>.VolumeSize` and so on, of the root volume of this image or of a blank one.
+    pub(crate) fn read(params: &Params, prefix: &str, image: Option<&Image>) -> Result<Self, ApiError> {
+        let least = image.map(|image| image.root_size);
         let field = |name: &str| format!("{prefix}.{name}");
         let kind = params.text(&field("VolumeType")).unwrap_or("gp2").to_owned();
         let size = params
@@ -101,6 +105,7 @@ impl Disk {
             iops: params.number(&field("Iops"))?,
             throughput: params.number(&field("Throughput"))?,
             encrypted: params.flag(&field("Encrypted"))?.unwrap_or(false),
+            snapshot: image.map(Image::snapshot),
             kind,
         };
         disk.validate(least)?;
@@ -160,6 +165,7 @@ const VOLUME_FILTERS: &[&str] = &[
     "attachment.instance-id",
     "availability-zone",
     "volume-type",
+    "snapshot-id",
 ];
 
 pub(crate) fn describe_volumes(estate: &mut Estate, request: &Request<'_>, xml: &mut Xml) -> Answer {
@@ -187,6 +193,7 @@ pub(crate) fn describe_volumes(estate: &mut Estate, request: &Request<'_>, xml: 
                 "attachment.instance-id" if *state == "in-use" => vec![volume.attachment.0.clone()],
                 "availability-zone" => vec![volume.zone.clone()],
                 "volume-type" => vec![volume.disk.kind.clone()],
+                "snapshot-id" => volume.disk.snapshot.iter().cloned().collect(),
                 _ => Vec::new(),
             };
             volume.region == request.region
@@ -205,6 +212,8 @@ pub(crate) fn describe_volumes(estate: &mut Estate, request: &Request<'_>, xml: 
 fn write_volume(xml: &mut Xml, volume: &Volume, state: &str, request: &Request<'_>) {
     xml.element("volumeId", &volume.id);
     xml.element("size", &volume.disk.size.to_string());
+    // There and empty where there is none.
+    xml.element("snapshotId", volume.disk.snapshot.as_deref().unwrap_or_default());
     xml.element("availabilityZone", &volume.zone);
     xml.element("status", state);
     xml.element("createTime", &(request.wall)(volume.created));

@@ -139,6 +139,8 @@ closed_set! {
         LaunchUnresolved,
         /// An object of a name that is needed belongs to somebody else.
         NameConflict,
+        /// Kubernetes refuses a request of the operator's; the message has its words.
+        RequestRefused,
         /// The Secret by which the members know the operator is missing or lacks something; nobody reaches them without it.
         AuthorityUnusable,
         /// A person paused it.

@@ -119,6 +119,8 @@ pub struct Part {
     pub tags: BTreeMap<String, String>,
     /// The instance that it is attached to.
     pub attached_to: Option<String>,
+    /// The snapshot that it was made from. The data volume of a member is made from none.
+    pub snapshot: Option<String>,
 }
 
 impl Part {

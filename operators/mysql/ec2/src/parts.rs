@@ -31,6 +31,11 @@ pub(crate) async fn volumes(client: &Client, filters: &[Filter]) -> Result<Vec<P
                 id: volume.volume_id()?.to_owned(),
                 tags: tags(volume.tags()),
                 attached_to: attachment.and_then(|one| one.instance_id()).map(str::to_owned),
+                // Of one that was made from none EC2 gives an empty id.
+                snapshot: volume
+                    .snapshot_id()
+                    .filter(|id| !id.is_empty())
+                    .map(str::to_owned),
             })
         }));
         next = rest(page.next_token());
@@ -61,6 +66,7 @@ pub(crate) async fn interfaces(client: &Client, filters: &[Filter]) -> Result<Ve
                 id: interface.network_interface_id()?.to_owned(),
                 tags: tags(interface.tag_set()),
                 attached_to: attachment.and_then(user),
+                snapshot: None,
             })
         }));
         next = rest(page.next_token());

@@ -298,8 +298,8 @@ fn disks(params: &Params, image: &Image) -> Result<Vec<(String, Disk, bool)>, Ap
             let message = format!("The device '{name}' is used in more than one block-device mapping");
             return Err(ApiError::new("InvalidBlockDeviceMapping", message));
         }
-        let least = (name == image.root_device).then_some(image.root_size);
-        let disk = Disk::read(params, &format!("{member}.Ebs"), least)?;
+        let root = (name == image.root_device).then_some(image);
+        let disk = Disk::read(params, &format!("{member}.Ebs"), root)?;
         let goes_along = params
             .flag(&format!("{member}.Ebs.DeleteOnTermination"))?
             .unwrap_or(true);
@@ -312,6 +312,7 @@ fn disks(params: &Params, image: &Image) -> Result<Vec<(String, Disk, bool)>, Ap
             iops: None,
             throughput: None,
             encrypted: false,
+            snapshot: Some(image.snapshot()),
         };
         disks.insert(0, (image.root_device.clone(), root, true));
     }

@@ -1,6 +1,6 @@
-//! What the owner of an account does to attachments, behind everybody's back.
+//! What the owner of an account does to volumes and attachments, behind everybody's back.
 
-use crate::world::World;
+use crate::{tag::TagLog, world::World};
 
 impl World {
     /// A volume or interface outlives its instance from now on, as if somebody had set `DeleteOnTermination` to false; says
@@ -16,6 +16,27 @@ impl World {
             interface.goes_along = false;
             true
         })
+    }
+
+    /// The snapshot that a volume was made from; nothing of a blank one.
+    pub fn snapshot_of(&self, volume: &str) -> Option<String> {
+        self.estate.lock().volumes.get(volume)?.disk.snapshot.clone()
+    }
+
+    /// Makes a volume from a backup of another one, with the other's tags, as AWS Backup restores it; its id, if there is such a
+    /// volume.
+    pub fn restore(&self, volume: &str) -> Option<String> {
+        let now = self.clock.elapsed();
+        let mut estate = self.estate.lock();
+        let mut restored = estate.volumes.get(volume)?.clone();
+        restored.id = estate.id("vol");
+        restored.disk.snapshot = Some(estate.id("snap"));
+        restored.tags = TagLog::new(now, restored.tags.at(now).clone());
+        restored.attachment = (String::new(), String::new(), false);
+        (restored.created, restored.deleted) = (now, None);
+        let id = restored.id.clone();
+        estate.volumes.insert(id.clone(), restored);
+        Some(id)
     }
 
     /// Attaches a volume to another instance, which shows it and does not take it along; says whether there are such a volume

@@ -103,6 +103,9 @@ async fn volumes_go_with_the_instance_unless_told_to_stay() {
         .await;
     let volumes = bed.ask("DescribeVolumes", &[]).await;
     assert_eq!(volumes.all("volumeType").len(), 2);
+    let mut snapshots = volumes.all("snapshotId");
+    snapshots.sort_unstable();
+    assert_eq!(snapshots, ["", "snap-0c02fb55956c7d316"], "the image's, and none");
     let kept = volumes
         .body
         .split("<item>")
@@ -127,6 +130,30 @@ async fn volumes_go_with_the_instance_unless_told_to_stay() {
     assert_eq!(bed.ask("DescribeVolumes", &[]).await.one("status"), "available");
     assert_eq!(bed.ask("DeleteVolume", &[("VolumeId", &kept)]).await.status, 200);
     assert!(bed.ec2.world().volumes().is_empty());
+}
+
+#[tokio::test]
+async fn a_backup_of_a_volume_is_restored_with_its_tags_and_attached_to_nothing() {
+    let bed = Bed::new(&options(1));
+    bed.launched(&[
+        ("TagSpecification.1.ResourceType", "volume"),
+        ("TagSpecification.1.Tag.1.Key", "k"),
+        ("TagSpecification.1.Tag.1.Value", "v"),
+    ])
+    .await;
+    let world = bed.ec2.world();
+    let restored = world.restore(&world.volumes()[0]).unwrap();
+    let snapshot = world.snapshot_of(&restored).unwrap();
+    let filters = [
+        ("Filter.1.Name", "tag:k"),
+        ("Filter.1.Value.1", "v"),
+        ("Filter.2.Name", "snapshot-id"),
+        ("Filter.2.Value.1", snapshot.as_str()),
+    ];
+    let described = bed.ask("DescribeVolumes", &filters).await;
+    assert_eq!(described.all("volumeId"), [restored.as_str()], "{described:?}");
+    assert_eq!(described.one("status"), "available");
+    assert_eq!(world.restore("vol-00000000000000000"), None);
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! Volumes and network interfaces go with their instance, unless somebody has changed that or moved them. What is attached
 //! to nothing, carries our id and was launched with a member of the cluster is deleted, but not what carries the tag
-//! [`RETAINED`] with the cluster's UID.
+//! [`RETAINED`] with the cluster's UID, nor a volume that was made from a snapshot: a backup that somebody has restored may carry
+//! the tags of the volume that it is of.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,8 +30,8 @@ pub enum Leaving {
     Going(Box<Outcome>),
     /// Every launch is proven over, and a last listing still shows these; again after [`SWEEP_AGAIN`].
     Showing(Vec<String>),
-    /// No instance is left. These are, which carry the cluster's UID: somebody keeps them, uses them otherwise, or has given
-    /// them that tag.
+    /// No instance is left. These are, which carry the cluster's UID: somebody keeps them, uses them otherwise, has given
+    /// them that tag, or has made them from a snapshot.
     Over(Vec<Part>),
 }
 
@@ -62,8 +63,9 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         self.clear(since, now).await
     }
 
-    /// Deletes what the members have left behind. What is attached or in use may be shown late, or be going; if it is for longer
-    /// than that, it is somebody else's business. What was deleted is over when it is not shown any more.
+    /// Deletes what the members have left behind. What is attached or in use may be shown late, or be going, as may be a member's
+    /// root volume, which is made from its image's snapshot; if it is there for longer than that, it is somebody else's
+    /// business. What was deleted is over when it is not shown any more.
     async fn clear(&self, since: Timestamp, now: Timestamp) -> Result<Leaving, PassError<R::Error>> {
         let (cloud, operator_id) = (&self.operator.cloud, &self.operator.operator_id);
         let parts = cloud.parts(self.region, operator_id, self.cluster_uid).await;
@@ -72,7 +74,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         for part in parts.map_err(PassError::Cloud)? {
             let kept = part.tags.get(RETAINED).is_some_and(|uid| uid == self.cluster_uid);
             let foreign = part.identity().is_none();
-            let used = if kept || foreign || part.attached_to.is_some() {
+            let used = if kept || foreign || part.attached_to.is_some() || part.snapshot.is_some() {
                 true
             } else {
                 match self.discard(&part).await.map_err(PassError::Cloud)? {

@@ -189,6 +189,7 @@ mod tests {
                 .chain([(CLUSTER_UID.to_owned(), "uid".to_owned())])
                 .collect(),
             attached_to: on.map(str::to_owned),
+            snapshot: None,
         };
         let own = || Some(identity(&member, "uid"));
         let earlier = Identity {

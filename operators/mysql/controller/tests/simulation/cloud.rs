@@ -107,6 +107,8 @@ impl Instances for Cloud {
             ("SubnetId", &parameters.subnet),
             ("MinCount", "1"),
             ("MaxCount", "1"),
+            ("BlockDeviceMapping.1.DeviceName", "/dev/sdf"),
+            ("BlockDeviceMapping.1.Ebs.VolumeSize", "20"),
             ("TagSpecification.1.ResourceType", "instance"),
             ("TagSpecification.2.ResourceType", "volume"),
             ("TagSpecification.3.ResourceType", "network-interface"),
@@ -247,6 +249,7 @@ fn parts(kind: PartKind, answer: &str) -> Vec<Part> {
         id: text.split('<').next().unwrap().to_owned(),
         tags: tags(text),
         attached_to: one(text, "instanceId"),
+        snapshot: one(text, "snapshotId").filter(|id| !id.is_empty()),
     });
     described.collect()
 }

@@ -305,8 +305,9 @@ impl Life {
             self.retags += u64::from(world.retag(victim, OPERATOR_ID, None));
         }
         if !live.is_empty() && chance.happens(20) {
-            let (volumes, interfaces) = (world.volumes(), world.interfaces());
-            let all = [volumes, interfaces].concat();
+            let mut all = [world.volumes(), world.interfaces()].concat();
+            // A root volume, as an image has it, goes with its instance.
+            all.retain(|part| world.snapshot_of(part).is_none());
             self.keeps += u64::from(world.keep(&all[chance.below(all.len())]));
         }
         if chance.happens(50) {

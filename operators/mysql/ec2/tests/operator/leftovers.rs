@@ -63,8 +63,9 @@ async fn what_outlives_its_instance_goes_with_the_cluster() {
     bed.create("tidy", sample(3)).await;
     let cluster = bed.until("tidy", "it is ready", ready).await.unwrap();
     let world = bed.ec2.world();
-    let parts = [world.volumes(), world.interfaces()].concat();
-    assert!(parts.len() >= 6, "{parts:?}");
+    let mut parts = [world.volumes(), world.interfaces()].concat();
+    parts.retain(|part| world.snapshot_of(part).is_none());
+    assert_eq!(parts.len(), 6, "{parts:?}");
     assert!(parts.iter().all(|part| world.keep(part)));
     // One ends behind the operator's back, and is replaced.
     let lost = &cluster.status.unwrap().aws_instance_ids[2];
@@ -108,6 +109,29 @@ async fn a_volume_that_somebody_keeps_or_uses_elsewhere_stays_and_is_told_of() {
     assert!(left.contains(&kept) && left.contains(&used), "{left:?}");
     let used = format!("{used} (attached to {theirs})");
     eventually("it is told of", async || bed.tells_of(&[&kept, &used]).await).await;
+    bed.stop().await;
+}
+
+/// A backup of the account's restores volumes with the tags that they had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_was_restored_from_a_members_backup_outlives_the_cluster_and_is_told_of() {
+    let bed = Bed::new().await;
+    bed.create("saved", sample(1)).await;
+    bed.until("saved", "it is ready", ready).await;
+    let world = bed.ec2.world();
+    let volumes = world.volumes();
+    let data = volumes
+        .iter()
+        .find(|volume| world.snapshot_of(volume).is_none())
+        .unwrap();
+    assert!(world.keep(data));
+    let restored = world.restore(data).unwrap();
+    bed.delete("saved").await;
+    bed.until("saved", "it is gone", |cluster| cluster.is_none())
+        .await;
+    assert_eq!(world.volumes(), std::slice::from_ref(&restored));
+    let told = format!("{restored} (made from {})", world.snapshot_of(&restored).unwrap());
+    eventually("it is told of", async || bed.tells_of(&[&told]).await).await;
     bed.stop().await;
 }
 

@@ -23,6 +23,7 @@ mod orphans;
 mod outages;
 mod owned;
 mod refusals;
+mod remains;
 mod rights;
 mod rollout;
 mod silence;

@@ -1,13 +1,9 @@
 //! Instances without a cluster: what is reported, what is removed, what is taken over; and two operators in one account.
 
 use fake_ec2::State;
-use k8s_openapi::api::{
-    core::v1::{Secret, Service},
-    discovery::v1::EndpointSlice,
-    events::v1::Event,
-};
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
 };
 use mysql_api::{
@@ -18,7 +14,6 @@ use mysql_controller::{
     identity::{CLUSTER_UID, OPERATOR_ID, RETAINED, TOMBSTONE},
     orphans::Policy,
 };
-use reconcile::Kind;
 use serde_json::json;
 
 use crate::bed::{Bed, eventually, ready, sample, says};
@@ -41,16 +36,6 @@ impl Bed {
             .await;
     }
 
-    /// What of a cluster is in its namespace besides itself.
-    async fn left_in_namespace(&self, name: &str) -> Vec<String> {
-        let (client, namespace) = (&self.client, self.namespace.name());
-        let mut left = names::<Secret>(client, namespace).await;
-        left.extend(names::<Service>(client, namespace).await);
-        left.extend(names::<EndpointSlice>(client, namespace).await);
-        left.retain(|one| one.starts_with(name));
-        left
-    }
-
     async fn orphaned(&self, id: &str) -> bool {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
         let all = events.list(&ListParams::default()).await.unwrap();
@@ -59,12 +44,6 @@ impl Bed {
                 && event.note.as_deref().is_some_and(|note| note.contains(id))
         })
     }
-}
-
-async fn names<K: Kind>(client: &Client, namespace: &str) -> Vec<String> {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let all = api.list(&ListParams::default()).await.unwrap();
-    all.iter().map(kube::ResourceExt::name_any).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,7 +173,9 @@ async fn retained_instances_can_be_taken_over_with_the_accounts_that_they_have_a
     }
     // What outlives an instance is taken over with it.
     let world = bed.ec2.world();
-    assert!(world.volumes().iter().all(|volume| world.keep(volume)));
+    let blank = |volume: &String| world.snapshot_of(volume).is_none();
+    let volumes: Vec<_> = world.volumes().into_iter().filter(blank).collect();
+    assert!(volumes.len() == 3 && volumes.iter().all(|volume| world.keep(volume)));
     for policy in ["Retain", "Delete"] {
         bed.clusters
             .delete("kept", &DeleteParams::default())

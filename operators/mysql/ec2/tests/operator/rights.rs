@@ -67,9 +67,39 @@ async fn create(client: &Client, namespace: Option<&str>, kind: &str, mut object
     api.create(&PostParams::default(), &object).await.unwrap();
 }
 
-/// Grants the account of `namespace` the documented roles there, under names of its own: others' tests run on the same
-/// API server. They go with the namespace.
-async fn grant(client: &Client, namespace: &str) {
+/// The rules of a role, but for one verb on one resource.
+fn rules_but(document: &Value, lacking: Option<(&str, &str)>) -> Value {
+    let mut rules = document["rules"].clone();
+    for rule in rules.as_array_mut().unwrap() {
+        let of = |resource: &str| rule["resources"].as_array().unwrap().contains(&json!(resource));
+        if let Some((_, verb)) = lacking.filter(|(resource, _)| of(resource)) {
+            let verbs = rule["verbs"].as_array_mut().unwrap();
+            verbs.retain(|one| *one != verb);
+        }
+    }
+    rules
+}
+
+/// Gives the account of `namespace` what its grant has left out.
+pub(crate) async fn permit(client: &Client, namespace: &str) {
+    let kinds = documented()
+        .into_iter()
+        .filter(|document| document["kind"] == "ClusterRole");
+    for document in kinds {
+        let name = format!("{}-{namespace}", document["metadata"]["name"].as_str().unwrap());
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(RBAC, "v1", "ClusterRole"));
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let rules = json!({"rules": document["rules"]});
+        let patched = api
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&rules))
+            .await;
+        patched.unwrap();
+    }
+}
+
+/// Grants the account of `namespace` the documented roles there, but for one verb on one resource, under names of its own:
+/// others' tests run on the same API server. They go with the namespace.
+pub(crate) async fn grant(client: &Client, namespace: &str, lacking: Option<(&str, &str)>) {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let owner = namespaces.get(namespace).await.unwrap().owner_ref(&()).unwrap();
     for document in documented() {
@@ -78,7 +108,7 @@ async fn grant(client: &Client, namespace: &str) {
         let name = format!("{documented}-{namespace}");
         let metadata = json!({"name": name, "ownerReferences": [owner]});
         let place = (kind == "Role").then_some(namespace);
-        let role = json!({"metadata": metadata, "rules": document["rules"]});
+        let role = json!({"metadata": metadata, "rules": rules_but(&document, lacking)});
         create(client, place, kind, role).await;
         let subject = json!({"kind": "ServiceAccount", "name": "operator", "namespace": namespace});
         let binding = json!({
@@ -95,7 +125,7 @@ async fn grant(client: &Client, namespace: &str) {
 }
 
 /// With the account's rights, by lease.
-fn adjust(namespace: &str, config: &mut Config, options: &mut Options) {
+pub(crate) fn adjust(namespace: &str, config: &mut Config, options: &mut Options) {
     config.auth_info.impersonate = Some(user(namespace));
     let mut election = LeaderConfig::new("mysql-operator", namespace);
     election.timing = Timing::DEFAULT;
@@ -228,7 +258,7 @@ async fn the_documented_rights_are_enough_for_whole_lives_and_none_is_left_over(
     let plane = ControlPlane::shared().await.unwrap();
     let begin = plane.audit().position().unwrap();
     let bed = Bed::with(async |namespace: &TestNamespace, setup: &mut Setup| {
-        grant(&plane.client(), namespace.name()).await;
+        grant(&plane.client(), namespace.name(), None).await;
         adjust(namespace.name(), &mut setup.config, &mut setup.options);
     })
     .await;

@@ -258,20 +258,24 @@ fn unless_abandoned(cluster: &MySQLCluster, withdrawn: Result<(), ApiError>) -> 
 fn obstacle(error: &ClusterError) -> Option<(Reason, String)> {
     match error {
         ClusterError::Cloud(error) => Some((verdict(error).reason(), error.to_string())),
-        // Kubernetes denies it; anything else of it passes by itself.
-        error if error.class() == Class::Denied => Some((Reason::CredentialsInvalid, chain(error))),
-        _ => None,
+        error => match error.class() {
+            Class::Denied => Some((Reason::CredentialsInvalid, chain(error))),
+            Class::Terminal => Some((Reason::RequestRefused, chain(error))),
+            // It passes by itself.
+            _ => None,
+        },
     }
 }
 
 /// What of a cluster outlives it, and why.
 fn left_behind(left: &[Part]) -> String {
-    let each = left.iter().map(|part| match &part.attached_to {
-        Some(instance) => format!("{} (attached to {instance})", part.id),
-        None => part.id.clone(),
+    let each = left.iter().map(|part| match (&part.attached_to, &part.snapshot) {
+        (Some(instance), _) => format!("{} (attached to {instance})", part.id),
+        (None, Some(snapshot)) => format!("{} (made from {snapshot})", part.id),
+        (None, None) => part.id.clone(),
     });
     format!(
-        "these carry the cluster's tags and stay, because somebody keeps them ({RETAINED}), uses them, or has given them the tags: {}; delete them when they are not needed",
+        "these carry the cluster's tags and stay, because somebody keeps them ({RETAINED}), uses them, has given them the tags, or has made them from a snapshot: {}; delete them when they are not needed",
         each.collect::<Vec<_>>().join(", ")
     )
 }
@@ -289,4 +293,33 @@ async fn tell(
         note,
     };
     pass.event(notice).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(403, Some(Reason::CredentialsInvalid))]
+    // As admission webhooks do that give no code of their own.
+    #[case(400, Some(Reason::RequestRefused))]
+    #[case(409, None)]
+    #[case(503, None)]
+    fn what_kubernetes_refuses_is_told_and_what_passes_is_not(
+        #[case] code: u16,
+        #[case] told: Option<Reason>,
+    ) {
+        let status = Status {
+            code,
+            message: "no".into(),
+            ..Status::default()
+        };
+        let error = ApiError::new("delete Secret a/b", kube::Error::Api(Box::new(status)));
+        let said = obstacle(&error.into());
+        assert_eq!(said.as_ref().map(|(reason, _)| *reason), told);
+        assert!(said.is_none_or(|(_, message)| message.contains("Secret a/b")));
+    }
 }
