@@ -9,7 +9,7 @@ pub use spec::{
     Backup, CloudConfig, DeletionPolicy, Durability, LOCKED_OPTIONS, MySQLCluster, MySQLClusterSpec, Storage,
 };
 pub use status::{
-    Binding, Endpoints, Launch, LaunchPhase, Member, MySQLClusterStatus, Phase, Role, Topology,
+    Binding, Endpoints, Launch, LaunchData, LaunchPhase, Member, MySQLClusterStatus, Phase, Role, Topology,
 };
 
 /// The group of the kind.

@@ -240,51 +240,39 @@ fn the_region_cannot_change_and_the_rest_of_aws_can() {
 }
 
 #[test]
-fn a_volume_of_members_never_shrinks_nor_loses_its_class() {
-    let with = |storage: Option<Value>| {
+fn a_volume_of_members_has_a_size_that_ec2_has_and_never_another_class() {
+    let with = |storage: Value| {
         let mut spec = on_ec2();
-        if let Some(storage) = storage {
-            spec["storage"] = storage;
-        }
+        spec["storage"] = storage;
         spec
     };
-    let of = |size: &str| with(Some(json!({"size": size, "encrypted": true})));
-    check_cluster(&of("40Gi"), Some(&of("20Gi"))).unwrap();
-    check_cluster(&of("1Ti"), Some(&of("1024Gi"))).unwrap();
-    check_cluster(&of("20Gi"), Some(&with(None))).unwrap();
-    refused(check_cluster(&of("1023Gi"), Some(&of("1Ti"))), "never shrinks");
-    refused(check_cluster(&of("9Gi"), Some(&of("10Gi"))), "never shrinks");
-    refused(check_cluster(&of("19Gi"), Some(&with(None))), "never shrinks");
-    refused(check_cluster(&with(None), Some(&of("21Gi"))), "never shrinks");
-    let classed = with(Some(
-        json!({"size": "20Gi", "storageClass": "gp3", "encrypted": true}),
-    ));
+    let of = |size: &str| with(json!({"size": size, "encrypted": true}));
+    for size in ["1Gi", "65536Gi", "64Ti"] {
+        check_cluster(&of(size), None).unwrap();
+    }
+    for size in ["65537Gi", "65Ti", "500Ti", "99999999999999Ti"] {
+        refused(check_cluster(&of(size), None), "between 1Gi and 64Ti");
+    }
+    let classed = with(json!({"size": "20Gi", "storageClass": "gp3", "encrypted": true}));
     refused(
-        check_cluster(&with(None), Some(&classed)),
+        check_cluster(&on_ec2(), Some(&classed)),
         "storageClass` must not change",
     );
 }
 
-#[rstest]
-#[case("innodb_page_size")]
-#[case("innodb-page-size")]
-#[case("lower_case_table_names")]
-fn what_makes_copies_impossible_cannot_change(#[case] option: &str) {
-    let with = |value: &str| {
+/// What is wrong of a cluster that has no data yet can be corrected: the controller refuses it of one that has.
+#[test]
+fn a_mistake_in_what_data_are_made_with_can_be_corrected() {
+    let with = |size: &str, page: &str| {
         let mut spec = on_ec2();
-        spec["mySQLOptions"] = json!({option: value, "max_connections": value});
+        spec["storage"] = json!({"size": size, "encrypted": true});
+        spec["mySQLOptions"] = json!({"innodb_page_size": page, "lower_case_table_names": page});
         spec
     };
-    let plain = on_ec2();
-    check_cluster(&with("1"), None).unwrap();
-    check_cluster(&with("1"), Some(&with("1"))).unwrap();
-    for (new, old) in [
-        (with("2"), with("1")),
-        (with("1"), plain.clone()),
-        (plain, with("1")),
-    ] {
-        refused(check_cluster(&new, Some(&old)), "must not change");
-    }
+    let mistaken = with("50Ti", "15k");
+    check_cluster(&mistaken, None).unwrap();
+    check_cluster(&with("50Gi", "16k"), Some(&mistaken)).unwrap();
+    check_cluster(&on_ec2(), Some(&mistaken)).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use mysql_api::cluster::{Launch, LaunchPhase};
+use mysql_api::cluster::{Launch, LaunchData, LaunchPhase};
 
 use crate::{identity::Identity, parameters::Frozen};
 
@@ -43,6 +43,10 @@ impl Ledger {
             decided_at: Time(now),
             phase: LaunchPhase::Launching,
             revision: parameters.revision.clone(),
+            data: Some(LaunchData {
+                volume_gib: parameters.template.volume.size_gib,
+                options: parameters.lasting.clone(),
+            }),
             adopted_from: None,
             failures,
             instance_id: None,

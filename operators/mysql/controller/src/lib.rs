@@ -27,6 +27,7 @@ pub mod endpoints;
 pub mod evidence;
 pub mod gtid;
 pub mod identity;
+mod lasting;
 pub mod ledger;
 pub mod limiter;
 pub mod lookout;

@@ -25,6 +25,9 @@ pub struct LaunchParameters {
     /// [`Desired::revision`] of the spec that this follows from; absent in what an older operator froze.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Of the options in the user data those that the data are made with: [`Desired::lasting`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lasting: BTreeMap<String, String>,
     /// Cloud-init's user data, not encoded.
     pub user_data: String,
     /// Tags of instance, volumes and interface.
@@ -39,6 +42,7 @@ impl LaunchParameters {
             subnet: subnet.to_owned(),
             template: desired.template.clone(),
             revision: Some(desired.revision()),
+            lasting: desired.lasting(),
             user_data: crate::bootstrap::user_data(desired, identity.ordinal),
             tags: Self::tags(desired, identity, operator_id),
         }

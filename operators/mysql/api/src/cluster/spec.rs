@@ -162,10 +162,8 @@ pub const LOCKED_OPTIONS: &[&str] = &[
         .message("`aws.region` must not change: members do not move between regions; create another MySQLCluster"),
     validation = Rule::new("!has(oldSelf.storage) || !has(oldSelf.storage.storageClass) || (has(self.storage) && has(self.storage.storageClass) && self.storage.storageClass == oldSelf.storage.storageClass)")
         .message("`storage.storageClass` must not change"),
-    validation = Rule::new("!has(self.aws) || !has(oldSelf.aws) || (has(self.storage) ? int(self.storage.size.substring(0, self.storage.size.size() - 2)) * (self.storage.size.endsWith('Ti') ? 1024 : 1) : 20) >= (has(oldSelf.storage) ? int(oldSelf.storage.size.substring(0, oldSelf.storage.size.size() - 2)) * (oldSelf.storage.size.endsWith('Ti') ? 1024 : 1) : 20)")
-        .message("`storage.size` never shrinks, and is 20Gi where it is absent: a member on a smaller volume could not take the others' data; create another MySQLCluster"),
-    validation = Rule::new("['innodb_page_size', 'innodb-page-size', 'lower_case_table_names', 'lower-case-table-names'].all(option, (has(self.mySQLOptions) && option in self.mySQLOptions ? self.mySQLOptions[option] : '') == (has(oldSelf.mySQLOptions) && option in oldSelf.mySQLOptions ? oldSelf.mySQLOptions[option] : ''))")
-        .message("innodb_page_size and lower_case_table_names in `mySQLOptions` must not change: no member could become a copy of one that has another value; create another MySQLCluster"),
+    validation = Rule::new("!has(self.aws) || !has(self.storage) || int(self.storage.size.substring(0, self.storage.size.size() - 2)) * (self.storage.size.endsWith('Ti') ? 1024 : 1) <= 65536")
+        .message("`storage.size` must be between 1Gi and 64Ti: no volume is larger"),
     validation = Rule::new("!has(self.aws) || has(self.aws.instanceType) || (has(self.cloudConfig) && has(self.cloudConfig.instanceClass))")
         .message("`aws.instanceType` or `cloudConfig.instanceClass` must be set: the instance type of the members")
 )]
@@ -191,8 +189,8 @@ pub struct MySQLClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
 
-    /// A place, by a name that the operator's configuration maps to a region and zones; `nairobi` ships. Absent means
-    /// `nairobi`. Region and subnets under `aws` take precedence over it. Immutable.
+    /// A place, by a name that the operator's configuration maps to a region; `nairobi` ships. Absent means `nairobi`.
+    /// The region under `aws` takes precedence over it, and the zones are those of the subnets. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub geo_affinity: Option<String>,
@@ -216,8 +214,8 @@ pub struct MySQLClusterSpec {
     pub durability: Durability,
 
     /// Options for the `[mysqld]` section of my.cnf, by name; 4 KiB in all. Options that replication, identity and safety depend on
-    /// are the operator's and refused here. A change replaces members, as `aws` says; innodb_page_size and
-    /// lower_case_table_names cannot change.
+    /// are the operator's and refused here. A change replaces members, as `aws` says; once the cluster was formed
+    /// innodb_page_size and lower_case_table_names cannot change.
     #[serde(default, rename = "mySQLOptions", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::schema::options")]
     #[x_kube(validation = Rule::new("['admin_address', 'admin_port', 'bind_address', 'binlog_do_db', 'binlog_ignore_db', 'datadir', 'enforce_gtid_consistency', 'gtid_mode', 'init_file', 'innodb_data_home_dir', 'innodb_flush_log_at_trx_commit', 'innodb_log_group_home_dir', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'plugin_load', 'plugin_load_add', 'port', 'read_only', 'relay_log', 'relay_log_index', 'relay_log_info_file', 'relay_log_info_repository', 'relay_log_purge', 'relay_log_recovery', 'replica_preserve_commit_order', 'replicate_do_db', 'replicate_do_table', 'replicate_ignore_db', 'replicate_ignore_table', 'replicate_rewrite_db', 'replicate_same_server_id', 'replicate_wild_do_table', 'replicate_wild_ignore_table', 'report_host', 'require_secure_transport', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout', 'rpl_semi_sync_master_wait_for_slave_count', 'rpl_semi_sync_master_wait_no_slave', 'rpl_semi_sync_master_wait_point', 'rpl_semi_sync_replica_enabled', 'rpl_semi_sync_slave_enabled', 'rpl_semi_sync_source_enabled', 'rpl_semi_sync_source_timeout', 'rpl_semi_sync_source_wait_for_replica_count', 'rpl_semi_sync_source_wait_no_replica', 'rpl_semi_sync_source_wait_point', 'secure_file_priv', 'server_id', 'server_uuid', 'skip_grant_tables', 'skip_log_bin', 'skip_networking', 'skip_replica_start', 'skip_slave_start', 'socket', 'ssl_ca', 'ssl_cert', 'ssl_key', 'super_read_only', 'sync_binlog'].all(option, !(option in self))")
@@ -260,7 +258,8 @@ pub struct CloudConfig {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
-    /// Its size: a number with `Gi` or `Ti`, such as `50Gi`. On EC2 between 1Gi and 64Ti. It never shrinks.
+    /// Its size: a number with `Gi` or `Ti`, such as `50Gi`. On EC2 between 1Gi and 64Ti. Once the cluster was formed it
+    /// never shrinks.
     #[schemars(length(min = 3, max = 16), regex(pattern = r"^[1-9][0-9]*(Gi|Ti)$"))]
     pub size: String,
 

@@ -1,5 +1,7 @@
 //! What the controller reports, and what it intends.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -212,6 +214,9 @@ pub struct Launch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub revision: Option<String>,
+    /// What the member's data were made with. Absent for members of unknown origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<LaunchData>,
     /// UID of the earlier cluster that the instance was adopted from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 36))]
@@ -224,6 +229,19 @@ pub struct Launch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub instance_id: Option<String>,
+}
+
+/// What a member's data were made with: of a formed cluster nobody could take them over on less, or with other options.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LaunchData {
+    /// The size of the volume, in GiB.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub volume_gib: i32,
+    /// Options that cannot change, as far as the spec has set them: innodb_page_size, lower_case_table_names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crate::schema::options")]
+    pub options: BTreeMap<String, String>,
 }
 
 /// How far a launch is.

@@ -118,7 +118,8 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         self.evidence.lock().entry(uid.to_owned()).or_default().clone()
     }
 
-    /// The region once fixed in status, else the one that the spec resolves to.
+    /// The spec as it is to be carried out, in the region once fixed in status. One that the data of a formed cluster do not
+    /// suit is refused.
     fn desired(&self, cluster: &MySQLCluster) -> Result<Desired, crate::desired::SpecError> {
         let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
         let uid = cluster.uid().unwrap_or_default();
@@ -128,6 +129,9 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             uid: &uid,
         };
         let mut desired = Desired::resolve(owner, &cluster.spec, &self.settings)?;
+        if topology(cluster).is_some() {
+            desired.suit(ledger(cluster).entries())?;
+        }
         if let Some(region) = cluster.status.as_ref().and_then(|status| status.region.clone()) {
             desired.region = region;
         }

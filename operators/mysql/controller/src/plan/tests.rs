@@ -21,6 +21,7 @@ pub(crate) fn entry(ordinal: i32, phase: LaunchPhase, id: Option<&str>) -> Launc
         decided_at: Time(at(0)),
         phase,
         revision: None,
+        data: None,
         adopted_from: None,
         failures: 0,
         instance_id: id.map(str::to_owned),

@@ -69,6 +69,7 @@ async fn loaded(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
         Load::Over => return Ok(()),
         Load::Wait => {}
         Load::End => {
+            hand.may()?;
             hand.remove(&live).await?;
             let note = format!("{name} of an earlier operator has not ended, and is ended");
             hand.warn("LeftoverEnded", "Adopt", note).await;

@@ -83,6 +83,7 @@ pub(super) fn entries(
             decided_at: Time(instance.launched_at.unwrap_or_default()),
             phase: LaunchPhase::Launched,
             revision: None,
+            data: None,
             // Who was adopted before is still known by the certificate of the first cluster.
             adopted_from: Some(instance.tags.get(ORIGIN).map_or(from, String::as_str).to_owned()),
             failures: 0,
