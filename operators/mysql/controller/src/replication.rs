@@ -109,7 +109,7 @@ pub struct Goal {
     pub successors: Vec<i32>,
     /// The members that another cluster has launched. If there are any, nobody else has data.
     pub adopted: BTreeSet<i32>,
-    /// The members that have an instance, or may have one, that does not run: what is on it is not known.
+    /// The members that have an instance that does not run: what is on it is not known.
     pub absent: BTreeSet<i32>,
     /// The members that were told lately to become copies, and have not become any: they are not told again yet.
     pub resting: BTreeSet<i32>,

@@ -1,4 +1,4 @@
-//! When members were told last to become copies: what fails is not repeated at once, for each attempt reads all of another member.
+//! When members last tried to become copies: what fails is not repeated at once, for each attempt reads all of another member.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::Evidence;
 
-/// How long after the first attempt the second is made; twice as long after each further one.
+/// How long after the end of the first attempt the second is made; twice as long after each further one.
 const FIRST_REST: Duration = Duration::from_mins(1);
-/// The longest time between two.
+/// The longest time from the end of one to the next.
 const LONGEST_REST: Duration = Duration::from_mins(30);
 
 /// The attempts of one server.
@@ -24,17 +24,25 @@ impl Evidence {
     /// The server of a member is told to become a copy.
     pub fn copies(&mut self, ordinal: i32, server: &str, now: Timestamp) {
         let before = self.copies.get(&ordinal).filter(|copies| copies.server == server);
-        let attempts = before.map_or(0, |copies| copies.attempts);
-        let rest = (FIRST_REST * (1 << attempts.min(10))).min(LONGEST_REST);
         let copies = Copies {
             server: server.to_owned(),
-            attempts: attempts + 1,
-            rests_until: now.checked_add(rest).unwrap_or(now),
+            attempts: before.map_or(0, |copies| copies.attempts) + 1,
+            rests_until: now,
         };
         self.copies.insert(ordinal, copies);
+        self.copying(ordinal, server, now);
     }
 
-    /// Whether the server of a member was told so lately that it is not told again.
+    /// The server of a member is still trying: the time until the next attempt begins when it is seen to no more.
+    pub fn copying(&mut self, ordinal: i32, server: &str, now: Timestamp) {
+        let copies = self.copies.get_mut(&ordinal);
+        if let Some(copies) = copies.filter(|copies| copies.server == server) {
+            let rest = (FIRST_REST * (1 << (copies.attempts - 1).min(10))).min(LONGEST_REST);
+            copies.rests_until = now.checked_add(rest).unwrap_or(now);
+        }
+    }
+
+    /// Whether the server of a member has tried so lately that it is not told again.
     pub fn rests(&self, ordinal: i32, server: &str, now: Timestamp) -> bool {
         let copies = self.copies.get(&ordinal);
         copies.is_some_and(|copies| copies.server == server && now < copies.rests_until)
@@ -62,5 +70,19 @@ mod tests {
         let now = Timestamp::from_second(1_000_000 + 5461).unwrap();
         assert!(evidence.rests(2, "PEM", now));
         assert!(!evidence.rests(2, "OTHER", now) && !evidence.rests(1, "PEM", now));
+    }
+
+    #[test]
+    fn what_took_long_rests_no_less_than_what_failed_at_once() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let mut evidence = Evidence::default();
+        evidence.copying(2, "PEM", at(0));
+        assert!(!evidence.rests(2, "PEM", at(0)), "it was told by nobody here");
+        evidence.copies(2, "PEM", at(0));
+        evidence.copying(2, "PEM", at(1790));
+        evidence.copying(2, "OTHER", at(1800));
+        assert!(evidence.rests(2, "PEM", at(1849)) && !evidence.rests(2, "PEM", at(1850)));
+        evidence.copies(2, "PEM", at(1850));
+        assert!(evidence.rests(2, "PEM", at(1969)) && !evidence.rests(2, "PEM", at(1970)));
     }
 }

@@ -4,7 +4,7 @@ use fake_ec2::StateReason;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, PropagationPolicy},
 };
 use mysql_api::{MySQLCluster, cluster::ADOPT};
 use mysql_controller::identity::CLUSTER_UID;
@@ -123,5 +123,111 @@ async fn members_that_are_missing_or_wanted_besides_join_those_that_are_taken_ov
     for id in &after.aws_instance_ids {
         assert_eq!(bed.fleet.transactions(id), 50, "{id} has everything");
     }
+    bed.stop().await;
+}
+
+/// With `--cascade=orphan` Kubernetes takes the cluster off the owners during the deletion: here before the operator looks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_over_half_way_is_given_back_also_when_nobody_owns_it_any_more() {
+    let bed = Bed::new().await;
+    bed.create("loose", retained(2)).await;
+    let old = bed.until("loose", "it is ready", ready).await.unwrap();
+    let (from, ids) = (old.uid().unwrap(), old.status.unwrap().aws_instance_ids);
+    bed.gone("loose").await;
+    let heir = bed.heir("loose", &from, retained(1)).await;
+    bed.until("loose", "it cannot be taken over", |cluster| {
+        says(cluster, "Ready", "False", "AdoptionImpossible")
+    })
+    .await;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let names = ["loose-operator", "loose-binding"];
+    let (taken, released) = ("mysql.alx.ke/taken-over-from", "mysql.alx.ke/released-by");
+    let marks = json!({taken: from, released: null, CLUSTER_UID: heir.uid()});
+    let patch = json!({"metadata": {"ownerReferences": null, "annotations": marks}});
+    for name in names {
+        let patched = secrets
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await;
+        patched.unwrap();
+    }
+    let orphaning = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    bed.clusters.delete("loose", &orphaning).await.unwrap();
+    bed.until("loose", "it is gone", |cluster| cluster.is_none())
+        .await;
+    for name in names {
+        let key = secrets.get(name).await.unwrap();
+        let marks = key.annotations();
+        assert!(key.owner_references().is_empty() && !marks.contains_key(taken));
+        assert_eq!(
+            (marks.get(released), marks.get(CLUSTER_UID)),
+            (Some(&from), Some(&from))
+        );
+    }
+    bed.heir("loose", &from, sample(2)).await;
+    let new = bed.until("loose", "it is ready", ready).await.unwrap();
+    assert_eq!(new.status.unwrap().aws_instance_ids, ids);
+    bed.stop().await;
+}
+
+/// Nobody knows who led until all that were adopted have answered, and by then fewer members are wanted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_led_leads_also_beyond_the_number_of_replicas_until_another_has_everything() {
+    let bed = Bed::new().await;
+    bed.create("fewer", retained(3)).await;
+    bed.until("fewer", "it is ready", ready).await;
+    let mut spec = sample(3);
+    spec["aws"]["instanceType"] = json!("t3.small");
+    bed.patch("fewer", json!({"spec": {"aws": spec["aws"]}})).await;
+    let handed_over = |cluster: Option<&MySQLCluster>| {
+        let status = cluster.and_then(|cluster| cluster.status.as_ref());
+        let primary = status.and_then(|status| Some(status.topology.as_ref()?.primary));
+        ready(cluster)
+            && says(cluster, "UpToDate", "True", "MembersCurrent")
+            && primary.is_some_and(|one| one > 0)
+    };
+    let old = bed
+        .until("fewer", "another one leads", handed_over)
+        .await
+        .unwrap();
+    let (from, before) = (old.uid().unwrap(), old.status.unwrap());
+    let leader = before.topology.unwrap().primary;
+    let led = &before.aws_instance_ids[usize::try_from(leader).unwrap()];
+    bed.fleet.write(led, 50);
+    bed.gone("fewer").await;
+
+    bed.fleet.silence(led, true);
+    bed.heir("fewer", &from, spec).await;
+    let name = format!("fewer-{leader}");
+    let waits = |cluster: Option<&MySQLCluster>| {
+        let text = message(cluster, "Ready").unwrap_or_default();
+        says(cluster, "Ready", "False", "Forming") && text.contains(&name)
+    };
+    bed.until("fewer", "it waits for the one that led", waits).await;
+    bed.patch("fewer", json!({"spec": {"replicas": 1}})).await;
+    let told = |cluster: Option<&MySQLCluster>| {
+        let text = message(cluster, "Ready").unwrap_or_default();
+        says(cluster, "Ready", "False", "ScalingDown") && text.contains("nobody knows yet")
+    };
+    bed.until("fewer", "nobody is removed meanwhile", told).await;
+    bed.fleet.silence(led, false);
+    let one = |cluster: Option<&MySQLCluster>| {
+        ready(cluster) && cluster.is_some_and(|one| one.status.as_ref().unwrap().members.len() == 1)
+    };
+    let after = bed
+        .until("fewer", "one is left", one)
+        .await
+        .unwrap()
+        .status
+        .unwrap();
+    assert_eq!(after.topology.unwrap().primary, 0);
+    assert_eq!(after.aws_instance_ids, before.aws_instance_ids[..1]);
+    assert_eq!(
+        bed.fleet.transactions(&after.aws_instance_ids[0]),
+        50,
+        "it has everything"
+    );
     bed.stop().await;
 }

@@ -11,7 +11,7 @@ use std::{
 use futures::future::join_all;
 use mysql_api::{
     MySQLCluster, Reason,
-    cluster::{LaunchPhase, Role, Topology},
+    cluster::{Launch, LaunchPhase, Role, Topology},
 };
 use parking_lot::Mutex;
 use reconcile::{
@@ -168,11 +168,13 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
     fn instances<'b>(&self, ledger: &'b Ledger, seen: &'b Seen) -> Vec<(i32, &'b Instance)> {
         // The leader is one for as long as it leads, also when it is to be removed.
         let leader = self.topology().map(|topology| topology.primary);
-        let wanted = |ordinal: i32| (0..self.group.replicas).contains(&ordinal) || leader == Some(ordinal);
-        let launched = ledger
-            .entries()
-            .iter()
-            .filter(|entry| entry.phase == LaunchPhase::Launched && wanted(entry.ordinal));
+        let wanted = |entry: &&Launch| {
+            // Until one leads, any that was adopted may be the one that led, or have what no other has.
+            let may_lead = leader.is_none() && entry.adopted_from.is_some();
+            let is_member = (0..self.group.replicas).contains(&entry.ordinal);
+            entry.phase == LaunchPhase::Launched && (is_member || may_lead || leader == Some(entry.ordinal))
+        };
+        let launched = ledger.entries().iter().filter(wanted);
         let running = launched.filter_map(|entry| {
             let id = entry.instance_id.as_deref()?;
             let instance = seen.instance(id)?;

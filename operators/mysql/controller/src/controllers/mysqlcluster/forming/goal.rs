@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use mysql_api::cluster::{LaunchPhase, Topology};
 
 use super::Forming;
 use crate::{
     cloud::Instances,
+    evidence::Evidence,
     ledger::Ledger,
     replication::{Goal, Member},
     rollout,
@@ -25,23 +27,26 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             successors: successors.unwrap_or_default(),
             adopted: adopted(ledger),
             absent: absent(ledger, members),
-            resting: self.resting(members),
+            resting: resting(&mut self.evidence.lock(), members, self.pass.clock().now()),
         }
     }
+}
 
-    /// The members whose servers were told lately to become copies.
-    fn resting(&self, members: &[Member]) -> BTreeSet<i32> {
-        let (evidence, now) = (self.evidence.lock(), self.pass.clock().now());
-        let rests = |member: &&Member| {
-            let server = member.address.as_ref();
-            server.is_some_and(|server| evidence.rests(member.ordinal, &server.certificate, now))
+/// The members whose servers have tried lately to become copies. One that tries still rests when it has ended.
+fn resting(evidence: &mut Evidence, members: &[Member], now: Timestamp) -> BTreeSet<i32> {
+    let mut resting = BTreeSet::new();
+    for member in members {
+        let Some(server) = &member.address else {
+            continue;
         };
-        members
-            .iter()
-            .filter(rests)
-            .map(|member| member.ordinal)
-            .collect()
+        if member.survey.as_ref().is_some_and(|survey| survey.copying) {
+            evidence.copying(member.ordinal, &server.certificate, now);
+        }
+        if evidence.rests(member.ordinal, &server.certificate, now) {
+            resting.insert(member.ordinal);
+        }
     }
+    resting
 }
 
 /// The members that another cluster has launched.
@@ -51,36 +56,70 @@ fn adopted(ledger: &Ledger) -> BTreeSet<i32> {
     adopted.map(|entry| entry.ordinal).collect()
 }
 
-/// The members whose last launch is not proven over, and which are none of these.
+/// The members whose instance is not proven gone, and which are none of these. Of a launch that has no instance, as far as is
+/// known, nobody has ever been a member: it holds nothing.
 fn absent(ledger: &Ledger, members: &[Member]) -> BTreeSet<i32> {
     let is_here = |ordinal| members.iter().any(|member| member.ordinal == ordinal);
     let entries = ledger.entries().iter();
-    let absent = entries.filter(|entry| entry.phase != LaunchPhase::Over && !is_here(entry.ordinal));
+    let absent = entries.filter(|entry| {
+        entry.phase != LaunchPhase::Over && entry.instance_id.is_some() && !is_here(entry.ordinal)
+    });
     absent.map(|entry| entry.ordinal).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tests::entry;
+    use crate::{
+        plan::tests::entry,
+        server::{Address, Survey},
+    };
 
-    #[test]
-    fn who_is_not_proven_gone_and_cannot_be_asked_is_absent() {
-        let member = |ordinal| Member {
+    fn member(ordinal: i32) -> Member {
+        Member {
             ordinal,
             name: String::new(),
             address: None,
             survey: None,
             trouble: None,
-        };
+        }
+    }
+
+    #[test]
+    fn who_is_not_proven_gone_and_cannot_be_asked_is_absent() {
         let ledger = Ledger::new(vec![
             entry(0, LaunchPhase::Launched, Some("i-0")),
             entry(1, LaunchPhase::Launched, Some("i-stopped")),
             entry(2, LaunchPhase::Over, Some("i-terminated")),
             entry(3, LaunchPhase::Retiring, Some("i-leaving")),
+            // Denied, or not answered yet.
             entry(4, LaunchPhase::Launching, None),
         ]);
-        assert_eq!(absent(&ledger, &[member(0)]), [1, 3, 4].into());
-        assert_eq!(absent(&ledger, &[member(0), member(1)]), [3, 4].into());
+        assert_eq!(absent(&ledger, &[member(0)]), [1, 3].into());
+        assert_eq!(absent(&ledger, &[member(0), member(1)]), [3].into());
+    }
+
+    #[test]
+    fn a_server_rests_from_the_moment_when_it_is_seen_to_try_no_more() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let trying = |copying| Member {
+            address: Some(Address {
+                host: "10.0.0.4".into(),
+                name: "m".into(),
+                certificate: "PEM".into(),
+            }),
+            survey: Some(Survey {
+                copying,
+                ..Survey::fresh("u")
+            }),
+            ..member(1)
+        };
+        let mut evidence = Evidence::default();
+        let mut rests = |copying, second| !resting(&mut evidence, &[trying(copying)], at(second)).is_empty();
+        assert!(!rests(false, 0), "it has not been told to try");
+        evidence.copies(1, "PEM", at(0));
+        let mut rests = |copying, second| !resting(&mut evidence, &[trying(copying)], at(second)).is_empty();
+        assert!(rests(true, 1800), "the first attempt takes half an hour");
+        assert!(rests(false, 1859) && !rests(false, 1860));
     }
 }
