@@ -12,6 +12,12 @@ What this operator has of its own; the other templates are the same in every cha
 
 {{- define "operator.args" -}}
 - --aws-region={{ .Values.awsRegion }}
+{{- range $name, $region := .Values.places }}
+- {{ printf "--place=%s=%s" $name $region | quote }}
+{{- end }}
+{{- range $name, $type := .Values.storageClasses }}
+- {{ printf "--storage-class=%s=%s" $name $type | quote }}
+{{- end }}
 - --operator-id={{ .Values.operatorId | default (include "operator.fullname" .) }}
 - --gc-orphans={{ .Values.gcOrphans }}
 - --mysqlcluster-concurrency={{ .Values.concurrency }}

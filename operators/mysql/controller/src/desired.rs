@@ -1,6 +1,7 @@
 //! The spec, validated and completed: what is to be carried out. Whoever holds a [`Desired`] can act on it.
 
 mod group;
+mod settings;
 
 use std::collections::BTreeMap;
 
@@ -10,55 +11,15 @@ use mysql_api::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::group::Group;
+pub use self::{
+    group::Group,
+    settings::{Named, Place, Settings},
+};
 
 /// EBS volume types that can hold a data volume.
 const VOLUME_TYPES: &[&str] = &["gp2", "gp3", "io1", "io2"];
 /// How many bytes of options user data has room for beside the rest, under EC2's limit of 16 KB.
 const MOST_OPTIONS: usize = 4096;
-/// The place of a cluster that names none.
-const DEFAULT_PLACE: &str = "nairobi";
-
-/// A place: what `geoAffinity` stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its region; the operator's own if absent.
-    pub region: Option<String>,
-}
-
-/// What the operator's administrator decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The operator's id, in every instance's tags.
-    pub operator_id: String,
-    /// The region of clusters that name none, by themselves or by their place.
-    pub region: String,
-    /// Places by name.
-    pub places: BTreeMap<String, Place>,
-    /// EBS volume types by the names that specs use for them.
-    pub volume_types: BTreeMap<String, String>,
-}
-
-impl Settings {
-    /// The regions that clusters may be in, as far as no cluster names one itself.
-    pub fn regions(&self) -> Vec<String> {
-        let places = self.places.values().filter_map(|place| place.region.clone());
-        places.chain([self.region.clone()]).collect()
-    }
-}
-
-impl Default for Settings {
-    /// us-east-1; the place `nairobi`, which leaves the region to the operator; the storage class
-    /// `nairobi-local-fast`, which is gp3.
-    fn default() -> Self {
-        Self {
-            operator_id: "mysql-operator".into(),
-            region: "us-east-1".into(),
-            places: BTreeMap::from([(DEFAULT_PLACE.into(), Place { region: None })]),
-            volume_types: BTreeMap::from([("nairobi-local-fast".into(), "gp3".into())]),
-        }
-    }
-}
 
 /// What all members of a cluster are launched with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,7 +179,7 @@ fn region(spec: &MySQLClusterSpec, aws: &Aws, settings: &Settings) -> Result<Str
     if let Some(region) = &aws.region {
         return Ok(region.clone());
     }
-    let name = spec.geo_affinity.as_deref().unwrap_or(DEFAULT_PLACE);
+    let name = spec.geo_affinity.as_deref().unwrap_or(settings::DEFAULT_PLACE);
     match settings.places.get(name) {
         Some(place) => Ok(place.region.as_ref().unwrap_or(&settings.region).clone()),
         None if spec.geo_affinity.is_none() => Ok(settings.region.clone()),
@@ -226,7 +187,7 @@ fn region(spec: &MySQLClusterSpec, aws: &Aws, settings: &Settings) -> Result<Str
             let known: Vec<_> = settings.places.keys().map(String::as_str).collect();
             let known = known.join(", ");
             Err(invalid(format!(
-                "geoAffinity {name:?} is no place that this operator knows ({known}); name one of them, or set spec.aws.region in a new MySQLCluster"
+                "geoAffinity {name:?} is no place that this operator knows ({known}); name one of them or set spec.aws.region in a new MySQLCluster, or start the operator with --place {name}=REGION"
             )))
         }
     }
@@ -277,7 +238,7 @@ fn volume(storage: Option<&Storage>, settings: &Settings) -> Result<Volume, Spec
             .chain(VOLUME_TYPES.iter().copied())
             .collect();
         return Err(invalid(format!(
-            "storage.storageClass {class:?} is no EBS volume type and no name that this operator maps to one; known are {}",
+            "storage.storageClass {class:?} is no EBS volume type and no name that this operator maps to one (its flag --storage-class); known are {}",
             known.join(", ")
         )));
     };

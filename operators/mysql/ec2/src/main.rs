@@ -10,7 +10,7 @@ use mysql_controller::{
         mysql,
         mysqlcluster::{self, Clusters},
     },
-    desired::Settings,
+    desired::{Named, Settings},
     limiter::Limited,
     lookout::{self, Lookout},
     metrics::ClusterMetrics,
@@ -35,6 +35,14 @@ struct Args {
     /// Region of clusters that name none, by themselves or by their place
     #[arg(long, env = "AWS_REGION", default_value = "us-east-1")]
     aws_region: String,
+    /// A place that `spec.geoAffinity` may name, with its region, as `london=eu-west-2`; may be repeated. `nairobi` is
+    /// there from the beginning, and is in the operator's own region
+    #[arg(long = "place", value_name = "NAME=REGION", value_parser = Named::place)]
+    places: Vec<Named>,
+    /// A name that `spec.storage.storageClass` may have on EC2, with its EBS volume type, as `fast=io2`; may be
+    /// repeated. `nairobi-local-fast`, which is gp3, is there from the beginning
+    #[arg(long = "storage-class", value_name = "NAME=TYPE", value_parser = Named::storage_class)]
+    storage_classes: Vec<Named>,
     /// Address of the EC2 API in place of AWS's own, for tests
     #[arg(long, env = "AWS_ENDPOINT_URL_EC2")]
     aws_endpoint_url: Option<String>,
@@ -89,7 +97,8 @@ async fn main() -> anyhow::Result<()> {
         operator_id: args.operator_id,
         region: args.aws_region,
         ..Settings::default()
-    };
+    }
+    .with(args.places, args.storage_classes);
     let ec2 = Ec2::from_environment(args.aws_endpoint_url.as_deref(), &settings.region).await;
     let cloud = Arc::new(Limited::new(ec2, options.clock.clone()));
     let operator = Operator {

@@ -98,6 +98,37 @@ async fn the_network_policy_lets_out_to_the_ports_of_the_endpoints_that_jobs_may
 }
 
 #[tokio::test]
+async fn places_and_storage_classes_reach_the_operator() -> Result<()> {
+    let helm = Helm::new().await?;
+    let chart = Chart::named("nairobi-mysql");
+    let given = &[
+        "places.london=eu-west-2",
+        "places.nairobi=af-south-1",
+        "storageClasses.fast=io2",
+    ];
+    let rendered = chart.rendered(&helm, "default", given).await?;
+    let container = &only(&rendered, "Deployment")?.data["spec"]["template"]["spec"]["containers"][0];
+    for argument in [
+        "--place=london=eu-west-2",
+        "--place=nairobi=af-south-1",
+        "--storage-class=fast=io2",
+    ] {
+        let arguments = container["args"].as_array().context("no arguments")?;
+        ensure!(
+            arguments.contains(&json!(argument)),
+            "no {argument} in {arguments:?}"
+        );
+    }
+    for refused in ["places.london=Europe", "storageClasses.fast=st1"] {
+        ensure!(
+            chart.rendered(&helm, "default", &[refused]).await.is_err(),
+            "{refused}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_given_besides_stands_beside_what_is_the_charts_own() -> Result<()> {
     let helm = Helm::new().await?;
     let holds = |list: &Value, entry: &Value| list.as_array().is_some_and(|list| list.contains(entry));
