@@ -100,12 +100,21 @@ impl Run {
         &self,
         binaries: impl IntoIterator<Item = &'a TestBinary, IntoIter: Send>,
     ) -> Result<Tally> {
-        let waiting = Mutex::new(binaries.into_iter());
+        self.each(binaries, |binary| self.binary(binary))
+    }
+
+    /// Does `one` with each of `all`, with as many at a time as `at_once` says, the next when one ends.
+    pub(crate) fn each<T>(
+        &self,
+        all: impl IntoIterator<Item = T, IntoIter: Send>,
+        one: impl Fn(T) -> Result<Tally> + Sync,
+    ) -> Result<Tally> {
+        let waiting = Mutex::new(all.into_iter());
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
             let mut total = Tally::default();
-            while let Some(binary) = next() {
-                total.add(self.binary(binary)?);
+            while let Some(item) = next() {
+                total.add(one(item)?);
             }
             Ok::<_, anyhow::Error>(total)
         };
