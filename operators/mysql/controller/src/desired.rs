@@ -158,8 +158,8 @@ impl Desired {
 
 impl Desired {
     /// Digest of what a member is: instance, volume and options. Members with another one are replaced, so nothing is in
-    /// it that only the operator decides, and nothing that says where or how a member is kept: subnets, tags,
-    /// termination protection.
+    /// it that only the operator decides, but for the type of volume that a storage class stands for, and nothing that
+    /// says where or how a member is kept: subnets, tags, termination protection.
     pub fn revision(&self) -> String {
         let template = Template {
             termination_protection: false,

@@ -40,7 +40,8 @@ struct Args {
     #[arg(long = "place", value_name = "NAME=REGION", value_parser = Named::place)]
     places: Vec<Named>,
     /// A name that `spec.storage.storageClass` may have on EC2, with its EBS volume type, as `fast=io2`; may be
-    /// repeated. `nairobi-local-fast`, which is gp3, is there from the beginning
+    /// repeated. `nairobi-local-fast`, which is gp3, is there from the beginning. Members of clusters that use a name
+    /// are replaced, one at a time, when it comes to stand for another type
     #[arg(long = "storage-class", value_name = "NAME=TYPE", value_parser = Named::storage_class)]
     storage_classes: Vec<Named>,
     /// Address of the EC2 API in place of AWS's own, for tests

@@ -162,8 +162,6 @@ pub const LOCKED_OPTIONS: &[&str] = &[
         .message("`aws.region` must not change: members do not move between regions; create another MySQLCluster"),
     validation = Rule::new("!has(oldSelf.storage) || !has(oldSelf.storage.storageClass) || (has(self.storage) && has(self.storage.storageClass) && self.storage.storageClass == oldSelf.storage.storageClass)")
         .message("`storage.storageClass` must not change"),
-    validation = Rule::new("!has(self.aws) || !has(self.storage) || int(self.storage.size.substring(0, self.storage.size.size() - 2)) * (self.storage.size.endsWith('Ti') ? 1024 : 1) <= 65536")
-        .message("`storage.size` must be between 1Gi and 64Ti: no volume is larger"),
     validation = Rule::new("!has(self.aws) || has(self.aws.instanceType) || (has(self.cloudConfig) && has(self.cloudConfig.instanceClass))")
         .message("`aws.instanceType` or `cloudConfig.instanceClass` must be set: the instance type of the members")
 )]

@@ -128,12 +128,15 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             name: &name,
             uid: &uid,
         };
-        let mut desired = Desired::resolve(owner, &cluster.spec, &self.settings)?;
+        let mut spec = cluster.spec.clone();
+        let known = cluster.status.as_ref().and_then(|status| status.region.clone());
+        if let (Some(region), Some(aws)) = (known, &mut spec.aws) {
+            // Whatever the operator is told of its place later.
+            aws.region = Some(region);
+        }
+        let desired = Desired::resolve(owner, &spec, &self.settings)?;
         if topology(cluster).is_some() {
             desired.suit(ledger(cluster).entries())?;
-        }
-        if let Some(region) = cluster.status.as_ref().and_then(|status| status.region.clone()) {
-            desired.region = region;
         }
         Ok(desired)
     }

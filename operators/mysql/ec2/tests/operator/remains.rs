@@ -30,6 +30,15 @@ impl Bed {
         left.sort();
         left
     }
+
+    /// The Secrets of a cluster that somebody owns.
+    async fn owned(&self, name: &str) -> Vec<String> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace.name());
+        let all = api.list(&ListParams::default()).await.unwrap();
+        let owned = all.iter().filter(|secret| !secret.owner_references().is_empty());
+        let names = owned.map(kube::ResourceExt::name_any);
+        names.filter(|one| one.starts_with(name)).collect()
+    }
 }
 
 async fn names<K: Kind>(client: &Client, namespace: &str) -> Vec<String> {
@@ -57,24 +66,30 @@ async fn of_a_cluster_whose_instances_stay_nothing_stays_but_the_keys_that_reach
     let mut spec = sample(1);
     spec["deletionPolicy"] = json!("Retain");
     bed.create("retained", spec.clone()).await;
-    bed.create("given-up", spec).await;
+    bed.create("given-up", spec.clone()).await;
+    bed.create("let-go", spec).await;
     bed.create("abandoned", sample(1)).await;
     let keys = |name: &str| vec![format!("{name}-binding"), format!("{name}-operator")];
-    for (name, tag, kept) in [
-        ("retained", RETAINED, keys("retained")),
-        ("given-up", TOMBSTONE, keys("given-up")),
-        ("abandoned", TOMBSTONE, Vec::new()),
+    for (name, tag, params, kept) in [
+        ("retained", RETAINED, orphaning(), keys("retained")),
+        ("given-up", RETAINED, orphaning(), keys("given-up")),
+        ("let-go", RETAINED, DeleteParams::default(), keys("let-go")),
+        ("abandoned", TOMBSTONE, orphaning(), Vec::new()),
     ] {
         let cluster = bed.until(name, "it is ready", ready).await.unwrap();
         let uid = cluster.uid().unwrap();
         assert!(bed.left_in_namespace(name).await.len() >= 7);
-        if tag == TOMBSTONE {
+        if name != "retained" {
             bed.patch(name, json!({"metadata": {"annotations": {ABANDON: uid}}}))
                 .await;
         }
-        bed.clusters.delete(name, &orphaning()).await.unwrap();
+        bed.clusters.delete(name, &params).await.unwrap();
         bed.until(name, "it is gone", is_gone).await;
         assert_eq!(bed.left_in_namespace(name).await, kept);
+        assert!(
+            bed.owned(name).await.is_empty(),
+            "Kubernetes removes what has an owner"
+        );
         let live = bed.ec2.world().live(CLUSTER_UID, &uid);
         assert!(live.len() == 1 && live[0].tags.get(tag) == Some(&uid));
     }

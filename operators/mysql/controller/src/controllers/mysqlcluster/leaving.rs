@@ -35,7 +35,7 @@ use crate::{
 
 /// How soon it is seen once more that nobody owns the Secrets.
 const RELEASED_AGAIN: Duration = Duration::from_secs(2);
-/// How soon a Secret that is missing is looked for again.
+/// How soon a Secret that is missing is looked for again, and what was refused asked for.
 const MISSED_AGAIN: Duration = Duration::from_secs(30);
 /// What is left of a cluster whose members were terminated.
 const NOTHING: &str = "no instance is left, nor what belonged to one";
@@ -55,6 +55,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         {
             let status = report::unending(&pass.current(), reason, &message, pass.clock().now());
             pass.write_status(&status).await?;
+            if error.class() == Class::Terminal {
+                // Nobody may change the object, which would be waited for: it is a policy that has to be changed.
+                return Ok(Progress::waiting(MISSED_AGAIN));
+            }
         }
         left
     }
@@ -69,7 +73,8 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         let region = cluster.status.as_ref().and_then(|status| status.region.clone());
         // Without a region in status nothing was ever launched.
         let Some(region) = region.filter(|_| !ledger.entries().is_empty()) else {
-            if retention::give_back(pass).await? == Released::Now {
+            let given = retention::give_back(pass).await;
+            if unless_abandoned(cluster, given)? == Some(Released::Now) {
                 return Ok(Progress::waiting(RELEASED_AGAIN));
             }
             let withdrawn = remains::withdraw(pass, &ledger).await;
@@ -202,14 +207,26 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             .iter()
             .filter_map(|entry| entry.instance_id.clone())
             .collect();
-        let marked = match work.abandon().await {
-            Ok(()) => "those that EC2 shows carry a tombstone".to_owned(),
-            Err(error) => format!("they carry no tombstone, so that no sweep removes them ({error})"),
-        };
-        let withdrawn = match cluster.spec.deletion_policy {
-            // The Secrets may have been released for them already.
-            DeletionPolicy::Retain => remains::clear(pass, ledger).await,
-            DeletionPolicy::Delete => remains::withdraw(pass, ledger).await,
+        let (marked, withdrawn) = match cluster.spec.deletion_policy {
+            DeletionPolicy::Retain => {
+                let authority = self.authorities.lock().get(&pass.uid()).cloned();
+                let released = retention::release(pass, authority.as_deref()).await;
+                if unless_abandoned(cluster, released)? == Some(Released::Now) {
+                    return Ok(Progress::waiting(RELEASED_AGAIN));
+                }
+                let marked = match work.retain(ledger).await {
+                    Ok(_) => format!("they carry the tag {RETAINED}"),
+                    Err(error) => format!("not all carry the tag {RETAINED} ({})", chain(&error)),
+                };
+                (marked, remains::clear(pass, ledger).await)
+            }
+            DeletionPolicy::Delete => {
+                let marked = match work.abandon().await {
+                    Ok(()) => "those that EC2 shows carry a tombstone".to_owned(),
+                    Err(error) => format!("they carry no tombstone, so that no sweep removes them ({error})"),
+                };
+                (marked, remains::withdraw(pass, ledger).await)
+            }
         };
         unless_abandoned(cluster, withdrawn)?;
         let note = format!(
@@ -243,15 +260,20 @@ fn is_abandoned(cluster: &MySQLCluster) -> bool {
     uid.is_some_and(|uid| cluster.annotations().get(ABANDON) == Some(&uid))
 }
 
-/// What the API server forbids to remove is left as well where somebody asked for that.
-fn unless_abandoned(cluster: &MySQLCluster, withdrawn: Result<(), ApiError>) -> Result<(), ApiError> {
-    match withdrawn {
-        Err(error) if error.class() == Class::Denied && is_abandoned(cluster) => {
+/// What the API server refuses is done without where somebody asked for that.
+fn unless_abandoned<T>(cluster: &MySQLCluster, done: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match done {
+        Err(error) if is_refusal(error.class()) && is_abandoned(cluster) => {
             tracing::warn!(error = chain(&error), "Left, since the cluster is abandoned");
-            Ok(())
+            Ok(None)
         }
-        withdrawn => withdrawn,
+        done => done.map(Some),
     }
+}
+
+/// Whether Kubernetes, or a policy in it, will say the same as long as nobody changes that.
+fn is_refusal(class: Class) -> bool {
+    matches!(class, Class::Denied | Class::Terminal)
 }
 
 /// What a person has to know of an error who waits for the end of a deletion.
