@@ -9,10 +9,11 @@
 //! - What a restore has done on another node than that of its volumes does not count ([`astray`]).
 //!
 //! # Caveats
-//! A scheduler looks at the labels of a node only, and knows no node of a volume by its name: [`HOSTNAME`] has to be there.
+//! A scheduler looks at the labels of a node only, and knows no node of a volume by its name: `kubernetes.io/hostname` has to be there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume,
@@ -145,10 +146,20 @@ pub enum Trace<'a> {
     Unknown,
 }
 
-/// Where the backups are, of which `newest` is the last that is known of, as the Job for backups with its Pods tells it.
-pub fn trace<'a>(newest: Option<&str>, job: Option<&Seen>, pods: &'a [Pod]) -> Trace<'a> {
+/// Where the backups are, of which `newest` is the last that is known of, as the Job for backups with its Pods tells it; on
+/// the volume of a claim that was `made` then.
+pub fn trace<'a>(
+    newest: Option<&str>,
+    made: Option<Timestamp>,
+    job: Option<&Seen>,
+    pods: &'a [Pod],
+) -> Trace<'a> {
     let told = |node: Option<&'a str>| node.map_or(Trace::Unknown, Trace::On);
-    let job = job.filter(|job| job.whose != Whose::Foreign);
+    // What an earlier object of the name had taken before there was this volume is on another.
+    let earlier = |job: &Seen| {
+        job.whose != Whose::Ours && job.phase == Phase::Succeeded && job.made.is_some() && job.made < made
+    };
+    let job = job.filter(|job| job.whose != Whose::Foreign && !earlier(job));
     match (newest, job.map(|job| (&job.phase, &job.id))) {
         (Some(newest), Some((Phase::Succeeded, Some(id)))) if id == newest => told(done_on(pods)),
         // Another backup may be under way elsewhere: only its end says that it is the newest.
