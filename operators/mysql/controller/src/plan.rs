@@ -5,11 +5,15 @@
 //! - A member is launched only when its last launch is over; a launch is over only by proof.
 //! - At most one member is taken away at a time, from the highest number down, and none that may hold what no other has.
 
+mod surplus;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use mysql_api::cluster::{Launch, LaunchPhase};
 
+pub use self::surplus::next_surplus;
+use self::surplus::surplus;
 use crate::{
     cloud::{Instance, InstanceState},
     desired::Desired,
@@ -285,45 +289,6 @@ fn leave(entry: &Launch, id: &str, seen: &Seen, is_held: bool) -> Option<Step> {
                 instance_id: id.to_owned(),
             })
         }
-    }
-}
-
-/// The launch of the member beyond the number of replicas that goes next. The leader does not: another one takes its
-/// place first.
-pub fn next_surplus(replicas: i32, ledger: &Ledger, leader: Option<i32>) -> Option<&Launch> {
-    let beyond = |entry: &&Launch| {
-        let leads = leader == Some(entry.ordinal) && entry.phase == LaunchPhase::Launched;
-        entry.ordinal >= replicas && entry.phase != LaunchPhase::Over && !leads
-    };
-    ledger.entries().iter().rev().find(beyond)
-}
-
-/// What becomes of the member that goes next.
-fn surplus(
-    desired: &Desired,
-    ledger: &Ledger,
-    seen: &Seen,
-    evidence: &Evidence,
-    now: Timestamp,
-) -> Option<Step> {
-    let mut beyond = ledger
-        .entries()
-        .iter()
-        .filter(|entry| entry.ordinal >= desired.replicas);
-    if let Some(late) = beyond.find_map(|entry| late(entry, seen)) {
-        return Some(late);
-    }
-    let entry = next_surplus(desired.replicas, ledger, seen.leader)?;
-    match (entry.phase, &entry.instance_id) {
-        // EC2 would not terminate it.
-        (LaunchPhase::Launched, Some(_)) if desired.template.termination_protection => None,
-        (LaunchPhase::Launched, Some(_)) => {
-            let ordinal = entry.ordinal;
-            (seen.spare == Some(ordinal)).then_some(Step::Retire { ordinal })
-        }
-        (LaunchPhase::Retiring, Some(id)) => leave(entry, id, seen, evidence.is_held(entry.ordinal, now)),
-        // Only a launch whose instance is known can be undone.
-        _ => unresolved(entry, seen, evidence, now),
     }
 }
 

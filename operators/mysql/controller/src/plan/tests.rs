@@ -1,3 +1,4 @@
+mod beyond;
 mod late;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -6,7 +6,10 @@ use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, PropagationPolicy},
 };
-use mysql_api::{MySQLCluster, cluster::ADOPT};
+use mysql_api::{
+    MySQLCluster,
+    cluster::{ADOPT, LaunchPhase},
+};
 use mysql_controller::identity::CLUSTER_UID;
 use serde_json::{Value, json};
 
@@ -212,6 +215,16 @@ async fn who_led_leads_also_beyond_the_number_of_replicas_until_another_has_ever
         says(cluster, "Ready", "False", "ScalingDown") && text.contains("nobody knows yet")
     };
     bed.until("fewer", "nobody is removed meanwhile", told).await;
+    // One that somebody terminates is waited for no more, and one that somebody stops is started: it may have led.
+    let other = usize::try_from(3 - leader).unwrap();
+    let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+    let world = bed.ec2.world();
+    assert!(world.terminate(&before.aws_instance_ids[other], &reason) && world.stop(led));
+    bed.until("fewer", "the end of one is known", |cluster| {
+        let status = cluster.and_then(|cluster| cluster.status.as_ref());
+        status.is_some_and(|status| status.launches[other].phase == LaunchPhase::Over)
+    })
+    .await;
     bed.fleet.silence(led, false);
     let one = |cluster: Option<&MySQLCluster>| {
         ready(cluster) && cluster.is_some_and(|one| one.status.as_ref().unwrap().members.len() == 1)
