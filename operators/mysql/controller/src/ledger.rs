@@ -43,10 +43,7 @@ impl Ledger {
             decided_at: Time(now),
             phase: LaunchPhase::Launching,
             revision: parameters.revision.clone(),
-            data: Some(LaunchData {
-                volume_gib: parameters.template.volume.size_gib,
-                options: parameters.lasting.clone(),
-            }),
+            data: Some(parameters.data()),
             adopted_from: None,
             failures,
             instance_id: None,
@@ -67,6 +64,11 @@ impl Ledger {
             launch.instance_id = Some(instance_id.to_owned());
             launch.phase = LaunchPhase::Launched;
         });
+    }
+
+    /// Enters what the data of a member were made with.
+    pub fn know(&mut self, ordinal: i32, data: LaunchData) {
+        self.change(ordinal, |launch| launch.data = Some(data));
     }
 
     /// The member's instance is to go.

@@ -13,6 +13,7 @@
 //! Secrets are not watched (that would take a right to see everybody's): what is done to them is noticed within five
 //! minutes.
 
+mod acceptance;
 mod adoption;
 mod error;
 mod forming;
@@ -118,8 +119,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         self.evidence.lock().entry(uid.to_owned()).or_default().clone()
     }
 
-    /// The spec as it is to be carried out, in the region once fixed in status. One that the data of a formed cluster do not
-    /// suit is refused.
+    /// The spec as it is to be carried out, in the region once fixed in status.
     fn desired(&self, cluster: &MySQLCluster) -> Result<Desired, crate::desired::SpecError> {
         let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
         let uid = cluster.uid().unwrap_or_default();
@@ -134,11 +134,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             // Whatever the operator is told of its place later.
             aws.region = Some(region);
         }
-        let desired = Desired::resolve(owner, &spec, &self.settings)?;
-        if topology(cluster).is_some() {
-            desired.suit(ledger(cluster).entries())?;
-        }
-        Ok(desired)
+        Desired::resolve(owner, &spec, &self.settings)
     }
 
     /// One pass towards the spec.
@@ -147,7 +143,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         cluster: &MySQLCluster,
         pass: &Pass<MySQLCluster>,
     ) -> Result<Progress, ClusterError> {
-        let mut desired = match self.desired(cluster) {
+        let mut desired = match self.accept(cluster, pass).await? {
             Ok(desired) => desired,
             Err(error) => return self.refuse(cluster, pass, &error).await,
         };

@@ -4,13 +4,17 @@ use fake_ec2::StateReason;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
-use mysql_api::{MySQLCluster, cluster::MySQLClusterStatus};
+use mysql_api::{
+    MySQLCluster,
+    cluster::{Launch, MySQLClusterStatus},
+};
+use reconcile::clock::Clock;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, eventually, message, ready, sample, says};
+use crate::bed::{Bed, SPEED, eventually, message, ready, sample, says};
 
 fn status(cluster: Option<MySQLCluster>) -> MySQLClusterStatus {
     cluster.and_then(|cluster| cluster.status).unwrap()
@@ -93,6 +97,76 @@ async fn a_size_and_an_option_that_were_mistakes_can_be_corrected_before_a_clust
     let after = status(bed.until("typo", "it is ready", ready).await);
     let data = after.launches[0].data.as_ref().unwrap();
     assert_eq!((data.volume_gib, data.options.len()), (50, 0));
+    bed.stop().await;
+}
+
+impl Bed {
+    /// As an operator leaves it that does not record what the members' data were made with.
+    async fn forget_data(&self, name: &str) {
+        let cluster = self.clusters.get(name).await.unwrap();
+        let mut launches = cluster.status.unwrap().launches;
+        for launch in &mut launches {
+            launch.data = None;
+        }
+        let older = json!({"status": {"launches": launches}});
+        let (how, patch) = (PatchParams::default(), Patch::Merge(&older));
+        self.clusters.patch_status(name, &how, &patch).await.unwrap();
+    }
+
+    /// Without `storage`, the size would be 20Gi.
+    async fn is_refused_to_shrink(&self, name: &str, before: &MySQLClusterStatus) {
+        let refused = |cluster: Option<&MySQLCluster>| {
+            says(cluster, "Provisioned", "False", "SpecInvalid")
+                && message(cluster, "Provisioned").is_some_and(|text| text.contains("100Gi"))
+        };
+        let after = status(self.until(name, "it says so", refused).await);
+        assert_eq!(after.aws_instance_ids, before.aws_instance_ids);
+        let audit = self.ec2.world().audit();
+        assert!(audit.iter().all(|call| call.action != "TerminateInstances"));
+    }
+}
+
+fn large() -> Value {
+    let mut spec = sample(3);
+    spec["storage"] = json!({"size": "100Gi"});
+    spec
+}
+
+/// Launched with this spec, whatever has become of what was frozen for the launch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_operator_launched_as_the_spec_still_says_does_not_shrink() {
+    let bed = Bed::new().await;
+    bed.create("older", large()).await;
+    let before = status(bed.until("older", "it is ready", ready).await);
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    for ordinal in 0..3 {
+        let (name, params) = (format!("older-m{ordinal}-1-launch"), DeleteParams::default());
+        secrets.delete(&name, &params).await.unwrap();
+    }
+    bed.forget_data("older").await;
+    let known = |cluster: Option<&MySQLCluster>| {
+        let launches = &cluster.unwrap().status.as_ref().unwrap().launches;
+        let known = |launch: &Launch| launch.data.as_ref().is_some_and(|data| data.volume_gib == 100);
+        launches.iter().all(known)
+    };
+    bed.until("older", "it is recorded late", known).await;
+    bed.patch("older", json!({"spec": {"storage": null}})).await;
+    bed.is_refused_to_shrink("older", &before).await;
+    bed.stop().await;
+}
+
+/// The spec was changed while there was no operator.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_operator_launched_does_not_shrink_as_long_as_its_parameters_are_there() {
+    let mut bed = Bed::new().await;
+    bed.create("older", large()).await;
+    let before = status(bed.until("older", "it is ready", ready).await);
+    bed.restart(Clock::accelerated(SPEED), async |bed| {
+        bed.forget_data("older").await;
+        bed.patch("older", json!({"spec": {"storage": null}})).await;
+    })
+    .await;
+    bed.is_refused_to_shrink("older", &before).await;
     bed.stop().await;
 }
 
