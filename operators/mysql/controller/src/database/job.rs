@@ -267,6 +267,17 @@ pub enum Phase {
     },
 }
 
+/// How far any Pod of a Job has come, as the Job's own counts tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// There was none.
+    Nothing,
+    /// There is one.
+    Made,
+    /// One was at its work, or is gone, which afterwards nobody can tell apart.
+    Begun,
+}
+
 /// What a Job shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -276,6 +287,8 @@ pub struct Seen {
     pub whose: Whose,
     /// What has become of it.
     pub phase: Phase,
+    /// How far any of its Pods has come.
+    pub reached: Reached,
     /// What a backup was begun for.
     pub request: Option<Request>,
     /// The id of the backup.
@@ -299,6 +312,7 @@ pub fn seen(job: &Job, names: &Names, uid: &str) -> Seen {
         uid: job.uid().unwrap_or_default(),
         whose: whose(job, names, uid),
         phase: phase(job),
+        reached: reached(job),
         request: annotation(REQUEST).as_deref().and_then(Request::parse),
         id: annotation(ID),
         claim: annotation(CLAIM),
@@ -351,6 +365,26 @@ fn phase(job: &Job) -> Phase {
             .collect::<Vec<_>>()
             .join(": "),
     })
+}
+
+fn reached(job: &Job) -> Reached {
+    let Some(status) = &job.status else {
+        return Reached::Nothing;
+    };
+    let any = |counts: &[Option<i32>]| counts.iter().flatten().any(|count| *count > 0);
+    let mut uncounted = status
+        .uncounted_terminated_pods
+        .iter()
+        .flat_map(|ended| [&ended.failed, &ended.succeeded])
+        .flatten();
+    let ended = uncounted.any(|ended| !ended.is_empty());
+    if ended || any(&[status.ready, status.failed, status.succeeded]) {
+        Reached::Begun
+    } else if any(&[status.active, status.terminating]) {
+        Reached::Made
+    } else {
+        Reached::Nothing
+    }
 }
 
 /// When a Job that runs is looked at again: the longer it has taken, the longer it may yet.

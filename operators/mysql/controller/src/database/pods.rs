@@ -20,7 +20,7 @@ const UNNAMED: Duration = Duration::from_mins(5);
 /// How long the API server may refuse the Job itself: quotas, webhooks and roles are often wrong for a while.
 pub const REFUSED: Duration = UNNAMED;
 /// How long a server may run without answering before a person is told; after a crash a large one takes longer.
-const MUTE: Duration = Duration::from_mins(10);
+pub const MUTE: Duration = Duration::from_mins(10);
 /// What to do about a Pod on a node that is lost: as long as it may run it may write.
 const FORCE: &str = "once that node is off for good, `kubectl delete pod --force` lets go of the Pod";
 /// How long a Job that is being deleted may take to end its Pod.
@@ -40,6 +40,21 @@ pub fn answers(pod: &Pod) -> bool {
     let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref());
     let mut all = conditions.flatten();
     all.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether what is in a Pod has begun, or may have.
+pub fn has_begun(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    if status.phase.as_deref().is_some_and(|phase| phase != "Pending") {
+        return true;
+    }
+    let mut containers = status.container_statuses.iter().flatten();
+    containers.any(|container| {
+        let states = [&container.state, &container.last_state];
+        let mut states = states.into_iter().flatten();
+        container.restart_count > 0
+            || states.any(|state| state.running.is_some() || state.terminated.is_some())
+    })
 }
 
 /// Which server runs in one of these Pods: a mark that is another one as soon as it has started again. Nothing if none
@@ -173,7 +188,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::database::job::{Phase, Whose};
+    use crate::database::job::{Phase, Reached, Whose};
 
     fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "status": status})).unwrap()
@@ -218,11 +233,24 @@ mod tests {
         assert!(!mounts(&Pod::default(), "m-pvc"));
     }
 
+    #[rstest]
+    #[case::is_new(json!({}), false)]
+    #[case::waits(json!({"phase": "Pending", "containerStatuses": [{"name": "load", "image": "", "imageID": "",
+        "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}), false)]
+    #[case::runs(json!({"phase": "Running"}), true)]
+    #[case::failed(json!({"phase": "Failed"}), true)]
+    #[case::begins_again(json!({"phase": "Pending", "containerStatuses": [{"name": "load", "image": "", "imageID": "",
+        "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 1}}}]}), true)]
+    fn a_pod_has_begun_once_its_program_was_started(#[case] status: Value, #[case] begun: bool) {
+        assert_eq!(has_begun(&pod(&status)), begun);
+    }
+
     fn job(made: &str) -> Seen {
         Seen {
             uid: "j".into(),
             whose: Whose::Ours,
             phase: Phase::Running,
+            reached: Reached::Nothing,
             request: None,
             id: None,
             claim: None,

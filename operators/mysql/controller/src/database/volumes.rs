@@ -157,13 +157,20 @@ pub fn mark_lost(claim: &mut PersistentVolumeClaim, restore: &RestoreSettings) {
 /// How the volume of this claim is filled: the first one as the spec says; one that takes a lost one's place from the
 /// newest backup and not without one, until somebody says in the spec what else is to be done.
 pub fn filling(claim: &PersistentVolumeClaim, restore: RestoreSettings) -> RestoreSettings {
-    match claim.annotations().get(LOST) {
-        Some(before) if *before == manner(&restore) => RestoreSettings {
+    if is_set_aside(claim, &restore) {
+        RestoreSettings {
             policy: RestorePolicy::Required,
             from: None,
-        },
-        _ => restore,
+        }
+    } else {
+        restore
     }
+}
+
+/// Whether what the spec says was for a volume that is lost, in whose place this one is, and does not count for this one.
+pub fn is_set_aside(claim: &PersistentVolumeClaim, restore: &RestoreSettings) -> bool {
+    let before = claim.annotations().get(LOST);
+    before.is_some_and(|before| *before == manner(restore))
 }
 
 fn manner(restore: &RestoreSettings) -> String {

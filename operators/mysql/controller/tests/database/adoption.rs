@@ -10,10 +10,11 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy},
 };
 use mysql_api::{MySQL, database::FORMER_FINALIZER};
+use reconcile::clock::Clock;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, message, owner, says};
+use crate::bed::{Bed, SPEED, message, owner, says};
 
 const LAST: &str = "kopf.zalando.org/last-handled-configuration";
 
@@ -260,16 +261,7 @@ async fn a_server_of_the_first_operators_serves_until_what_it_restores_is_there(
     let told = message(&object, "Ready");
     assert!(told.contains("kubectl delete job restore-loading-job"), "{told}");
     assert!(before.is_some() && server(&bed, "loading").await == before);
-    let ended = json!({"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z",
-                                      "finishedAt": "2026-01-01T00:00:00Z"}});
-    let container = json!({"name": "load", "image": "i", "imageID": "i", "restartCount": 0, "ready": false,
-                           "state": ended});
-    show(
-        &bed,
-        &pod,
-        json!({"phase": "Succeeded", "containerStatuses": [container]}),
-    )
-    .await;
+    show(&bed, &pod, loaded()).await;
     let object = bed.ready("loading").await;
     assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));
     let reasons = bed.reasons("loading").await;
@@ -280,6 +272,110 @@ async fn a_server_of_the_first_operators_serves_until_what_it_restores_is_there(
         "that there are data was seen by the server"
     );
     let rows = bed.kubelet.disks.rows(&bed.data("loading").await);
+    assert_eq!(rows.unwrap(), ["old row"]);
+    bed.stop().await;
+}
+
+/// The other Pods than these of the first operator's restore Job.
+async fn others(bed: &Bed, name: &str, known: &str) -> Vec<String> {
+    let selector = ListParams::default().labels(&format!("batch.kubernetes.io/job-name=restore-{name}-job"));
+    let pods = bed.api::<Pod>().list(&selector).await.unwrap().items;
+    let names = pods.iter().map(kube::ResourceExt::name_any);
+    names.filter(|pod| pod != known).collect()
+}
+
+/// What a Pod shows that has loaded everything.
+fn loaded() -> Value {
+    let ended = json!({"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z",
+                                      "finishedAt": "2026-01-01T00:00:00Z"}});
+    let container = json!({"name": "load", "image": "i", "imageID": "i", "restartCount": 0, "ready": false,
+                           "state": ended});
+    json!({"phase": "Succeeded", "containerStatuses": [container]})
+}
+
+/// It is told that the restore Job is waited for.
+async fn waits(bed: &Bed, name: &str) {
+    let job = format!("kubectl delete job restore-{name}-job");
+    bed.until(name, "it is told", |object| {
+        says(object, "Ready", "Unknown", "LeftoversGoing")
+            && object.is_some_and(|object| message(object, "Ready").contains(&job))
+    })
+    .await;
+}
+
+/// Its node is drained, for instance: another Pod begins anew. Meanwhile half the tables are there, and a final backup of
+/// them would count.
+#[rstest]
+#[case::of_one_that_stays("drained", false)]
+#[case::of_one_that_goes("hurried", true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_of_the_first_operators_that_is_interrupted_is_waited_for(
+    #[case] name: &str,
+    #[case] goes: bool,
+) {
+    let mut bed = Bed::without_operator().await;
+    let object = left(&bed, name).await;
+    answers(&bed, name).await;
+    let pod = load(&bed, &object).await;
+    show(&bed, &pod, json!({"phase": "Running"})).await;
+    let backups = bed.claim(&format!("backup-{name}-pvc")).await;
+    if goes {
+        bed.patch(name, json!({"spec": {"backup": {"onDelete": "BestEffort"}}}))
+            .await;
+        bed.delete(name).await;
+    }
+    let before = server(&bed, name).await;
+    let clock = Clock::accelerated(SPEED);
+    bed.start_with(clock.clone());
+    waits(&bed, name).await;
+    let now = DeleteParams::default().grace_period(0);
+    bed.api::<Pod>().delete(&pod, &now).await.unwrap();
+    bed.eventually("another Pod is to load", async || {
+        !others(&bed, name, &pod).await.is_empty()
+    })
+    .await;
+    bed.pass(&clock, 10).await;
+    waits(&bed, name).await;
+    assert!(before.is_some() && server(&bed, name).await == before);
+    if goes {
+        assert_eq!(
+            bed.job(&format!("backup-{name}-job")).await,
+            None,
+            "it would be a half"
+        );
+    }
+    let next = others(&bed, name, &pod).await.remove(0);
+    show(&bed, &next, loaded()).await;
+    if goes {
+        bed.gone(name).await;
+        assert_eq!(bed.kubelet.disks.newest(&backups), ["old row"]);
+    } else {
+        bed.ready(name).await;
+        let reasons = bed.reasons(name).await;
+        assert!(!reasons.contains(&"LeftoverEnded".to_owned()), "{reasons:?}");
+    }
+    bed.stop().await;
+}
+
+/// Its Pod is on its way to another node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_first_operators_that_is_interrupted_is_not_taken_from_what_loads() {
+    let mut bed = Bed::without_operator().await;
+    let object = left(&bed, "moving").await;
+    answers(&bed, "moving").await;
+    let pod = load(&bed, &object).await;
+    show(&bed, &pod, json!({"phase": "Running"})).await;
+    let before = server(&bed, "moving").await;
+    let app = ListParams::default().labels("app=moving");
+    let now = DeleteParams::default().grace_period(0);
+    bed.api::<Pod>().delete_collection(&now, &app).await.unwrap();
+    // Ten minutes are as long as they are.
+    bed.start_at(1);
+    waits(&bed, "moving").await;
+    assert!(before.is_some() && server(&bed, "moving").await == before);
+    show(&bed, &pod, loaded()).await;
+    bed.ready("moving").await;
+    let rows = bed.kubelet.disks.rows(&bed.data("moving").await);
     assert_eq!(rows.unwrap(), ["old row"]);
     bed.stop().await;
 }

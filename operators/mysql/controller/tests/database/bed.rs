@@ -250,6 +250,15 @@ impl Bed {
         }
     }
 
+    /// Waits until so many minutes have passed by this clock.
+    pub(crate) async fn pass(&self, clock: &Clock, minutes: u64) {
+        let begin = clock.elapsed();
+        self.eventually("time passes", async || {
+            clock.elapsed() > begin + Duration::from_mins(minutes)
+        })
+        .await;
+    }
+
     /// Whether there is a claim of this name that nobody has deleted.
     pub(crate) async fn has_claim(&self, name: &str) -> bool {
         let found = self.api::<PersistentVolumeClaim>().get_opt(name).await.unwrap();

@@ -1,11 +1,14 @@
 //! Folders of nodes that were tied to none: what happens to Pods before they are, and where they are tied then.
 
-use std::time::Duration;
-
-use k8s_openapi::api::core::v1::Node;
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingWebhookConfiguration,
+    apps::v1::Deployment,
+    core::v1::{Node, PersistentVolume},
+};
 use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams},
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use reconcile::clock::Clock;
 use rstest::rstest;
@@ -149,41 +152,162 @@ async fn what_is_restored_is_the_newest_backup_from_the_node_where_it_was_taken(
     bed.stop().await;
 }
 
+/// An older backup is not restored in the place of one that is on another node; and the one that is to be restored is
+/// found, once the restore is tried there.
+#[rstest]
+#[case::and_another_is_named("missed", false)]
+#[case::and_it_is_tried_again("sought", true)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_older_backup_is_not_restored_in_the_place_of_one_that_is_on_another_node() {
-    let (mut bed, _, first, last) = scattered("missed").await;
+async fn a_restore_on_a_node_without_the_newest_backup_fails_and_ties_nothing(
+    #[case] name: &str,
+    #[case] again: bool,
+) {
+    let (mut bed, _, first, last) = scattered(name).await;
     // With the Job goes what is known of where it was.
     bed.api::<k8s_openapi::api::batch::v1::Job>()
-        .delete("backup-missed-job", &DeleteParams::background())
+        .delete(&format!("backup-{name}-job"), &DeleteParams::background())
         .await
         .unwrap();
-    let pods = format!("{BACKUP_PODS}missed-job");
+    let pods = format!("{BACKUP_PODS}{name}-job");
     bed.eventually("its Pod is gone", async || nodes_of(&bed, &pods).await.is_empty())
         .await;
     // That a restore failed is seen: it is tried again five minutes later by the clock of the API server.
     bed.halt().await;
     bed.start_at(1);
-    bed.create("missed", spec(&json!({}))).await;
+    bed.create(name, spec(&json!({}))).await;
     let object = bed
-        .until("missed", "it says that the newest is missing", |object| {
+        .until(name, "it says that the newest is missing", |object| {
             says(object, "Ready", "False", "BackupMissing")
         })
         .await
         .unwrap();
     assert!(message(&object, "Ready").contains("no server is started"));
-    let restored = nodes_of(&bed, "batch.kubernetes.io/job-name=restore-missed-job").await;
-    assert_ne!(restored, [last], "it was put on the other node");
-    assert_eq!(
-        noted(&bed, "backup-missed-pvc").await,
-        None,
-        "the newest is not there"
+    let restored = format!("batch.kubernetes.io/job-name=restore-{name}-job");
+    assert_ne!(
+        nodes_of(&bed, &restored).await,
+        [last.clone()],
+        "it was put on the other node"
     );
-    bed.patch("missed", json!({"spec": {"restore": {"from": first}}}))
-        .await;
-    bed.ready("missed").await;
-    let data = bed.data("missed").await;
-    assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["row"]);
+    for claim in [format!("backup-{name}-pvc"), format!("{name}-pvc")] {
+        assert_eq!(
+            noted(&bed, &claim).await,
+            None,
+            "{claim}: the newest is not there"
+        );
+    }
+    // Another restore is another try, at once.
+    let restore = if again {
+        json!({"policy": "Required"})
+    } else {
+        json!({ "from": first })
+    };
+    bed.patch(name, json!({"spec": {"restore": restore}})).await;
+    bed.ready(name).await;
+    let (data, home) = (bed.data(name).await, noted(&bed, &format!("{name}-pvc")).await);
+    assert_eq!(home.as_ref(), nodes_of(&bed, &restored).await.first());
+    if again {
+        assert_eq!(home, Some(last.clone()), "the one with the newest");
+        assert_eq!(noted(&bed, &format!("backup-{name}-pvc")).await, home);
+    }
+    let rows: &[&str] = if again { &["row", "later"] } else { &["row"] };
+    let folders = [data.clone(), format!("{data} of {last}")];
+    let found = folders.iter().find_map(|folder| bed.kubelet.disks.rows(folder));
+    assert_eq!(found.unwrap(), rows);
     bed.stop().await;
+}
+
+/// Lets nobody change the volumes of this bed, as a webhook that is down does; or lets them again.
+async fn stand_in_the_way(bed: &Bed, stands: bool) {
+    let all: Api<ValidatingWebhookConfiguration> = Api::all(bed.client.clone());
+    let name = format!("down-{}", bed.namespace.name());
+    if !stands {
+        all.delete(&name, &DeleteParams::default()).await.unwrap();
+        return;
+    }
+    let mine = format!("object.spec.claimRef.namespace == '{}'", bed.namespace.name());
+    let webhook = json!({"metadata": {"name": name}, "webhooks": [{
+        "name": "down.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Fail", "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "matchConditions": [{"name": "mine", "expression": mine}],
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["persistentvolumes"],
+                   "operations": ["UPDATE"], "scope": "*"}],
+    }]});
+    let webhook = serde_json::from_value(webhook).unwrap();
+    all.create(&PostParams::default(), &webhook).await.unwrap();
+    let volumes: Api<PersistentVolume> = Api::all(bed.client.clone());
+    bed.eventually("it is heard", async || {
+        let found = volumes.list(&ListParams::default()).await.unwrap().items;
+        let mut mine = found.iter().filter(|volume| {
+            let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+            claim.and_then(|claim| claim.namespace.as_deref()) == Some(bed.namespace.name())
+        });
+        let label = Patch::Merge(
+            json!({"metadata": {"labels": {"heard": Timestamp::now().as_millisecond().to_string()}}}),
+        );
+        let name = mine.next().unwrap().name_any();
+        volumes
+            .patch(&name, &PatchParams::default(), &label)
+            .await
+            .is_err()
+    })
+    .await;
+}
+
+/// The server serves on as it is, and is backed up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_be_tied_for_a_while_is_backed_up_and_changed_when_it_can() {
+    let mut bed = Bed::on(classless().await).await;
+    bed.start();
+    bed.create("webhook", spec(&json!({}))).await;
+    bed.ready("webhook").await;
+    bed.halt().await;
+    stand_in_the_way(&bed, true).await;
+    let nodes = bed.kubelet.nodes(&bed.client, bed.namespace.name(), 2).await;
+    nodes.unwrap();
+    bed.eventually("its Pod is on a node", async || {
+        !nodes_of(&bed, "app=webhook").await.is_empty()
+    })
+    .await;
+    let (node, server) = (
+        nodes_of(&bed, "app=webhook").await,
+        generation(&bed, "webhook").await,
+    );
+    bed.patch(
+        "webhook",
+        json!({"metadata": {"annotations": {"otus.homework/backup-now": "1"}},
+               "spec": {"resources": {"limits": {"memory": "1Gi"}}}}),
+    )
+    .await;
+    bed.start();
+    let object = bed
+        .until("webhook", "it is backed up", |object| {
+            says(object, "BackupTaken", "True", "BackupDone")
+        })
+        .await
+        .unwrap();
+    let told = message(&object, "StorageReady");
+    assert!(told.contains("is tied to no node"), "{told}");
+    assert_eq!(
+        generation(&bed, "webhook").await,
+        server,
+        "it could be put elsewhere"
+    );
+    assert_eq!(noted(&bed, "webhook-pvc").await, None);
+    stand_in_the_way(&bed, false).await;
+    bed.eventually("it is changed", async || {
+        generation(&bed, "webhook").await != server
+    })
+    .await;
+    bed.ready("webhook").await;
+    assert_eq!(nodes_of(&bed, "app=webhook").await, node);
+    assert_eq!(noted(&bed, "webhook-pvc").await.as_ref(), node.first());
+    bed.stop().await;
+}
+
+/// Of the server's Deployment: it is another one once what is asked for has changed.
+async fn generation(bed: &Bed, name: &str) -> Option<i64> {
+    let server = bed.api::<Deployment>().get(name).await.unwrap();
+    server.metadata.generation
 }
 
 /// How often it looks is counted by its own clock, of which ten minutes are as long as they are.
@@ -198,17 +322,10 @@ async fn a_restore_that_no_node_takes_is_looked_at_no_more_often_than_any_other(
         object.is_some_and(|object| message(object, "Ready").contains("is on no node"))
     })
     .await;
-    let passed = async |minutes: u64| {
-        let begin = clock.elapsed();
-        bed.eventually("time passes", async || {
-            clock.elapsed() > begin + Duration::from_mins(minutes)
-        })
-        .await;
-    };
-    passed(6).await;
+    bed.pass(&clock, 6).await;
     let (audit, begin) = (bed.plane().audit(), clock.elapsed());
     let position = audit.settle(&bed.client).await.unwrap();
-    passed(10).await;
+    bed.pass(&clock, 10).await;
     let looks = Filter::all()
         .user_agent("mysql-operator")
         .namespace(bed.namespace.name())

@@ -2,10 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
-use mysql_controller::database::program::{Backup, Origin, Policy, Reason};
+use mysql_controller::database::program::{Backup, Origin, Policy, RESTORE, Reason};
 use tokio::time::Instant;
 
-use crate::site::{LIMIT, Server, Site, order};
+use crate::site::{LIMIT, Server, Site, knowing, order};
 
 async fn filled(site: &Site) -> Server<'_> {
     site.restore(Policy::Never, None).await.origin();
@@ -110,6 +110,26 @@ async fn smoke_the_newest_backups_stay_and_half_ones_go() {
     let newest = site.backup(&order("a0"), &server, &[]).await;
     assert_eq!(newest.backup().id, "a0");
     assert_eq!(site.shell("ls /backup").await, "a0\nb4");
+    // What the operator knows of as the newest may go before it has heard of the next.
+    let one = Backup {
+        keep: 1,
+        ..order("a1")
+    };
+    for _ in 0..2 {
+        site.backup(&one, &server, &[]).await.backup();
+        assert_eq!(site.shell("ls /backup").await, "a1");
+    }
+    server.stop().await;
+    site.lose_volume("data").await;
+    site.shell("touch /backup/orders-dump.sql").await;
+    let restored = async |known: &str| site.run(RESTORE, &knowing(known), &["--network=none"]).await;
+    let missed = restored("b4").await.failure();
+    assert_eq!(missed.reason, Reason::BackupMissing);
+    assert!(missed.error.contains("(there are: a1 original )"), "{missed:?}");
+    let Origin::Backup(backup) = restored("a0").await.origin() else {
+        panic!("not restored")
+    };
+    assert_eq!(backup.id, "a1");
 }
 
 /// Nodes' clocks go wrong, and one that goes ahead would have its backup be the newest for years.

@@ -197,6 +197,7 @@ mod tests {
             uid: "job".to_owned(),
             whose: crate::database::job::Whose::Ours,
             phase: crate::database::job::Phase::Running,
+            reached: crate::database::job::Reached::Nothing,
             request: None,
             id: None,
             claim: None,

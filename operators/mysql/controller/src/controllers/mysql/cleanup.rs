@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{PersistentVolumeClaim, Secret},
+};
 use kube::{Api, ResourceExt as _};
 use mysql_api::{
     MySQL, MySQLSpec,
@@ -19,7 +23,7 @@ use super::{
     blocked::{blocked, held, is_overdue, lessen, lessened, still_blocked},
     desired,
     hand::{Hand, Stop},
-    life, nodes, secrets, version, volumes,
+    life, secrets, version, volumes,
 };
 use crate::database::{
     amounts::Amounts,
@@ -86,8 +90,8 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
     }
     match (step, live) {
         (Farewell::Create, _) => {
-            if whole {
-                heal(hand, &mut wanted, claim.as_ref(), facts).await?;
+            if whole && let Some(held) = heal(hand, &mut wanted, claim.as_ref(), facts).await? {
+                return Err(held);
             }
             create(hand, object, &wanted, claim.as_ref(), facts).await
         }
@@ -204,40 +208,47 @@ async fn room(hand: &Hand<'_>, wanted: &Desired, facts: &mut Facts) -> Result<()
     Ok(())
 }
 
-/// Keeps up the server that is to be backed up. What stands in its way is said, and is no reason not to try.
+/// Keeps up the server that is to be backed up. What stands in its way is said, and is no reason not to try; but for what an
+/// earlier operator has under way while there is no Secret yet, which is returned: a Job that cannot have its Secret would
+/// count as one that was tried.
 async fn heal(
     hand: &Hand<'_>,
     wanted: &mut Desired,
     data: Option<&PersistentVolumeClaim>,
     facts: &mut Facts,
-) -> Result<(), Stop> {
+) -> Result<Option<Stop>, Stop> {
     let attempt = async {
         let live = hand.get::<Deployment>(wanted.names.name()).await?;
         version::hold(hand, wanted, live.as_ref(), facts).await?;
         let credentials = secrets::ensure(hand, wanted).await?;
         life::configure(hand, wanted).await?;
         life::publish(hand, wanted, &credentials, facts).await?;
-        nodes::remember(hand, wanted, data, None, facts).await?;
-        life::serve(hand, wanted, live.is_some(), &credentials, facts).await
+        life::go_on(hand, wanted, [data, None], live.as_ref(), &credentials, facts).await
     };
-    match attempt.await {
-        Ok(_) => Ok(()),
-        Err(Stop::Held { said, .. }) => {
-            facts.server = Some(said);
-            Ok(())
+    let said = match attempt.await {
+        Ok(_) => return Ok(None),
+        Err(Stop::Held { said, after }) => {
+            if said.reason == Reason::LeftoversGoing && !has_secret(hand, wanted).await? {
+                return Ok(Some(Stop::Held { said, after }));
+            }
+            said
         }
         Err(Stop::Failed(error)) if error.is_conflict_of_names() => {
-            facts.server = Some(Said::no(Reason::NameConflict, error.to_string()));
-            Ok(())
+            Said::no(Reason::NameConflict, error.to_string())
         }
         // Nothing can be made in a namespace that is going; what is there goes with it.
-        Err(Stop::Failed(error)) if is_namespace_going(&error) => Ok(()),
-        Err(Stop::Failed(error @ DatabaseError::Lease(_))) => Err(error.into()),
-        Err(Stop::Failed(error)) => {
-            facts.server = Some(Said::no(Reason::ServerFailing, error.words()));
-            Ok(())
-        }
-    }
+        Err(Stop::Failed(error)) if is_namespace_going(&error) => return Ok(None),
+        Err(Stop::Failed(error @ DatabaseError::Lease(_))) => return Err(error.into()),
+        Err(Stop::Failed(error)) => Said::no(Reason::ServerFailing, error.words()),
+    };
+    facts.server = Some(said);
+    Ok(None)
+}
+
+/// Whether the Secret is there that the Pods of this object's Jobs mount.
+async fn has_secret(hand: &Hand<'_>, wanted: &Desired) -> Result<bool, Stop> {
+    let secret = hand.get::<Secret>(&wanted.names.credentials()).await?;
+    Ok(secret.is_some_and(|secret| owned(&secret, &wanted.names, &wanted.uid) == Owned::Ours))
 }
 
 async fn create(

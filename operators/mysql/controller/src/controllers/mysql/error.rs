@@ -37,6 +37,12 @@ impl DatabaseError {
             .is_some_and(|status| matches!(status.code, 400 | 403 | 422))
     }
 
+    /// Whether the API server has answered that it could not do what it was asked for: a webhook that is down, for instance,
+    /// or a conflict with somebody else's change.
+    pub fn is_trouble(&self) -> bool {
+        self.answer().is_some() && !self.is_refusal()
+    }
+
     /// Whether what was asked for is something that no object may be.
     pub fn is_invalid(&self) -> bool {
         self.answer().is_some_and(|status| status.code == 422)

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolumeClaim, Pod},
 };
 use kube::{Resource as _, ResourceExt as _};
-use mysql_api::database::{ConditionType, Reason};
+use mysql_api::database::{ConditionType, Reason, RestorePolicy, RestoreSettings};
 use reconcile::conditions::{self, ConditionStatus};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ use crate::database::{
     program::Outcome,
     report::{Facts, Said},
     server,
-    volumes::{Content, DATA},
+    volumes::{Content, DATA, is_set_aside},
 };
 
 /// Fills the data folder, before a server may have it.
@@ -60,7 +60,9 @@ pub(super) async fn fill(
     };
     let job = seen.as_ref().map(|seen| (seen, outcome.as_ref()));
     let astray = nodes::tie(hand, desired, pair, job, &pods).await?;
-    let failure = failed(&name, seen.as_ref(), outcome.as_ref());
+    let spec = hand.pass.current().spec.restore.clone().unwrap_or_default();
+    let aside = Some(&spec).filter(|spec| is_set_aside(data, spec));
+    let failure = failed(&name, seen.as_ref(), outcome.as_ref(), aside);
     let inputs = job::inputs(desired);
     let claim = data.uid().unwrap_or_default();
     let step = plan::start(Beginning {
@@ -210,11 +212,18 @@ fn filled(content: &Content, facts: &mut Facts) {
     facts.content = Some(content.clone());
 }
 
-fn failed(name: &str, seen: Option<&job::Seen>, outcome: Option<&Outcome>) -> Said {
+/// What is said of a Job that failed; `aside` is what the spec says and does not count.
+fn failed(
+    name: &str,
+    seen: Option<&job::Seen>,
+    outcome: Option<&Outcome>,
+    aside: Option<&RestoreSettings>,
+) -> Said {
     use crate::database::program::Reason as Word;
     let (reason, why) = match (outcome, seen.map(|seen| &seen.phase)) {
         (Some(Outcome::Failed(failure)), _) if failure.reason == Word::BackupMissing => {
-            (Reason::BackupMissing, failure.error.clone())
+            let more = aside.map(counts).unwrap_or_default();
+            (Reason::BackupMissing, format!("{}{more}", failure.error))
         }
         (Some(Outcome::Failed(failure)), _) => (
             Reason::RestoreFailed,
@@ -224,4 +233,49 @@ fn failed(name: &str, seen: Option<&job::Seen>, outcome: Option<&Outcome>) -> Sa
         _ => (Reason::RestoreFailed, "it left no words".to_owned()),
     };
     Said::no(reason, format!("{name} failed, and no server is started: {why}"))
+}
+
+/// What would have to be changed for the spec to count that was there before the volume was lost. Without a word of its own
+/// whatever is said there is a change.
+fn counts(aside: &RestoreSettings) -> &'static str {
+    if aside.from.is_none() && aside.policy != RestorePolicy::Never {
+        return "";
+    }
+    "; spec.restore is as it was before the data volume was lost and does not count: the same `from` counts with another \
+     policy, and the same policy with another `from`"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::program::Outcome;
+
+    #[test]
+    fn of_a_restore_that_does_not_count_it_is_said_what_does() {
+        let missing = Outcome::parse(r#"{"reason":"BackupMissing","error":"b1 was taken and is not here"}"#);
+        let says = |outcome: &Outcome, aside: Option<(RestorePolicy, Option<&str>)>| {
+            let aside = aside.map(|(policy, from)| RestoreSettings {
+                policy,
+                from: from.map(str::to_owned),
+            });
+            failed("restore-m-job", None, Some(outcome), aside.as_ref()).message
+        };
+        for aside in [
+            (RestorePolicy::IfBackupExists, Some("b0")),
+            (RestorePolicy::Never, None),
+        ] {
+            let told = says(&missing, Some(aside));
+            assert!(
+                told.contains("b1 was taken and is not here; spec.restore is as it was"),
+                "{told}"
+            );
+        }
+        let plain = (RestorePolicy::IfBackupExists, None);
+        for told in [says(&missing, None), says(&missing, Some(plain))] {
+            assert!(told.ends_with("is not here"), "{told}");
+        }
+        let damaged = Outcome::parse(r#"{"reason":"BackupDamaged","error":"it is short"}"#);
+        let told = says(&damaged, Some((RestorePolicy::Never, None)));
+        assert!(told.ends_with("it is short"), "{told}");
+    }
 }

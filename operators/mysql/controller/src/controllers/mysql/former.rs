@@ -2,7 +2,7 @@
 //!
 //! It holds the password in clear and is replaced. One that answers is not taken away before another can take its place.
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::ResourceExt as _;
 use mysql_api::database::Reason;
 use serde_json::json;
@@ -21,19 +21,24 @@ use crate::database::{
 };
 
 /// To be called before it is removed: holds while it is still needed.
-pub(super) async fn relieve(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
+pub(super) async fn relieve(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    server: Option<&Deployment>,
+) -> Result<(), Stop> {
     claim(hand, desired, Role::Backups).await?;
     let data = claim(hand, desired, Role::Data).await?;
     let servers = server_pods(hand, desired).await?;
-    if !servers.iter().any(pods::answers) {
+    let serves = servers.iter().any(pods::answers);
+    let now = hand.pass.clock().now();
+    if serves || server.is_some_and(|server| former::may_answer_again(server, now)) {
+        loaded(hand, desired, serves).await?;
+    }
+    match data {
+        Some(data) if serves => note(hand, &data).await,
         // It may never have come up: what is on the volume is looked at when it is gone.
-        return Ok(());
+        _ => Ok(()),
     }
-    loaded(hand, desired).await?;
-    if let Some(data) = data {
-        note(hand, &data).await?;
-    }
-    Ok(())
 }
 
 /// The claim of one volume, unless it is somebody else's; one that is there to be gone on with.
@@ -55,14 +60,17 @@ async fn claim(
     }
 }
 
-/// Waits for the restore Job that loads through the server.
-async fn loaded(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
+/// Waits for the restore Job that loads through the server; where that does not answer, only for one that has begun.
+async fn loaded(hand: &Hand<'_>, desired: &Desired, serves: bool) -> Result<(), Stop> {
     let name = desired.names.restore_job();
     let Some(live) = hand.get::<Job>(&name).await? else {
         return Ok(());
     };
     let seen = job::seen(&live, &desired.names, &desired.uid);
     let pods = pods_of(hand, &seen.uid).await?;
+    if !serves && !former::has_begun(&seen, &pods) {
+        return Ok(());
+    }
     let now = hand.pass.clock().now();
     let stuck = pods::stuck(&seen, &name, &pods, now);
     match former::load(&seen, &pods, stuck.as_ref(), now) {
@@ -77,8 +85,8 @@ async fn loaded(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
     }
     let why = stuck.map(|stuck| format!(" ({})", stuck.why)).unwrap_or_default();
     let message = format!(
-        "Job {name} of an earlier operator has to end before its server is replaced, which serves until then{why}; if it \
-         never will, `kubectl delete job {name}`: one that does not begin is ended after minutes, any after a day"
+        "Job {name} of an earlier operator has to end before its server is replaced, which stays until then{why}; if it \
+         never will, `kubectl delete job {name}`: one that has never begun is ended after minutes, any after a day"
     );
     held(
         Said::pending(Reason::LeftoversGoing, message),

@@ -55,12 +55,17 @@ pub(super) async fn settle(
     publish(hand, desired, &credentials, facts).await?;
     let pair = Pair { data, backups };
     filling::fill(hand, desired, &pair, live.is_some(), facts).await?;
-    // First of all: a server that is changed, and a backup, get Pods that may be put on another node.
-    nodes::remember(hand, desired, Some(&pair.data), Some(&pair.backups), facts).await?;
-    let serving = serve(hand, desired, live.is_some(), &credentials, facts).await?;
+    let claims = [Some(&pair.data), Some(&pair.backups)];
+    let serving = go_on(hand, desired, claims, live.as_ref(), &credentials, facts).await?;
     version::record(hand, &pair.data, facts).await?;
     let progress = backups::tend(hand, desired, serving, facts).await?;
-    Ok(sooner(progress, if serving { IDLE } else { STARTING }))
+    let after = match (serving, facts.applied) {
+        (false, _) => STARTING,
+        // What keeps it from being changed sends no event when it is over.
+        (true, false) => IDLE / 10,
+        (true, true) => IDLE,
+    };
+    Ok(sooner(progress, after))
 }
 
 /// What goes on for a server whose spec cannot be carried out as it is now: it is looked after, backed up, and stays what
@@ -169,8 +174,25 @@ pub(super) async fn alone(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts)
     soon(Reason::LeftoversGoing, message)
 }
 
+/// Ties the volumes of these claims, of the data and of the backups, and keeps the server running; says whether it answers.
+pub(super) async fn go_on(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    [data, backups]: [Option<&PersistentVolumeClaim>; 2],
+    live: Option<&Deployment>,
+    credentials: &Credentials,
+    facts: &mut Facts,
+) -> Result<bool, Stop> {
+    // First of all: a server that is changed, and a backup, get Pods that may be put on another node.
+    let may_move = nodes::remember(hand, desired, data, backups, facts).await?;
+    match live.filter(|_| may_move) {
+        Some(live) => watch(hand, desired, live, facts).await,
+        None => serve(hand, desired, live.is_some(), credentials, facts).await,
+    }
+}
+
 /// Keeps the server running; says whether it answers.
-pub(super) async fn serve(
+async fn serve(
     hand: &Hand<'_>,
     desired: &Desired,
     is_there: bool,

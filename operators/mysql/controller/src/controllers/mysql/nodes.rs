@@ -1,8 +1,11 @@
 //! Tying the folders that stand in for volumes to the node where they are: [`crate::database::nodes`].
 
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, VolumeNodeAffinity},
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, VolumeNodeAffinity},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
     Api, ResourceExt as _,
@@ -40,8 +43,8 @@ pub(super) struct Home {
 }
 
 /// Ties the backups to where they are, and the data that are still to be filled beside them; where there are none, both to
-/// the node that a Pod of the Job that fills the data folder was given, before it is tried again or counts. Says whether it
-/// was filled elsewhere.
+/// the node that a Pod of the Job that fills the data folder was given, before it is tried again or counts. Where nobody can
+/// tell on which node they are, the data are tied once they are filled. Says whether they were filled elsewhere.
 pub(super) async fn tie(
     hand: &Hand<'_>,
     desired: &Desired,
@@ -63,7 +66,14 @@ pub(super) async fn tie(
     });
     let backups = find_backups(hand, desired, &pair.backups, place, read).await?;
     let mut home = nodes::tied(&pair.data).map(str::to_owned);
-    if let Some(node) = place.filter(|_| is_loose(&pair.data)) {
+    // Tied to where a restore has only been tried they would never come to a node with backups that are elsewhere. A backup
+    // that is named is one of those that were found there.
+    let lost = backups.is_none()
+        && desired.restore.from.is_none()
+        && is_loose(&pair.backups)
+        && pair.backups.annotations().contains_key(NEWEST)
+        && nodes::done_on(pods).is_none();
+    if let Some(node) = place.filter(|_| is_loose(&pair.data) && !lost) {
         let node = backups.as_deref().unwrap_or(node);
         home = Some(bind(hand, &pair.data, node).await?);
     }
@@ -80,23 +90,26 @@ pub(super) async fn tie(
 
 /// Ties what was made before folders were tied, once it is seen where they are: the data where a server answers from them,
 /// the backups where they are, or beside the server if there are none. What stands in the way is said, and nobody is served
-/// less for it.
+/// less for it. Says whether the data stay loose for what may be over in a moment: a server that is changed meanwhile may be
+/// put on another node.
 pub(super) async fn remember(
     hand: &Hand<'_>,
     desired: &Desired,
     data: Option<&PersistentVolumeClaim>,
     backups: Option<&PersistentVolumeClaim>,
     facts: &mut Facts,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
     let loose = [data, backups].map(|claim| claim.filter(|claim| is_loose(claim)));
     if loose.iter().all(Option::is_none) {
-        return Ok(());
+        return Ok(false);
     }
-    let found = mildly(find(hand, desired, loose).await)?;
+    let outcome = find(hand, desired, loose).await;
+    let passes = matches!(&outcome, Err(Stop::Failed(error)) if error.is_trouble());
+    let found = mildly(outcome)?;
     if let (Some(why), Some(storage)) = (found, &mut facts.storage) {
         storage.message = format!("{}, and is tied to no node: {}", storage.message, why.message);
     }
-    Ok(())
+    Ok(passes && loose[0].is_some())
 }
 
 async fn find(
@@ -136,7 +149,8 @@ async fn find_backups(
         None => Vec::new(),
     };
     let newest = claim.annotations().get(NEWEST).map(String::as_str);
-    let node = match nodes::trace(newest, seen.as_ref(), &pods) {
+    let made = claim.metadata.creation_timestamp.as_ref().map(|Time(at)| *at);
+    let node = match nodes::trace(newest, made, seen.as_ref(), &pods) {
         Trace::On(node) => Some(node),
         Trace::Nowhere => place,
         Trace::Unknown => read,
@@ -164,7 +178,7 @@ pub(super) fn mildly(outcome: Result<(), Stop>) -> Result<Option<Said>, Stop> {
     match outcome {
         Ok(()) => Ok(None),
         Err(Stop::Held { said, .. }) => Ok(Some(said)),
-        Err(Stop::Failed(error)) if error.is_refusal() => {
+        Err(Stop::Failed(error)) if error.is_refusal() || error.is_trouble() => {
             Ok(Some(Said::no(Reason::RequestRefused, error.words())))
         }
         Err(other) => Err(other),

@@ -119,7 +119,7 @@ async fn meet(hand: &Hand<'_>, desired: &Desired) -> Result<(), Stop> {
         return Ok(());
     }
     // Nothing is taken from a server that answers as long as none can follow it.
-    relieve(hand, desired).await?;
+    relieve(hand, desired, server.as_ref()).await?;
     if let Some(server) = server {
         hand.remove(&server).await?;
     }

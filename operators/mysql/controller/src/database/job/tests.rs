@@ -280,3 +280,17 @@ fn the_words_of_the_pod_that_succeeded_count_else_those_of_the_last() {
         Some(Outcome::Filled(Origin::Empty))
     );
 }
+
+#[rstest]
+#[case::none_yet(json!({}), Reached::Nothing)]
+#[case::one_that_waits(json!({"active": 1, "ready": 0}), Reached::Made)]
+#[case::one_that_is_at_it(json!({"active": 1, "ready": 1}), Reached::Begun)]
+#[case::one_that_is_being_deleted(json!({"active": 0, "terminating": 1}), Reached::Made)]
+#[case::one_that_is_gone(json!({"active": 0, "failed": 1}), Reached::Begun)]
+#[case::one_that_is_not_counted_yet(json!({"uncountedTerminatedPods": {"failed": ["p"]}}), Reached::Begun)]
+#[case::none_that_is_to_be_counted(json!({"uncountedTerminatedPods": {}}), Reached::Nothing)]
+fn how_far_a_pod_has_come_outlives_the_pod(#[case] status: Value, #[case] expected: Reached) {
+    let mut job = restore(&desired(), "claim");
+    job.status = serde_json::from_value(status).unwrap();
+    assert_eq!(seen(&job, &Names::new("m").unwrap(), "u").reached, expected);
+}

@@ -2,6 +2,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::database::job::Reached;
 
 fn pod(node: Option<&str>, phase: &str, made: &str) -> Pod {
     serde_json::from_value(json!({
@@ -153,6 +154,7 @@ fn backup(phase: Phase, whose: Whose) -> Seen {
         uid: "j".into(),
         whose,
         phase,
+        reached: Reached::Nothing,
         request: None,
         id: Some("b1".into()),
         claim: None,
@@ -176,20 +178,46 @@ fn backups_are_where_the_newest_was_taken_and_nowhere_only_when_none_can_be() {
     let failed = backup(failed, Whose::Ours);
     let on = |phase: &str| [pod(Some("a"), phase, EARLY)];
     for newest in [None, Some("b1")] {
-        assert_eq!(trace(newest, Some(&done), &on("Succeeded")), Trace::On("a"));
-        assert_eq!(trace(newest, Some(&done), &[]), Trace::Unknown, "its Pod is gone");
+        assert_eq!(trace(newest, None, Some(&done), &on("Succeeded")), Trace::On("a"));
+        assert_eq!(
+            trace(newest, None, Some(&done), &[]),
+            Trace::Unknown,
+            "its Pod is gone"
+        );
     }
     for job in [None, Some(&running), Some(&done), Some(&failed)] {
-        assert_eq!(trace(Some("b2"), job, &on("Succeeded")), Trace::Unknown);
+        assert_eq!(trace(Some("b2"), None, job, &on("Succeeded")), Trace::Unknown);
     }
-    assert_eq!(trace(None, None, &[]), Trace::Nowhere);
-    assert_eq!(trace(None, Some(&failed), &on("Failed")), Trace::Nowhere);
-    assert_eq!(trace(None, Some(&running), &on("Running")), Trace::On("a"));
-    assert_eq!(trace(None, Some(&running), &on("Failed")), Trace::Unknown);
+    assert_eq!(trace(None, None, None, &[]), Trace::Nowhere);
+    assert_eq!(trace(None, None, Some(&failed), &on("Failed")), Trace::Nowhere);
+    assert_eq!(trace(None, None, Some(&running), &on("Running")), Trace::On("a"));
+    assert_eq!(trace(None, None, Some(&running), &on("Failed")), Trace::Unknown);
     assert_eq!(
-        trace(None, Some(&running), &[pod(None, "Pending", EARLY)]),
+        trace(None, None, Some(&running), &[pod(None, "Pending", EARLY)]),
         Trace::Unknown
     );
     let foreign = backup(Phase::Running, Whose::Foreign);
-    assert_eq!(trace(None, Some(&foreign), &on("Running")), Trace::Nowhere);
+    assert_eq!(trace(None, None, Some(&foreign), &on("Running")), Trace::Nowhere);
+}
+
+#[test]
+fn a_job_that_is_older_than_a_volume_says_nothing_of_what_is_on_it() {
+    let at = |time: &str| Some(time.parse::<Timestamp>().unwrap());
+    let on = [pod(Some("a"), "Succeeded", EARLY)];
+    let told = |whose: Whose, phase: Phase, job: Option<&str>| {
+        let mut seen = backup(phase, whose);
+        seen.made = job.and_then(at);
+        trace(None, at(LATE), Some(&seen), &on)
+    };
+    for whose in [Whose::Left, Whose::Former] {
+        assert_eq!(told(whose, Phase::Succeeded, Some(EARLY)), Trace::Nowhere);
+        assert_eq!(told(whose, Phase::Succeeded, Some(LATE)), Trace::On("a"));
+        assert_eq!(told(whose, Phase::Succeeded, None), Trace::On("a"));
+        assert_eq!(
+            told(whose, Phase::Running, Some(EARLY)),
+            Trace::On("a"),
+            "it writes on, to what its Pod has mounted"
+        );
+    }
+    assert_eq!(told(Whose::Ours, Phase::Succeeded, Some(EARLY)), Trace::On("a"));
 }

@@ -1,7 +1,10 @@
 use rstest::rstest;
 
 use super::*;
-use crate::database::program::{BackupMade, Failure, Reason};
+use crate::database::{
+    job::Reached,
+    program::{BackupMade, Failure, Reason},
+};
 
 const UID: &str = "job-1";
 
@@ -20,6 +23,7 @@ fn job(phase: Phase, request: Option<Request>) -> Seen {
         uid: UID.into(),
         whose: Whose::Ours,
         phase,
+        reached: Reached::Nothing,
         id: request.as_ref().map(|request| request.id("u", now())),
         request,
         claim: Some("claim".into()),

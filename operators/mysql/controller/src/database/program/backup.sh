@@ -96,7 +96,8 @@ describe() {
   "bytes": $(wc -c < "$dump" | tr -d ' '),
   "sha256": "$(checksum "$dump")",
   "gtid": "$gtid",
-  "version": "$(json "$(cat "$scratch/version")")"
+  "version": "$(json "$(cat "$scratch/version")")",
+  "previous": "$previous"
 }
 MANIFEST
 }
@@ -121,11 +122,16 @@ set_aside() {
 
 drop() { set_aside "$1" && rm -rf dropped.partial; }
 
-# Those of another database are no older ones of this: they stay for somebody to look at.
-keep_newest() {
+# The ids of the backups of this database, newest first.
+of_this() {
   backups | while read -r _ old; do
     ! of_database "$old" || echo "$old"
-  done | tail -n +$((KEEP + 1)) | while read -r old; do
+  done
+}
+
+# Those of another database are no older ones of this: they stay for somebody to look at.
+keep_newest() {
+  of_this | tail -n +$((KEEP + 1)) | while read -r old; do
     [ "$old" = "$BACKUP_ID" ] || drop "$old" || echo "cannot remove the old backup $old" >&2
   done
 }
@@ -143,6 +149,9 @@ done_with() {
 for left in *.partial; do
   [ ! -e "$left" ] || drop "$left"
 done
+# Which one this follows: it may be removed for this one before the operator has noted that there is a newer one.
+previous=$(of_this | grep -Fvx "$BACKUP_ID" | head -n 1)
+[ -n "$previous" ] || [ ! -f "$BACKUP_ID/manifest.json" ] || previous=$(field "$BACKUP_ID/manifest.json" previous)
 whole=
 if [ -f "$BACKUP_ID/manifest.json" ]; then
   if [ -z "$(damage "$BACKUP_ID")" ]; then

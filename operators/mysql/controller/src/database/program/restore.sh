@@ -56,6 +56,8 @@ choose() {
       "the backup $folder is of user $(stat -c %u "$folder") and cannot be read: name that user in spec.runAsUser"
   done
   old=${OWNER#*/}-dump.sql
+  there=$(backups | cut -d ' ' -f 2 | tr '\n' ' ')
+  [ ! -f "$old" ] || there="${there}original "
   case $FROM in
     '') backup=$(backups | head -n 1 | cut -d ' ' -f 2) ;;
     original) legacy=$old ;;
@@ -63,15 +65,16 @@ choose() {
     *) backup=$FROM ;;
   esac
   [ -z "$backup" ] || [ -f "$backup/manifest.json" ] \
-    || fail BackupMissing "there is no backup $backup; there are: $(backups | cut -d ' ' -f 2 | tr '\n' ' ')"
+    || fail BackupMissing "there is no backup $backup; there are: ${there:-none}"
   [ -n "$backup$legacy" ] || [ ! -f "$old" ] || legacy=$old
   [ -z "$legacy" ] || [ -f "$legacy" ] || fail BackupMissing "there is no $legacy on the backup volume"
   [ -n "$backup$legacy" ] || [ "$POLICY" != Required ] || fail BackupMissing \
     "restore.policy is Required and there is no backup: bring one, or change the policy before anything is written"
-  # One that is older would take its place, and all that was written since would be lost.
+  # One that is older would take its place, and all that was written since would be lost. One that followed it may have
+  # had it removed before anybody knew of more than it.
   wrong="$EXPECTED was taken and is not on this volume: it may be another volume, or a folder of another node"
-  there=$(backups | cut -d ' ' -f 2 | tr '\n' ' ')
-  [ -n "$FROM" ] || [ -z "$EXPECTED" ] || [ -f "$EXPECTED/manifest.json" ] || fail BackupMissing \
+  [ -n "$FROM" ] || [ -z "$EXPECTED" ] || [ -f "$EXPECTED/manifest.json" ] \
+    || { [ -n "$backup" ] && [ "$(field "$backup/manifest.json" previous)" = "$EXPECTED" ]; } || fail BackupMissing \
     "$wrong; bring the backups to it, name another in restore.from (there are: ${there:-none}), or start empty with restore.policy Never"
 }
 
