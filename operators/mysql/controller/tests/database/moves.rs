@@ -185,7 +185,7 @@ async fn a_restore_on_a_node_without_the_newest_backup_fails_and_ties_nothing(
     let restored = format!("batch.kubernetes.io/job-name=restore-{name}-job");
     assert_ne!(
         nodes_of(&bed, &restored).await,
-        [last.clone()],
+        std::slice::from_ref(&last),
         "it was put on the other node"
     );
     for claim in [format!("backup-{name}-pvc"), format!("{name}-pvc")] {
