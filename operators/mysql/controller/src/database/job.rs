@@ -4,8 +4,9 @@
 //! what it was begun for stands on it. It has no owner, so that it, and its end, outlive the object.
 
 mod request;
+mod words;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -13,7 +14,7 @@ use k8s_openapi::{
         batch::v1::{
             Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
         },
-        core::v1::{Container, EnvVar, Pod, PodSpec, PodTemplateSpec, VolumeMount},
+        core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec, VolumeMount},
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -21,12 +22,15 @@ use kube::{ResourceExt as _, api::ObjectMeta};
 use mysql_api::database::RestorePolicy;
 use sha2::{Digest as _, Sha256};
 
-pub use self::request::{Request, told};
+pub use self::{
+    request::{Request, told},
+    words::{last_words, pace},
+};
 use super::{
     amounts::Amounts,
     desired::Desired,
     names::{MADE_FOR, Names, Owned, owned},
-    program::{self, Outcome},
+    program,
     server::{claimed, client_mounts, client_volumes, mount, scratch},
 };
 
@@ -46,8 +50,6 @@ const RETRIES: i32 = 3;
 const DEADLINE: i64 = 6 * 60 * 60;
 /// When a restore gives up, in seconds. It begins anew after that, and loading takes many times as long as dumping.
 const RESTORE_DEADLINE: i64 = 7 * 24 * 60 * 60;
-/// How soon and how late a Job that runs is looked at again.
-const PACE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 /// Label that keeps a mesh from putting a program of its own into a Pod, which would never end.
 const NO_SIDECAR: &str = "sidecar.istio.io/inject";
 /// The containers of the two Jobs.
@@ -385,33 +387,6 @@ fn reached(job: &Job) -> Reached {
     } else {
         Reached::Nothing
     }
-}
-
-/// When a Job that runs is looked at again: the longer it has taken, the longer it may yet.
-pub fn pace(job: Option<&Seen>, now: Timestamp) -> Duration {
-    let runs = job.filter(|job| job.phase == Phase::Running && job.going.is_none());
-    let made = runs.and_then(|job| job.made);
-    let age = made.and_then(|made| Duration::try_from(now.duration_since(made)).ok());
-    (age.unwrap_or_default() / 10).clamp(PACE[0], PACE[1])
-}
-
-/// The last words of a Job's Pods: of the one that did what it should, else of the one that ended last.
-pub fn last_words(pods: &[Pod]) -> Option<Outcome> {
-    let mut ended: Vec<_> = pods
-        .iter()
-        .filter_map(|pod| {
-            // A mesh or another webhook may have put containers of its own beside it.
-            let mut all = pod.status.as_ref()?.container_statuses.iter().flatten();
-            let container = all.find(|container| CONTAINERS.contains(&container.name.as_str()))?;
-            container.state.as_ref()?.terminated.as_ref()
-        })
-        .collect();
-    ended.sort_by_key(|ended| {
-        let at = ended.finished_at.as_ref().map(|Time(at)| *at);
-        (ended.exit_code == 0, at)
-    });
-    let message = ended.last()?.message.as_deref().unwrap_or_default();
-    Some(Outcome::parse(message))
 }
 
 #[cfg(test)]

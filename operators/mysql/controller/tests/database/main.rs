@@ -14,6 +14,7 @@ mod idle;
 mod images;
 mod kubelet;
 mod lives;
+mod loads;
 mod losses;
 mod moves;
 mod neighbours;

@@ -1,9 +1,13 @@
+use k8s_openapi::api::core::v1::Pod;
 use mysql_api::MySQLSpec;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::database::{desired::Owner, program::Origin};
+use crate::database::{
+    desired::Owner,
+    program::{Origin, Outcome},
+};
 
 fn desired() -> Desired {
     let spec: MySQLSpec = serde_json::from_value(json!({

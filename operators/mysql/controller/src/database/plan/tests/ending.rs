@@ -1,0 +1,135 @@
+//! The end of an object.
+
+use super::*;
+
+fn ending<'a>(content: Option<&'a Content>, job: Option<&'a Seen>) -> Ending<'a> {
+    Ending {
+        policy: BackupOnDelete::Required,
+        skip: false,
+        content,
+        job,
+        recorded: Some(UID),
+        server: Some(SERVER),
+        held: Held::Nothing,
+        now: now(),
+    }
+}
+
+fn last() -> Request {
+    Request::Final(at("2026-11-21T11:00:00Z"))
+}
+
+#[test]
+fn nothing_goes_before_its_final_backup() {
+    let content = Some(&Content::Empty);
+    assert_eq!(farewell(ending(content, None)), Farewell::Create);
+    let running = job(Phase::Running, Some(last()));
+    assert_eq!(farewell(ending(content, Some(&running))), Farewell::Wait);
+    let done = job(Phase::Succeeded, Some(last()));
+    assert_eq!(
+        farewell(ending(content, Some(&done))),
+        Farewell::Go(Leave::BackedUp)
+    );
+    // The volume was removed, and then the operator died.
+    assert_eq!(farewell(ending(None, Some(&done))), Farewell::Go(Leave::BackedUp));
+}
+
+#[test]
+fn a_server_that_has_started_since_its_final_backup_is_backed_up_again() {
+    let content = Some(&Content::Empty);
+    let done = job(Phase::Succeeded, Some(last()));
+    for server in [Some("pod/2"), None] {
+        let mut later = ending(content, Some(&done));
+        later.server = server;
+        assert_eq!(farewell(later), Farewell::Remove, "{server:?}");
+        later.recorded = None;
+        assert_eq!(farewell(later), Farewell::Wait, "first it is written down");
+        // The volume was removed, and then the operator died.
+        later.content = None;
+        assert_eq!(farewell(later), Farewell::Go(Leave::BackedUp));
+    }
+    let mut unknown = done.clone();
+    unknown.server = None;
+    let mut nobody = ending(content, Some(&unknown));
+    nobody.server = None;
+    assert_eq!(farewell(nobody), Farewell::Remove, "nobody knows");
+}
+
+#[test]
+fn a_backup_under_way_of_an_earlier_server_goes_before_it_closes_this_one() {
+    let mut left = job(Phase::Running, Some(last()));
+    left.whose = Whose::Left;
+    let content = Some(&Content::Empty);
+    assert_eq!(farewell(ending(content, Some(&left))), Farewell::Remove);
+    assert_eq!(backup(asked(Some(&left), None)), Backup::Remove, "none is due");
+    left.whose = Whose::Former;
+    assert_eq!(farewell(ending(content, Some(&left))), Farewell::Wait);
+}
+
+#[test]
+fn a_backup_that_cannot_begin_is_waited_for_unless_the_policy_asks_for_no_more() {
+    let running = job(Phase::Running, Some(last()));
+    let mut stuck = ending(Some(&Content::Empty), Some(&running));
+    stuck.held = Held::Trouble;
+    assert_eq!(farewell(stuck), Farewell::Wait);
+    stuck.policy = BackupOnDelete::BestEffort;
+    assert_eq!(farewell(stuck), Farewell::Go(Leave::Tried));
+    stuck.held = Held::Room;
+    assert_eq!(farewell(stuck), Farewell::Lessen, "less is tried first");
+    stuck.held = Held::Nothing;
+    assert_eq!(farewell(stuck), Farewell::Wait);
+}
+
+#[test]
+fn an_earlier_backup_is_no_final_one() {
+    let content = Some(&Content::Kept);
+    let nightly = job(Phase::Succeeded, Some(tonight()));
+    assert_eq!(farewell(ending(content, Some(&nightly))), Farewell::Remove);
+    let mut unrecorded = ending(content, Some(&nightly));
+    unrecorded.recorded = None;
+    assert_eq!(farewell(unrecorded), Farewell::Wait);
+    let mut before = job(Phase::Succeeded, Some(last()));
+    before.whose = Whose::Left;
+    assert_eq!(
+        farewell(ending(content, Some(&before))),
+        Farewell::Remove,
+        "an earlier object's"
+    );
+}
+
+#[test]
+fn a_final_backup_that_fails_blocks_and_is_tried_again() {
+    let content = Some(&Content::Empty);
+    let recent = job(failed(JUST_NOW), Some(last()));
+    let after = Duration::from_mins(4);
+    assert_eq!(
+        farewell(ending(content, Some(&recent))),
+        Farewell::Blocked { after }
+    );
+    let old = job(failed(LONG_AGO), Some(last()));
+    assert_eq!(farewell(ending(content, Some(&old))), Farewell::Remove);
+    let mut unsaid = ending(content, Some(&old));
+    unsaid.recorded = None;
+    let after = Duration::ZERO;
+    assert_eq!(farewell(unsaid), Farewell::Blocked { after });
+}
+
+#[test]
+fn the_ways_on_without_a_backup() {
+    let content = Some(&Content::Empty);
+    let recent = job(failed(JUST_NOW), Some(last()));
+    let mut skipped = ending(content, Some(&recent));
+    skipped.skip = true;
+    assert_eq!(farewell(skipped), Farewell::Go(Leave::Skipped));
+    let mut effort = ending(content, Some(&recent));
+    effort.policy = BackupOnDelete::BestEffort;
+    assert_eq!(farewell(effort), Farewell::Go(Leave::Tried));
+    let mut never = ending(content, None);
+    never.policy = BackupOnDelete::Never;
+    assert_eq!(farewell(never), Farewell::Go(Leave::Policy));
+    for nothing in [None, Some(&Content::Awaited)] {
+        assert_eq!(farewell(ending(nothing, None)), Farewell::Go(Leave::Nothing));
+    }
+    // It may be all that somebody has.
+    assert_eq!(farewell(ending(Some(&Content::Unseen), None)), Farewell::Create);
+}
