@@ -5,6 +5,8 @@
 //!   for the kubeconfig; zap's flags have none); the command line wins.
 //! - Durations and booleans are written as in Go (`1m30s`, `--leader-elect=true`), and [`parse`] accepts one dash where Go does
 //!   (`-zap-log-level=debug`): manifests written for other operators can be pasted.
+//! - Of a flag of an operator that is given more than once the last one counts, as in Go: what stands behind a chart's
+//!   arguments overrides them. Flags that make a list (`--place`) are added up. Commands for people refuse it.
 //! - What cannot work is refused at the start with a message that says what to write, never ignored. The exceptions are
 //!   zap's flags for stack traces and time formats, which are accepted and mean nothing here.
 //!
@@ -37,7 +39,7 @@ mod logging;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
-    ArgAction, Args, CommandFactory, Parser, ValueEnum,
+    ArgAction, Args, CommandFactory, FromArgMatches, Parser, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
 };
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -323,8 +325,11 @@ pub fn parse<P: Parser>() -> P {
 pub fn parse_from<P: Parser>(
     arguments: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<P, clap::Error> {
-    let command = <P as CommandFactory>::command();
-    P::try_parse_from(go::double_dashed(&command, arguments.into_iter().map(Into::into)))
+    let command = go::last_wins(<P as CommandFactory>::command());
+    let arguments = go::double_dashed(&command, arguments.into_iter().map(Into::into));
+    let mut matches = command.try_get_matches_from(arguments)?;
+    <P as FromArgMatches>::from_arg_matches_mut(&mut matches)
+        .map_err(|error| error.format(&mut <P as CommandFactory>::command()))
 }
 
 /// Chooses aws-lc-rs as this process's TLS provider, unless one is chosen already.

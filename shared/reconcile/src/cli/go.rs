@@ -82,6 +82,20 @@ pub(super) fn double_dashed(command: &Command, arguments: impl Iterator<Item = O
         .collect()
 }
 
+/// Lets the last occurrence of a flag count, in commands with the flags of operators. A command for people goes on to refuse
+/// what is given twice: nobody can tell which of two partitions was meant.
+pub(super) fn last_wins(command: Command) -> Command {
+    let operator = command
+        .get_arguments()
+        .any(|argument| argument.get_id() == "leader_elect");
+    let command = command.mut_subcommands(last_wins);
+    if operator {
+        command.args_override_self(true)
+    } else {
+        command
+    }
+}
+
 fn collect_long(command: &Command, known: &mut Vec<String>) {
     known.extend(
         command

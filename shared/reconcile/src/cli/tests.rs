@@ -12,6 +12,9 @@ struct Operator {
     /// A short flag, to see that clusters survive.
     #[arg(short, long)]
     yes: bool,
+    /// A flag that makes a list.
+    #[arg(long = "place", env = "OPERATOR_PLACES")]
+    places: Vec<String>,
 }
 
 fn parsed(arguments: &[&str]) -> CommonArgs {
@@ -170,6 +173,68 @@ fn what_cannot_work_is_refused_with_what_to_write(#[case] arguments: &[&str], #[
 fn namespaces_are_separated_by_commas() {
     assert_eq!(parsed(&["--namespace=a, b,"]).namespaces(), ["a", "b"]);
     assert_eq!(parsed(&["--namespace="]).namespaces(), Vec::<String>::new());
+}
+
+#[test]
+fn of_a_flag_that_is_given_twice_the_last_counts_and_lists_are_added_up() {
+    let given = [
+        "manager",
+        "--leader-elect",
+        "--sync-period=10m",
+        "--namespace=a",
+        "--log-level=info",
+        "--place=a",
+        "-yes",
+        // What a chart's `extraArgs` add.
+        "--leader-elect=false",
+        "-sync-period=1h",
+        "--namespace",
+        "b,c",
+        "--log-level=debug",
+        "--place=b",
+        "-y",
+    ];
+    let Operator { common, yes, places } = parse_from(given).map_err(|error| error.to_string()).unwrap();
+    assert!(!common.leader_elect);
+    assert_eq!(common.sync_period, Duration::from_hours(1));
+    assert_eq!(common.namespaces(), ["b", "c"]);
+    assert_eq!(common.log_filter(), "debug");
+    assert_eq!(places, ["a", "b"]);
+    assert!(yes);
+}
+
+#[derive(Debug, Parser)]
+struct Tool {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Manager(Box<Operator>),
+    Delete {
+        #[arg(long)]
+        partition: String,
+    },
+}
+
+#[test]
+fn a_command_for_people_refuses_what_is_given_twice_beside_an_operator_that_takes_it() {
+    let parse = |line: &str| parse_from::<Tool>(line.split(' '));
+    let operator = parse("tool manager --sync-period=1h --sync-period=2h")
+        .unwrap()
+        .command;
+    assert!(matches!(operator, Command::Manager(of) if of.common.sync_period == Duration::from_hours(2)));
+    let refused = parse("tool delete --partition=a --partition=b").unwrap_err();
+    assert_eq!(
+        refused.kind(),
+        clap::error::ErrorKind::ArgumentConflict,
+        "{refused}"
+    );
+    assert!(matches!(
+        parse("tool delete --partition=b").unwrap().command,
+        Command::Delete { partition } if partition == "b"
+    ));
 }
 
 #[test]

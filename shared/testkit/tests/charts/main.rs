@@ -1,5 +1,6 @@
 //! What stands in `charts/`: helm finds nothing to complain about, and a real API server takes what it renders.
 
+mod arguments;
 mod definitions;
 mod installed;
 mod monitoring;

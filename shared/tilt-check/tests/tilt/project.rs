@@ -175,7 +175,7 @@ async fn dynamodb(settings: &str) -> Result<(Outcome, String)> {
 #[tokio::test]
 async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() -> Result<()> {
     let settings =
-        "debug: {dynamodb: {port: 30001, continue: true}}\nextra_args: {dynamodb: [-zap-log-level=debug]}\n";
+        "debug: {dynamodb: {port: 30001, continue: true}}\nextra_args: {dynamodb: [--log-level=debug]}\n";
     let (outcome, deployed) = dynamodb(settings).await?;
     assert_eq!(
         outcome.resources["dynamoctl-dp-operator"].port_forwards,
@@ -186,7 +186,7 @@ async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() ->
         "--listen=:30000",
         "--continue",
         "SYS_PTRACE",
-        "-zap-log-level=debug",
+        "--log-level=debug",
     ] {
         ensure!(deployed.contains(present), "{present} is missing in {deployed}");
     }
