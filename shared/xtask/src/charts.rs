@@ -37,6 +37,8 @@ pub(crate) struct Chart {
     pub(crate) name: &'static str,
     /// Where its rules stand.
     rules: Source,
+    /// Resources of the cluster whose rules are granted where a value is true, with that value.
+    optional: &'static [(&'static str, &'static str)],
     /// Its admission policies, as the operator installs them without the chart.
     policies: Option<&'static str>,
     /// API groups of its kinds.
@@ -58,6 +60,7 @@ pub(crate) const CHARTS: &[Chart] = &[
     Chart {
         name: "capdkc",
         rules: Source::Components("operators/docker/config/manager.yaml"),
+        optional: &[],
         policies: Some("operators/docker/config/policies.yaml"),
         groups: &["infrastructure.cluster.x-k8s.io"],
         repository: "capdkc",
@@ -72,6 +75,7 @@ pub(crate) const CHARTS: &[Chart] = &[
     Chart {
         name: "dynamoctl-dp-operator",
         rules: Source::Table("operators/dynamodb/controller/rbac.yaml"),
+        optional: &[],
         policies: None,
         groups: &["dynamoctl.dp.operators.sanjivmadhavan.io"],
         repository: "dynamoctl-dp-operator",
@@ -83,6 +87,10 @@ pub(crate) const CHARTS: &[Chart] = &[
     Chart {
         name: "nairobi-mysql",
         rules: Source::Table("operators/mysql/controller/rbac.yaml"),
+        optional: &[
+            ("persistentvolumes", "nodeFolders.enabled"),
+            ("nodes", "nodeFolders.enabled"),
+        ],
         policies: None,
         groups: &["mysql.alx.ke", "otus.homework"],
         repository: "nairobi-mysql-operator",
@@ -191,7 +199,7 @@ impl Chart {
         add("values.schema.json", schema(&common, &own)?);
         add(
             "templates/_rules.tpl",
-            rules::template(&self.rules, &definitions)?,
+            rules::template(&self.rules, self.optional, &definitions)?,
         );
         add("templates/definitions.yaml", definitions::template(&definitions)?);
         if let Some(path) = self.policies {

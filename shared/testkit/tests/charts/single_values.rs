@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::{Value, json};
 use testkit::helm::Helm;
 
@@ -124,6 +125,27 @@ async fn places_and_storage_classes_reach_the_operator() -> Result<()> {
             chart.rendered(&helm, "default", &[refused]).await.is_err(),
             "{refused}"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn persistent_volumes_and_nodes_are_granted_for_folders_of_nodes_alone() -> Result<()> {
+    let helm = Helm::new().await?;
+    let chart = Chart::named("nairobi-mysql");
+    for (values, expected) in [(&[][..], 2), (&["nodeFolders.enabled=false"], 0)] {
+        let rendered = chart.rendered(&helm, "default", values).await?;
+        let roles = rendered.iter().filter(|object| kind(object).ends_with("Role"));
+        let rules: Vec<PolicyRule> = roles
+            .map(|role| serde_json::from_value::<Vec<_>>(role.data["rules"].clone()))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat();
+        ensure!(rules.len() > 15, "only {} rules", rules.len());
+        let resources = rules.iter().flat_map(|rule| rule.resources.iter().flatten());
+        let found: Vec<_> = resources
+            .filter(|of| ["persistentvolumes", "nodes"].contains(&of.as_str()))
+            .collect();
+        ensure!(found.len() == expected, "{values:?}: {found:?}");
     }
     Ok(())
 }

@@ -33,12 +33,23 @@ pub(super) const CLUSTER_WIDE: [&str; 2] = ["apiextensions.k8s.io", "coordinatio
 /// Rules in namespaces, rules of the cluster, rules of the election.
 type Rules = [Vec<Value>; 3];
 
-/// `templates/_rules.tpl`: the rules, and the kinds of `definitions` with those that can be scaled, by group.
-pub(super) fn template(source: &Source, definitions: &[CustomResourceDefinition]) -> Result<String> {
+/// `templates/_rules.tpl`: the rules, those of `optional` resources where their value is true, and the kinds of
+/// `definitions` with those that can be scaled, by group.
+pub(super) fn template(
+    source: &Source,
+    optional: &[(&str, &str)],
+    definitions: &[CustomResourceDefinition],
+) -> Result<String> {
     let mut text = format!("{{{{/*\n{ORIGIN}\n*/}}}}\n");
-    for (name, rules) in NAMES.iter().zip(&source.rules()?) {
-        let rules = serde_saphyr::to_string(rules).context("cannot write rules as YAML")?;
-        define(&mut text, name, rules.trim_end());
+    let rules = source.rules()?;
+    for (resource, value) in optional {
+        ensure!(
+            rules.iter().flatten().any(|rule| is_about(rule, resource)),
+            "no rule is about {resource} alone, which {value} is to grant"
+        );
+    }
+    for (name, rules) in NAMES.iter().zip(&rules) {
+        define(&mut text, name, written(rules, optional)?.trim_end());
     }
     let (mut kinds, mut scaled) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
     for crd in definitions {
@@ -52,6 +63,29 @@ pub(super) fn template(source: &Source, definitions: &[CustomResourceDefinition]
     define(&mut text, "operator.kinds", &serde_json::to_string(&kinds)?);
     define(&mut text, "operator.scaled", &serde_json::to_string(&scaled)?);
     Ok(text)
+}
+
+/// The rules as YAML, those of optional resources in a condition.
+fn written(rules: &[Value], optional: &[(&str, &str)]) -> Result<String> {
+    let value_of = |rule: &Value| {
+        let mut values = optional.iter().filter(|(resource, _)| is_about(rule, resource));
+        values.next().map(|(_, value)| *value)
+    };
+    let mut text = String::new();
+    for rule in rules {
+        let yaml = serde_saphyr::to_string(&[rule]).context("cannot write rules as YAML")?;
+        let yaml = yaml.trim_end();
+        // Writing to a String cannot fail.
+        let _ = match value_of(rule) {
+            Some(value) => writeln!(text, "{{{{- if .Values.{value} }}}}\n{yaml}\n{{{{- end }}}}"),
+            None => writeln!(text, "{yaml}"),
+        };
+    }
+    Ok(text)
+}
+
+fn is_about(rule: &Value, resource: &str) -> bool {
+    rule["resources"] == json!([resource])
 }
 
 /// Whether `kubectl scale` works on it.
@@ -157,5 +191,17 @@ mod tests {
             role("Role", &["b"]),
         ];
         assert!(of_table(&empty).is_err());
+    }
+
+    #[test]
+    fn rules_of_optional_resources_stand_in_a_condition() {
+        let rule = |resource: &str| json!({"apiGroups": [""], "resources": [resource], "verbs": ["get"]});
+        let text = written(&[rule("pods"), rule("nodes")], &[("nodes", "folders.enabled")]).unwrap();
+        let (always, optional) = text.split_once("\n{{- if .Values.folders.enabled }}\n").unwrap();
+        assert!(always.contains("pods") && !always.contains("nodes"), "{text}");
+        assert!(
+            optional.contains("nodes") && optional.ends_with("\n{{- end }}\n"),
+            "{text}"
+        );
     }
 }
