@@ -296,6 +296,30 @@ fn every_example_is_what_its_type_says() {
     }
 }
 
+#[test]
+fn every_kind_has_an_example_in_the_table() {
+    let index = fs::read_to_string(root().join("examples/README.md")).unwrap();
+    let definitions = files(&root().join("crds"), "yaml");
+    assert!(definitions.len() >= 7, "only {} kinds", definitions.len());
+    for definition in definitions {
+        let parsed: Value = serde_saphyr::from_str(&fs::read_to_string(&definition).unwrap()).unwrap();
+        let kind = parsed["spec"]["names"]["kind"].as_str().unwrap();
+        let row = index
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{kind}` |")))
+            .unwrap_or_else(|| panic!("examples/README.md has no row for {kind}"));
+        let mut linked = row
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+            .map(|path| fs::read_to_string(root().join("examples").join(path)).unwrap());
+        assert!(
+            linked.any(|text| text.contains(&format!("\nkind: {kind}\n"))),
+            "no example in the row of {kind} has one"
+        );
+    }
+}
+
 /// A field that its type does not know would be gone after the round trip.
 fn round_trip<K: DeserializeOwned + serde::Serialize>(name: &str, object: &Value) {
     let typed: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
