@@ -56,9 +56,22 @@ fn the_readme_is_short_and_names_the_commands() {
         lines <= 200,
         "README.md has {lines} lines, at most 200 are wanted"
     );
-    for command in ["cargo xtask up", "cargo xtask test", "kubectl get"] {
+    for command in [
+        "cargo xtask up",
+        "cargo xtask test",
+        "kubectl get",
+        "helm install",
+        "clusterctl init --infrastructure",
+        "clusterctl generate cluster",
+        "kubectl apply --server-side -f",
+    ] {
         assert!(readme.contains(command), "README.md does not name `{command}`");
     }
+    // The picture of the architecture.
+    assert!(
+        readme.contains("observe -> plan -> act -> report"),
+        "README.md has no picture of what an operator is"
+    );
 }
 
 /// What is written for people: the documents in the root, in `docs/`, of the charts and of the examples.
