@@ -37,12 +37,15 @@ pub struct Data {
     pub value: String,
     /// Its format; empty for cloud-config.
     pub format: String,
+    /// The Secret that should hold it, where that does not exist.
+    pub missing: Option<String>,
 }
 
 impl Data {
     /// Tells this data from other data.
     pub fn digest(&self) -> u64 {
-        fnv1a(self.value.as_bytes()) ^ fnv1a(self.format.as_bytes()).rotate_left(1)
+        let missing = self.missing.as_ref().map_or(0, |secret| fnv1a(secret.as_bytes()));
+        fnv1a(self.value.as_bytes()) ^ fnv1a(self.format.as_bytes()).rotate_left(1) ^ missing
     }
 }
 
@@ -67,6 +70,8 @@ pub struct Job {
     pub limit: Duration,
     /// Images to copy into the node first.
     pub images: Vec<String>,
+    /// Whether the Node has registered: then a node that has begun nothing here was bootstrapped by others.
+    pub registered: bool,
     /// What the bootstrap provider delivered.
     pub data: Data,
 }
@@ -122,8 +127,12 @@ async fn follow<E: Engine>(engine: &E, job: &Job, context: &TaskContext<String>)
         Ok(said) => said,
         Err(error) => return Outcome::Retry(error),
     };
+    // Asked of the node, whoever has registered: kubelet does so long before the bootstrap is over.
     if probed.verdict.as_deref() != Some("absent") {
         return conclude(job, &probed, Vec::new());
+    }
+    if job.registered {
+        return Outcome::Completed { ignored: Vec::new() };
     }
     let config = match understand(job) {
         Ok(config) => config,
@@ -149,6 +158,11 @@ fn understand(job: &Job) -> Result<cloud_config::CloudConfig, Outcome> {
         message,
         digest: job.data.digest(),
     };
+    if let Some(secret) = &job.data.missing {
+        return Err(invalid(format!(
+            "Secret {secret}, which the Machine names for its bootstrap data, does not exist; the bootstrap provider must write it again"
+        )));
+    }
     if !["", "cloud-config"].contains(&job.data.format.as_str()) {
         return Err(invalid(format!(
             "the bootstrap data has format {:?}; only cloud-config is supported",
@@ -168,13 +182,24 @@ async fn copy_images<E: Engine>(
     job: &Job,
     context: &TaskContext<String>,
 ) -> Result<(), EngineError> {
+    // All of them before any step is told: one that is missing is for people to bring.
+    for image in &job.images {
+        if !engine.has_image(image).await? {
+            return Err(EngineError {
+                kind: Failure::Image,
+                action: format!("copy image {image} into container {}", job.container),
+                message: "it is not on the Docker host; pull it there, since spec.preLoadImages names it"
+                    .into(),
+            });
+        }
+    }
     for image in &job.images {
         context.report(format!("copying image {image}"));
         let mut attempt = 0;
         // The node's runtime takes a moment to come up.
         while let Err(error) = engine.copy_image(&job.container, image).await {
             attempt += 1;
-            if attempt >= RUNTIME_ATTEMPTS || error.kind == Failure::NotFound {
+            if attempt >= RUNTIME_ATTEMPTS || matches!(error.kind, Failure::NotFound | Failure::Image) {
                 return Err(error);
             }
             context.clock.sleep(Duration::from_secs(1)).await;
@@ -209,7 +234,12 @@ async fn drive<E: Engine>(
 }
 
 fn conclude(job: &Job, said: &Said, ignored: Vec<String>) -> Outcome {
-    let output = mask::tail(&said.output, &job.data.value, TOLD);
+    // Without the data nobody knows what of the output must not be told.
+    let output = if job.data.value.trim().is_empty() {
+        String::new()
+    } else {
+        mask::tail(&said.output, &job.data.value, TOLD)
+    };
     let ended = |reason, message: String| Outcome::Ended {
         reason,
         message,

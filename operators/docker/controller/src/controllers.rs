@@ -7,9 +7,13 @@ pub mod template;
 use docker_api::{ConditionType, DockerCluster, Reason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt as _;
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
-use crate::storage::Storage;
+use crate::{
+    contract::{self, MANAGED_BY},
+    storage::Storage,
+};
 
 /// What is the same for all reconcilers of this process.
 #[derive(Clone, Debug)]
@@ -25,6 +29,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether `cluster` is for us to manage.
+    fn manages(&self, cluster: &DockerCluster) -> bool {
+        contract::is_served(cluster, self.watch_filter.as_deref())
+            && !cluster.annotations().contains_key(MANAGED_BY)
+    }
+
     /// The network that the machines of `cluster` share.
     fn network_of(&self, cluster: &DockerCluster) -> String {
         let named = cluster.spec.network.as_ref();

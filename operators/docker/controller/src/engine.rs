@@ -215,6 +215,8 @@ pub enum Failure {
     MountMissing,
     /// The image is not there, cannot be pulled, or is of another architecture.
     Image,
+    /// A node's runtime has not taken an image.
+    Import,
     /// The image is on its way; ask again.
     Pulling,
     /// A field of the plan cannot be used.
@@ -245,7 +247,7 @@ impl ReconcileError for EngineError {
         let reason = match self.kind {
             Failure::NameTaken => Reason::NameConflict,
             Failure::MountMissing => Reason::MountInvalid,
-            Failure::Image | Failure::Pulling => Reason::ImageUnavailable,
+            Failure::Image | Failure::Import | Failure::Pulling => Reason::ImageUnavailable,
             Failure::Invalid | Failure::PortTaken => Reason::SpecInvalid,
             _ => Reason::DockerUnavailable,
         };
@@ -288,7 +290,11 @@ pub trait Engine: Send + Sync + 'static {
         on_line: &mut (dyn FnMut(String) + Send),
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Copies an image of the host into a node's runtime.
+    /// Whether an image is on the host. Fails with [`Failure::Image`] if it is there and made for another architecture.
+    fn has_image(&self, image: &str) -> impl Future<Output = Result<bool, EngineError>> + Send;
+
+    /// Copies an image of the host into a node's runtime. Fails with [`Failure::Import`] if the runtime does not take it,
+    /// as long as it is not up, too.
     fn copy_image(
         &self,
         container: &str,

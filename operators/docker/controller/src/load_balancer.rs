@@ -226,7 +226,8 @@ impl<E: Engine> LoadBalancers<E> {
         Ok(())
     }
 
-    async fn remove_network(&self, name: &str) -> Result<(), Error> {
+    /// Removes a network if it is ours and nobody is left on it.
+    pub async fn remove_network(&self, name: &str) -> Result<(), Error> {
         if !self
             .engine
             .network(name)

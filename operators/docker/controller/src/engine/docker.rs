@@ -3,9 +3,10 @@
 //! # Guarantees
 //! - The API version is negotiated with the daemon on the first call, and again after a failed first call: the
 //!   daemon need not be there when the process starts.
-//! - Requests are bounded by [`REQUEST_LIMIT`], commands by their own limit.
+//! - Requests are bounded by [`REQUEST_LIMIT`], from the connection to the end of the answer, commands by their own limit.
 //! - Whatever changes something is preceded by a look at the lease's fence.
 
+mod connection;
 mod container;
 mod failure;
 mod image;
@@ -59,6 +60,8 @@ pub struct DockerEngine {
 #[derive(Default)]
 struct Shared {
     address: String,
+    /// How long a request may take.
+    limit: Duration,
     client: OnceCell<Docker>,
     host: OnceCell<Host>,
     fence: OnceLock<Fence>,
@@ -70,40 +73,16 @@ struct Shared {
 impl DockerEngine {
     /// The daemon at `address` (`unix:///…`, `tcp://…`); TLS as `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` say.
     pub fn new(address: impl Into<String>) -> Self {
+        Self::with_limit(address, REQUEST_LIMIT)
+    }
+
+    fn with_limit(address: impl Into<String>, limit: Duration) -> Self {
         let shared = Arc::new(Shared {
             address: address.into(),
+            limit,
             ..Shared::default()
         });
         Self { shared }
-    }
-
-    async fn client(&self) -> Result<&Docker, EngineError> {
-        let connect = || async {
-            let address = &self.shared.address;
-            let action = format!("connect to the daemon at {address}");
-            let client = Docker::connect_with_host(address).map_err(|error| explain(&action, &error))?;
-            let client = client
-                .with_timeout(REQUEST_LIMIT)
-                .with_request_modifier(image::with_readable_credentials);
-            client
-                .negotiate_version()
-                .await
-                .map_err(|error| explain(&action, &error))
-        };
-        self.shared.client.get_or_try_init(connect).await
-    }
-
-    /// The client for something that changes the world: refused once the lease may be another's.
-    async fn acting(&self, action: &str) -> Result<&Docker, EngineError> {
-        let client = self.client().await?;
-        match self.shared.fence.get().map(Fence::check) {
-            Some(Err(lost)) => Err(EngineError {
-                kind: Failure::Fenced,
-                action: action.to_owned(),
-                message: lost.to_string(),
-            }),
-            _ => Ok(client),
-        }
     }
 }
 
@@ -138,8 +117,12 @@ impl Engine for DockerEngine {
             .all(true)
             .filters(&filters)
             .build();
-        let listed = self.client().await?.list_containers(Some(options)).await;
-        let listed = listed.map_err(|error| explain("list containers", &error))?;
+        let action = "list containers";
+        let list = async {
+            let listed = self.client().await?.list_containers(Some(options)).await;
+            listed.map_err(|error| explain(action, &error))
+        };
+        let listed = self.bounded(action, list).await?;
         Ok(listed.into_iter().map(container::of_summary).collect())
     }
 
@@ -151,9 +134,12 @@ impl Engine for DockerEngine {
             .all(true)
             .filters(&filters)
             .build();
-        let action = || format!("look at container {name}");
-        let listed = self.client().await?.list_containers(Some(options)).await;
-        let listed = listed.map_err(|error| explain(&action(), &error))?;
+        let action = format!("look at container {name}");
+        let list = async {
+            let listed = self.client().await?.list_containers(Some(options)).await;
+            listed.map_err(|error| explain(&action, &error))
+        };
+        let listed = self.bounded(&action, list).await?;
         Ok(listed
             .into_iter()
             .map(container::of_summary)
@@ -164,23 +150,23 @@ impl Engine for DockerEngine {
         let action = format!("create container {}", plan.name);
         let options = CreateContainerOptionsBuilder::default().name(&plan.name).build();
         let body = container::of_plan(plan);
-        let made = self
-            .acting(&action)
-            .await?
-            .create_container(Some(options), body)
-            .await;
-        made.map(|_| ())
-            .map_err(|error| failure::of_creation(explain(&action, &error)))
+        let create = async {
+            let client = self.acting(&action).await?;
+            let made = client.create_container(Some(options), body).await;
+            made.map(|_| ())
+                .map_err(|error| failure::of_creation(explain(&action, &error)))
+        };
+        self.bounded(&action, create).await
     }
 
     async fn start(&self, name: &str) -> Result<(), EngineError> {
         let action = format!("start container {name}");
-        let started = self
-            .acting(&action)
-            .await?
-            .start_container(name, None::<StartContainerOptions>)
-            .await;
-        started.map_err(|error| explain(&action, &error))
+        let start = async {
+            let client = self.acting(&action).await?;
+            let started = client.start_container(name, None::<StartContainerOptions>);
+            started.await.map_err(|error| explain(&action, &error))
+        };
+        self.bounded(&action, start).await
     }
 
     async fn remove(&self, id: &str) -> Result<(), EngineError> {
@@ -189,15 +175,12 @@ impl Engine for DockerEngine {
             .force(true)
             .v(true)
             .build();
-        match self
-            .acting(&action)
-            .await?
-            .remove_container(id, Some(options))
-            .await
-        {
-            Ok(()) => Ok(()),
-            Err(error) => failure::unless_gone(explain(&action, &error)),
-        }
+        let remove = async {
+            let client = self.acting(&action).await?;
+            let removed = client.remove_container(id, Some(options)).await;
+            removed.or_else(|error| failure::unless_gone(explain(&action, &error)))
+        };
+        self.bounded(&action, remove).await
     }
 
     async fn run(
@@ -207,7 +190,7 @@ impl Engine for DockerEngine {
         on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), EngineError> {
         let action = format!("run a command in container {container}");
-        let client = self.acting(&action).await?;
+        let client = self.bounded(&action, self.acting(&action)).await?;
         let limit = command.limit;
         let run = stream::run(client, container, command, on_line, &action);
         tokio::time::timeout(limit, run).await.unwrap_or_else(|_| {
@@ -220,9 +203,13 @@ impl Engine for DockerEngine {
         })
     }
 
+    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        self.finds_image(image).await
+    }
+
     async fn copy_image(&self, container: &str, image: &str) -> Result<(), EngineError> {
         let action = format!("copy image {image} into container {container}");
-        let client = self.acting(&action).await?;
+        let client = self.bounded(&action, self.acting(&action)).await?;
         let copy = stream::copy_image(client, container, image, &action);
         tokio::time::timeout(TRANSFER_LIMIT, copy)
             .await
@@ -240,38 +227,37 @@ impl Engine for DockerEngine {
         let action = format!("write {path} in container {container}");
         let options = UploadToContainerOptionsBuilder::default().path("/").build();
         let archive = body_full(archive::pack(path, 0o644, content).into());
-        let written = self
-            .acting(&action)
-            .await?
-            .upload_to_container(container, Some(options), archive)
-            .await;
-        written.map_err(|error| explain(&action, &error))
+        let write = async {
+            let client = self.acting(&action).await?;
+            let written = client.upload_to_container(container, Some(options), archive);
+            written.await.map_err(|error| explain(&action, &error))
+        };
+        self.bounded(&action, write).await
     }
 
     async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
         let action = format!("read {path} in container {container}");
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-        let chunks = self
-            .client()
-            .await?
-            .download_from_container(container, Some(options));
-        let read = tokio::time::timeout(REQUEST_LIMIT, chunks.try_collect::<Vec<_>>()).await;
-        match read {
-            Ok(Ok(chunks)) => Ok(archive::unpack(&chunks.concat())),
-            Ok(Err(error)) => failure::unless_gone(explain(&action, &error)).map(|()| None),
-            Err(_) => Err(failure::too_slow(&action)),
-        }
+        let read = async {
+            let client = self.client().await?;
+            let chunks = client.download_from_container(container, Some(options));
+            match chunks.try_collect::<Vec<_>>().await {
+                Ok(chunks) => Ok(archive::unpack(&chunks.concat())),
+                Err(error) => failure::unless_gone(explain(&action, &error)).map(|()| None),
+            }
+        };
+        self.bounded(&action, read).await
     }
 
     async fn signal(&self, container: &str, signal: &str) -> Result<(), EngineError> {
         let action = format!("signal container {container}");
         let options = KillContainerOptionsBuilder::default().signal(signal).build();
-        let sent = self
-            .acting(&action)
-            .await?
-            .kill_container(container, Some(options))
-            .await;
-        sent.map_err(|error| explain(&action, &error))
+        let send = async {
+            let client = self.acting(&action).await?;
+            let sent = client.kill_container(container, Some(options)).await;
+            sent.map_err(|error| explain(&action, &error))
+        };
+        self.bounded(&action, send).await
     }
 
     async fn log(&self, container: &str, lines: u32) -> Result<Vec<String>, EngineError> {
@@ -282,15 +268,12 @@ impl Engine for DockerEngine {
             .timestamps(true)
             .tail(&lines.to_string())
             .build();
-        let log = self
-            .client()
-            .await?
-            .logs(container, Some(options))
-            .try_collect::<Vec<_>>();
-        let log = tokio::time::timeout(REQUEST_LIMIT, log)
-            .await
-            .map_err(|_| failure::too_slow(&action))?;
-        let log = log.map_err(|error| explain(&action, &error))?;
+        let read = async {
+            let log = self.client().await?.logs(container, Some(options));
+            let parts = log.try_collect::<Vec<_>>().await;
+            parts.map_err(|error| explain(&action, &error))
+        };
+        let log = self.bounded(&action, read).await?;
         Ok(log
             .iter()
             .flat_map(|part| stream::lines_of(part.as_ref()))
@@ -299,14 +282,16 @@ impl Engine for DockerEngine {
 
     async fn network(&self, name: &str) -> Result<Option<Network>, EngineError> {
         let action = format!("look at network {name}");
-        let found = match self
-            .client()
-            .await?
-            .inspect_network(name, None::<InspectNetworkOptions>)
-            .await
-        {
-            Ok(found) => found,
-            Err(error) => return failure::unless_gone(explain(&action, &error)).map(|()| None),
+        let inspect = async {
+            let client = self.client().await?;
+            let found = client.inspect_network(name, None::<InspectNetworkOptions>);
+            match found.await {
+                Ok(found) => Ok(Some(found)),
+                Err(error) => failure::unless_gone(explain(&action, &error)).map(|()| None),
+            }
+        };
+        let Some(found) = self.bounded(&action, inspect).await? else {
+            return Ok(None);
         };
         let ours = found
             .labels
@@ -344,8 +329,11 @@ impl Engine for DockerEngine {
             labels: Some([(NETWORK_LABEL.to_owned(), "true".to_owned())].into()),
             ..NetworkCreateRequest::default()
         };
-        let made = self.acting(&action).await?.create_network(request).await;
-        made.map(|_| ()).map_err(|error| explain(&action, &error))
+        let create = async {
+            let made = self.acting(&action).await?.create_network(request).await;
+            made.map(|_| ()).map_err(|error| explain(&action, &error))
+        };
+        self.bounded(&action, create).await
     }
 
     fn note_assigns(&self, network: &str) {
@@ -354,10 +342,11 @@ impl Engine for DockerEngine {
 
     async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
         let action = format!("remove network {name}");
-        match self.acting(&action).await?.remove_network(name).await {
-            Ok(()) => Ok(()),
-            Err(error) => failure::unless_gone(explain(&action, &error)),
-        }
+        let remove = async {
+            let removed = self.acting(&action).await?.remove_network(name).await;
+            removed.or_else(|error| failure::unless_gone(explain(&action, &error)))
+        };
+        self.bounded(&action, remove).await
     }
 
     async fn ensure_image(
@@ -370,16 +359,19 @@ impl Engine for DockerEngine {
     }
 
     async fn host(&self) -> Result<Host, EngineError> {
+        let action = "read the daemon's description";
         let read = || async {
             let info = self.client().await?.info().await;
-            let info = info.map_err(|error| explain("read the daemon's description", &error))?;
+            let info = info.map_err(|error| explain(action, &error))?;
             Ok(Host {
                 cpus: info.ncpu.unwrap_or_default(),
                 memory: info.mem_total.unwrap_or_default(),
                 architecture: architecture(&info.architecture.unwrap_or_default()),
             })
         };
-        self.shared.host.get_or_try_init(read).await.cloned()
+        self.bounded(action, self.shared.host.get_or_try_init(read))
+            .await
+            .cloned()
     }
 
     fn events(&self) -> BoxStream<'static, ContainerEvent> {

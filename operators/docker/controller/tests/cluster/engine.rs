@@ -168,6 +168,32 @@ async fn smoke_a_container_starts_where_docker_chose_the_subnet_and_keeps_its_ad
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn smoke_an_image_is_copied_from_the_host_and_one_that_is_not_there_is_told_at_once() {
+    let bed = Bed::start(Image::Node).await;
+    let there = Images::new(&bed.docker)
+        .ensure_all(&[Image::Haproxy])
+        .await
+        .unwrap();
+    let mut plan = bed.plan("runtime");
+    plan.entrypoint = Some(["containerd"].map(str::to_owned).into());
+    plan.machine = Some(MachinePlan::default());
+    bed.engine.create(&plan).await.unwrap();
+    bed.engine.start(&plan.name).await.unwrap();
+    assert!(bed.engine.has_image(&there[0]).await.unwrap());
+    while let Err(error) = bed.engine.copy_image(&plan.name, &there[0]).await {
+        assert_eq!(error.kind, Failure::Import, "the runtime comes up: {error}");
+    }
+    let images = "ctr --namespace=k8s.io images list --quiet";
+    let copied = bed.shell(&plan.name, images).await;
+    assert!(copied.iter().any(|name| name.contains(&there[0])), "{copied:?}");
+
+    let missing = "operators-testbed/there-is-none:1";
+    assert!(!bed.engine.has_image(missing).await.unwrap());
+    let error = bed.engine.copy_image(&plan.name, missing).await.unwrap_err();
+    assert_eq!(error.kind, Failure::Image, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn smoke_what_docker_refuses_is_told_apart() {
     let bed = Bed::start(Image::Haproxy).await;
     let plan = bed.plan("first");

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use testkit::fault::FaultPlan;
 
 use crate::{
     objects::{is, message_of, reason},
     scene::Scene,
-    world::{CONTROL_PLANE, WORKER, World, check, coverage, full, harness, run, world},
+    world::{CONTROL_PLANE, POLL, WORKER, World, check, coverage, full, harness, run, world},
 };
 
 /// What a bootstrap says whose command fails.
@@ -134,6 +136,17 @@ async fn a_further_control_plane_machine_is_bootstrapped_once_whatever_was_asked
 }
 
 impl Scene {
+    /// Neither the worker nor any event says this.
+    async fn tells_nowhere(&self, secret: &str) -> Result<()> {
+        let object = self.objects.get("DockerMachine", WORKER).await?;
+        let events: Api<Event> = Api::namespaced(self.objects.client.clone(), &self.objects.namespace);
+        let events = serde_json::to_string(&events.list(&ListParams::default()).await?.items)?;
+        let object = object.unwrap_or_default().to_string();
+        ensure!(!object.contains(secret), "{object}");
+        ensure!(!events.contains(secret), "{events}");
+        Ok(())
+    }
+
     /// A machine whose bootstrap has failed, and whose status announces a second attempt, as a manager leaves it that
     /// ended before it made that attempt.
     pub(crate) async fn announced(&self, machine: &str) -> Result<()> {
@@ -217,6 +230,87 @@ async fn a_bootstrap_that_a_pause_has_interrupted_is_followed_again_at_once_afte
     scene.wait("DockerMachine", WORKER, ready).await?;
     operator.stop().await;
     Ok(())
+}
+
+/// kubelet registers long before kubeadm is finished.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_that_goes_on_is_not_over_because_its_node_has_registered() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.world.daemon.lock().holding.insert(WORKER.into());
+    scene.let_end(WORKER, [failed()]);
+    let operator = scene.start();
+    scene.open().await?;
+    let ready = |object: &Value| is(object, "Ready", "True");
+    scene.wait("DockerMachine", CONTROL_PLANE, ready).await?;
+    while !scene.world.daemon.lock().bootstrapped.contains_key(WORKER) {
+        tokio::time::sleep(POLL).await;
+    }
+    operator.stop().await;
+    let registered = json!({"nodeRef": {"name": WORKER}});
+    scene.objects.status("Machine", WORKER, registered).await?;
+
+    let asked = || scene.plan().sites().get("Docker exec").copied();
+    let before = asked();
+    let operator = scene.start();
+    let looked = |object: &Value| asked() > before || is(object, "BootstrapCompleted", "True");
+    let object = scene.wait("DockerMachine", WORKER, looked).await?;
+    ensure!(!is(&object, "BootstrapCompleted", "True"), "{object:#}");
+    scene.world.daemon.lock().holding.clear();
+    let (message, ..) = scene.given_up(WORKER, 1).await?;
+    ensure!(message.contains("failed with status 7"), "{message}");
+    operator.stop().await;
+    Ok(())
+}
+
+/// A container that others have made a node of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_registered_without_a_bootstrap_of_ours_gets_none() -> Result<()> {
+    let scene = Scene::set().await?;
+    let registered = json!({"nodeRef": {"name": WORKER}});
+    scene.objects.status("Machine", WORKER, registered).await?;
+    let operator = scene.start();
+    scene.open().await?;
+    let ready = |object: &Value| is(object, "Ready", "True");
+    scene.wait("DockerMachine", WORKER, ready).await?;
+    operator.stop().await;
+    let daemon = scene.world.daemon.lock();
+    ensure!(
+        !daemon.bootstrapped.contains_key(WORKER),
+        "{:?}",
+        daemon.bootstrapped
+    );
+    Ok(())
+}
+
+/// What the bootstrap of the worker says is told as far as its data allow.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failing_bootstrap_quotes_of_its_data_is_not_told() -> Result<()> {
+    const SECRET: &str = "correct-horse-battery";
+    let scene = Scene::set().await?;
+    let quoting = |status: &str| vec![format!("exit {status}"), format!("cannot log in as {SECRET}")];
+    scene.let_end(WORKER, [quoting("7"), quoting("8")]);
+    let data = format!(
+        "#cloud-config\nwrite_files:\n- {{path: /etc/password, content: {SECRET}}}\nruncmd: [kubeadm join]\n"
+    );
+    scene.objects.set_data(&json!({"value": data})).await?;
+    let two = json!({"spec": {"bootstrapAttempts": 2}});
+    scene.objects.patch("DockerMachine", WORKER, &two).await?;
+    let operator = scene.start();
+    scene.open().await?;
+    scene.given_up(WORKER, 2).await?;
+    let note = scene.event("DockerMachine", WORKER, "BootstrapFailed").await?;
+    ensure!(note.contains("cannot log in as [masked]"), "{note}");
+    operator.stop().await;
+    scene.tells_nowhere(SECRET).await?;
+
+    // Nobody knows any more what must not be told.
+    let status = json!({"conditions": []});
+    scene.objects.status("DockerMachine", WORKER, status).await?;
+    scene.objects.set_data(&json!({"value": ""})).await?;
+    let operator = scene.start();
+    scene.given_up(WORKER, 2).await?;
+    operator.stop().await;
+    scene.tells_nowhere(SECRET).await
 }
 
 /// Both machines fail at first: the worker, and the first of the control plane, which the load balancer serves.

@@ -17,6 +17,8 @@ use tokio::sync::broadcast;
 pub struct Daemon {
     pub containers: BTreeMap<String, Model>,
     pub networks: BTreeMap<String, (Ipv4Addr, u8)>,
+    /// Networks that an operator has made.
+    pub ours: BTreeSet<String>,
     /// Networks that assign addresses and refuse those that are asked for.
     pub assigning: BTreeSet<String>,
     /// How often they have refused.
@@ -29,9 +31,11 @@ pub struct Daemon {
     pub endings: BTreeMap<String, VecDeque<Vec<String>>>,
     /// Operations that the daemon refuses, and how.
     pub refusals: BTreeMap<String, EngineError>,
+    /// Images that the host does not have.
+    pub missing: BTreeSet<String>,
     /// Names of containers whose creation gets no answer.
     pub hanging: BTreeSet<String>,
-    /// Machines whose bootstrap goes on and on.
+    /// Machines whose bootstrap, once begun, goes on and on.
     pub holding: BTreeSet<String>,
     /// Whether load balancers refuse every configuration.
     pub refuses_configurations: bool,
@@ -62,12 +66,14 @@ impl Default for Daemon {
         Self {
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
+            ours: BTreeSet::new(),
             assigning: BTreeSet::new(),
             addresses_refused: 0,
             started: BTreeMap::new(),
             bootstrapped: BTreeMap::new(),
             endings: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            missing: BTreeSet::new(),
             hanging: BTreeSet::new(),
             holding: BTreeSet::new(),
             refuses_configurations: false,
@@ -207,7 +213,35 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether a command in this container goes on and on.
+    pub fn create_network(&mut self, name: &str, subnet: (Ipv4Addr, u8)) -> Result<(), EngineError> {
+        if self.networks.contains_key(name) {
+            return Err(failure(Failure::NameTaken, "already exists"));
+        }
+        self.networks.insert(name.to_owned(), subnet);
+        self.ours.insert(name.to_owned());
+        Ok(())
+    }
+
+    pub fn remove_network(&mut self, name: &str) {
+        if self.networks.remove(name).is_none() {
+            return;
+        }
+        if !self.ours.remove(name) {
+            self.misdeeds
+                .push(format!("network {name} was removed, which others made"));
+        }
+        let on_it = self
+            .containers
+            .values()
+            .filter(|model| model.plan.network == name);
+        let left: Vec<_> = on_it.map(|model| &model.plan.name).collect();
+        if !left.is_empty() {
+            self.misdeeds
+                .push(format!("network {name} was removed with {left:?} on it"));
+        }
+    }
+
+    /// Whether a bootstrap that has begun in this container goes on and on.
     pub fn holds(&mut self, container: &str) -> bool {
         let machine = self
             .find(container)

@@ -125,15 +125,23 @@ impl Engine for Docker {
         command: Command,
         on_line: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), EngineError> {
-        let container = container.to_owned();
-        while self.daemon.lock().holds(&container) {
+        let name = container.to_owned();
+        let said = self
+            .ask("exec", Kind::Call, move |daemon| daemon.run(&name, &command))
+            .await?;
+        while said != ["absent"] && self.daemon.lock().holds(container) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let said = self
-            .ask("exec", Kind::Call, move |daemon| daemon.run(&container, &command))
-            .await?;
         said.into_iter().for_each(on_line);
         Ok(())
+    }
+
+    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        let image = image.to_owned();
+        self.ask("look at image", Kind::Read, move |daemon| {
+            Ok(!daemon.missing.contains(&image))
+        })
+        .await
     }
 
     async fn copy_image(&self, _: &str, _: &str) -> Result<(), EngineError> {
@@ -190,7 +198,7 @@ impl Engine for Docker {
                 subnet: Some(subnet),
                 assigns,
                 in_use: daemon.addresses_on(&name, ""),
-                ours: true,
+                ours: daemon.ours.contains(&name),
             }))
         })
         .await
@@ -199,11 +207,7 @@ impl Engine for Docker {
     async fn create_network(&self, name: &str, subnet: (Ipv4Addr, u8)) -> Result<(), EngineError> {
         let name = name.to_owned();
         self.ask("create network", Kind::Create, move |daemon| {
-            if daemon.networks.contains_key(&name) {
-                return Err(failure(Failure::NameTaken, "already exists"));
-            }
-            daemon.networks.insert(name, subnet);
-            Ok(())
+            daemon.create_network(&name, subnet)
         })
         .await
     }
@@ -215,7 +219,7 @@ impl Engine for Docker {
     async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
         let name = name.to_owned();
         self.ask("remove network", Kind::Delete, move |daemon| {
-            daemon.networks.remove(&name);
+            daemon.remove_network(&name);
             Ok(())
         })
         .await

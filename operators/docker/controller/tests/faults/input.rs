@@ -1,7 +1,7 @@
 //! What people get wrong, and what belongs to others.
 
 use anyhow::{Result, ensure};
-use docker_controller::controllers::machine::FINALIZER;
+use docker_controller::controllers::{Settings, machine::FINALIZER};
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     objects::{is, message_of, reason},
     scene::Scene,
-    world::{CONTROL_PLANE, STRANGER, WORKER, up},
+    world::{CONTROL_PLANE, Operator, STRANGER, WORKER, up},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,5 +163,67 @@ async fn bootstrap_data_that_cannot_be_used_is_named_not_quoted_and_tried_again_
     let events: Api<Event> = Api::namespaced(scene.objects.client.clone(), &scene.objects.namespace);
     let events = serde_json::to_string(&events.list(&ListParams::default()).await?.items)?;
     ensure!(!events.contains("secret-token"), "quoted in an event: {events}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_carries_another_watch_filter_is_left_alone() -> Result<()> {
+    let scene = Scene::set().await?;
+    let labelled = |value: &str| json!({"metadata": {"labels": {"cluster.x-k8s.io/watch-filter": value}}});
+    for (kind, name, value) in [
+        ("DockerCluster", "c1", "red"),
+        ("DockerMachine", WORKER, "red"),
+        ("DockerMachine", "blue", "blue"),
+    ] {
+        if name == "blue" {
+            scene.objects.machine(name).await?;
+        }
+        scene.objects.patch(kind, name, &labelled(value)).await?;
+    }
+    let reference = json!({"apiGroup": docker_api::GROUP, "kind": "DockerCluster", "name": "c2"});
+    let spec = json!({"infrastructureRef": reference});
+    let other = scene.objects.create("Cluster", "c2", None, spec).await?;
+    scene
+        .objects
+        .create("DockerCluster", "c2", Some(&other), json!({}))
+        .await?;
+    let settings = Settings {
+        watch_filter: Some("red".into()),
+        ..Settings::default()
+    };
+    let operator = Operator::start_with(&scene.world, scene.plan(), settings);
+    scene.open().await?;
+    let ready = |object: &Value| is(object, "Ready", "True");
+    scene.wait("DockerMachine", WORKER, ready).await?;
+    let foreign = [
+        ("DockerCluster", "c2"),
+        ("DockerMachine", CONTROL_PLANE),
+        ("DockerMachine", "blue"),
+    ];
+    for (kind, name) in foreign {
+        let object = scene.objects.get(kind, name).await?.unwrap_or_default();
+        let (finalizers, status) = (&object["metadata"]["finalizers"], &object["status"]);
+        ensure!(finalizers.is_null() && status.is_null(), "{object:#}");
+    }
+    let served = [
+        format!("c1_lb.{}", scene.world.namespace.name()),
+        scene.world.node(WORKER),
+    ];
+    let containers: Vec<_> = scene.world.daemon.lock().containers.keys().cloned().collect();
+    ensure!(
+        containers
+            .iter()
+            .all(|name| name == STRANGER || served.contains(name))
+            && containers.len() == 3,
+        "{containers:?}"
+    );
+    // One that is labelled now is served from now on.
+    let patch = labelled("red");
+    scene
+        .objects
+        .patch("DockerMachine", CONTROL_PLANE, &patch)
+        .await?;
+    scene.wait("DockerMachine", CONTROL_PLANE, ready).await?;
+    operator.stop().await;
     Ok(())
 }

@@ -184,11 +184,11 @@ async fn a_docker_cluster_is_not_gone_before_the_one_in_its_place_would_clean_up
         .await?;
     let refers = json!({"spec": {"infrastructureRef": {"name": "c1-anew"}}});
     scene.objects.patch("Cluster", "c1", &refers).await?;
-    let (reads, before) = ("GET dockerclusters", lists(scene.plan(), "GET dockerclusters"));
     for machine in [CONTROL_PLANE, WORKER] {
         scene.objects.delete("DockerMachine", machine).await?;
         scene.wait("DockerMachine", machine, Value::is_null).await?;
     }
+    let (reads, before) = ("GET dockerclusters", lists(scene.plan(), "GET dockerclusters"));
     scene.objects.delete("DockerCluster", "c1").await?;
     // Itself and the other, and itself again: it waits.
     asked(scene.plan(), reads, before + 3).await?;

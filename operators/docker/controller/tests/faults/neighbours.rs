@@ -53,7 +53,7 @@ async fn two_clusters_of_one_name_in_two_namespaces_live_side_by_side() -> Resul
 }
 
 /// As Cluster API's adoption test does it: new objects under new UIDs, without status, the cluster's under another name,
-/// the machines' with their ids and with bootstrap data that is empty.
+/// the machines' with their ids, and with bootstrap data that is empty or gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_that_were_made_anew_find_their_containers_and_nothing_is_bootstrapped_again() -> Result<()> {
     let scene = Scene::set().await?;
@@ -71,6 +71,8 @@ async fn objects_that_were_made_anew_find_their_containers_and_nothing_is_bootst
     let refers = json!({"spec": {"infrastructureRef": {"name": "c1-anew"}}});
     scene.objects.patch("Cluster", "c1", &refers).await?;
     scene.objects.set_data(&json!({"value": ""})).await?;
+    let gone = json!({"spec": {"bootstrap": {"dataSecretName": "gone"}}});
+    scene.objects.patch("Machine", WORKER, &gone).await?;
     let mut ids = Vec::new();
     for machine in [CONTROL_PLANE, WORKER] {
         let forgotten = scene.forgotten("DockerMachine", machine).await?;

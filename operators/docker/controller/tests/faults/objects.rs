@@ -127,7 +127,7 @@ impl Objects {
                     "uid": owner["metadata"]["uid"], "controller": true}])
         });
         let mut labels = json!({"cluster.x-k8s.io/cluster-name": "c1"});
-        if name == "control-plane" {
+        if name.starts_with("control-plane") {
             labels["cluster.x-k8s.io/control-plane"] = json!("");
         }
         let api = self.api(kind);
@@ -152,9 +152,8 @@ impl Objects {
 
     /// A Cluster with its DockerCluster, and the named machines with bootstrap data.
     pub async fn cluster(&self, machines: &[&str]) -> Result<()> {
-        let reference =
-            |kind: &str, name: &str| json!({"apiGroup": docker_api::GROUP, "kind": kind, "name": name});
-        let spec = json!({"infrastructureRef": reference("DockerCluster", "c1")});
+        let reference = json!({"apiGroup": docker_api::GROUP, "kind": "DockerCluster", "name": "c1"});
+        let spec = json!({"infrastructureRef": reference});
         let cluster = self.create("Cluster", "c1", None, spec).await?;
         self.create("DockerCluster", "c1", Some(&cluster), json!({}))
             .await?;
@@ -164,14 +163,21 @@ impl Objects {
             .create(&PostParams::default(), &serde_json::from_value(secret)?)
             .await?;
         for name in machines {
-            let spec = json!({
-                "clusterName": "c1", "version": "v1.34.4", "bootstrap": {"dataSecretName": "data"},
-                "infrastructureRef": reference("DockerMachine", name),
-            });
-            let machine = self.create("Machine", name, None, spec).await?;
-            self.create("DockerMachine", name, Some(&machine), json!({}))
-                .await?;
+            self.machine(name).await?;
         }
+        Ok(())
+    }
+
+    /// A Machine of the cluster with its DockerMachine.
+    pub async fn machine(&self, name: &str) -> Result<()> {
+        let reference = json!({"apiGroup": docker_api::GROUP, "kind": "DockerMachine", "name": name});
+        let spec = json!({
+            "clusterName": "c1", "version": "v1.34.4", "bootstrap": {"dataSecretName": "data"},
+            "infrastructureRef": reference,
+        });
+        let machine = self.create("Machine", name, None, spec).await?;
+        self.create("DockerMachine", name, Some(&machine), json!({}))
+            .await?;
         Ok(())
     }
 }

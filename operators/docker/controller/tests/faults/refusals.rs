@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     daemon::failure,
-    objects::{message_of, reason},
+    objects::{is, message_of, reason},
     scene::Scene,
     world::{CONTROL_PLANE, WORKER, up},
 };
@@ -168,6 +168,39 @@ async fn a_name_of_any_length_that_kubernetes_takes_becomes_a_machine() -> Resul
         .and_then(|address| address["address"].as_str())
         .unwrap_or_default();
     ensure!(!hostname.is_empty() && hostname.len() <= 63, "{object:#}");
+    operator.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_to_preload_that_the_host_does_not_have_is_told_until_it_is_there() -> Result<()> {
+    const IMAGE: &str = "team/preloaded:1";
+    let scene = Scene::set().await?;
+    scene.world.daemon.lock().missing.insert(IMAGE.into());
+    let patch = json!({"spec": {"preLoadImages": [IMAGE]}});
+    scene.objects.patch("DockerMachine", WORKER, &patch).await?;
+    let operator = scene.start();
+    scene.open().await?;
+    let unavailable = |object: &Value| reason(object, "BootstrapCompleted") == Some("ImageUnavailable");
+    let object = scene.wait("DockerMachine", WORKER, unavailable).await?;
+    let message = message_of(&object, "BootstrapCompleted").unwrap_or_default();
+    ensure!(
+        message.contains(IMAGE) && message.contains("not on the Docker host"),
+        "{message}"
+    );
+    // It stays told while it is looked for again and again.
+    let looks = || scene.plan().sites().get("Docker look at image").copied();
+    let enough = looks().map(|before| before + 3);
+    let looked = |object: &Value| !unavailable(object) || looks() >= enough;
+    let object = scene.wait("DockerMachine", WORKER, looked).await?;
+    ensure!(unavailable(&object), "{object:#}");
+    ensure!(
+        !scene.plan().sites().contains_key("Docker copy image"),
+        "it was copied"
+    );
+    scene.world.daemon.lock().missing.clear();
+    let ready = |object: &Value| is(object, "Ready", "True");
+    scene.wait("DockerMachine", WORKER, ready).await?;
     operator.stop().await;
     Ok(())
 }

@@ -140,16 +140,13 @@ impl Bed {
         }
     }
 
-    /// A machine of that image whose Node is there already: nothing is to be bootstrapped.
+    /// A machine of that image, in which nothing can be bootstrapped.
     async fn machine(&self, name: &str, spec: Value) -> Result<()> {
         let objects = self.objects();
         let reference = json!({"apiGroup": docker_api::GROUP, "kind": "DockerMachine", "name": name});
         let of_machine = json!({"clusterName": "c1", "bootstrap": {"dataSecretName": "data"},
                                 "infrastructureRef": reference});
         let machine = objects.create("Machine", name, None, of_machine).await?;
-        objects
-            .status("Machine", name, json!({"nodeRef": {"name": name}}))
-            .await?;
         objects
             .create("DockerMachine", name, Some(&machine), spec)
             .await?;
@@ -233,8 +230,8 @@ async fn smoke_an_image_is_pulled_by_the_secret_of_the_machine_and_a_refusal_say
     bed.is_refused("somebody", "correct its name and password")
         .await?;
     bed.set_password(PASSWORD).await?;
-    let ready = |object: &Value| is(object, "Ready", "True");
-    objects.wait("DockerMachine", "somebody", ready).await?;
+    let runs = |object: &Value| is(object, "ContainerProvisioned", "True");
+    objects.wait("DockerMachine", "somebody", runs).await?;
     let container = format!("somebody.{}", bed.namespace.name());
     let inspect = [
         "inspect",
@@ -252,6 +249,10 @@ async fn smoke_an_image_is_pulled_by_the_secret_of_the_machine_and_a_refusal_say
     ensure!(
         !bed.docker.exists("container", &container).await?,
         "{container} was left behind"
+    );
+    ensure!(
+        !bed.docker.exists("network", bed.namespace.name()).await?,
+        "the network was left behind, and no DockerCluster is there to remove it"
     );
     shutdown.cancel();
     Ok(running.await?)

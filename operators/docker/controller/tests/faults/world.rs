@@ -37,7 +37,7 @@ pub const WORKER: &str = "worker";
 pub const STRANGER: &str = "stranger";
 pub const NETWORK: &str = "nodes";
 const SPEED: u32 = 20;
-const POLL: Duration = Duration::from_millis(20);
+pub const POLL: Duration = Duration::from_millis(20);
 
 pub struct World {
     pub plane: &'static ControlPlane,
@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    fn node(&self, machine: &str) -> String {
+    pub fn node(&self, machine: &str) -> String {
         format!("{machine}.{}", self.namespace.name())
     }
 }
@@ -125,6 +125,11 @@ pub struct Operator {
 
 impl Operator {
     pub fn start(world: &World, plan: &FaultPlan) -> Self {
+        Self::start_with(world, plan, Settings::default())
+    }
+
+    /// With these settings, but for the network.
+    pub fn start_with(world: &World, plan: &FaultPlan, settings: Settings) -> Self {
         let mut options = Options::new(NAME);
         options.namespaces = vec![world.namespace.name().to_owned()];
         options.clock = world.clock.clone();
@@ -136,7 +141,7 @@ impl Operator {
         };
         let settings = Settings {
             network: NETWORK.into(),
-            ..Settings::default()
+            ..settings
         };
         let concurrency = Concurrency {
             clusters: 2,

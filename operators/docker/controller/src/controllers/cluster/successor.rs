@@ -4,12 +4,12 @@
 //! leaves them to the one which stays.
 
 use docker_api::DockerCluster;
-use kube::{Api, ResourceExt as _};
+use kube::Api;
 use reconcile::{Pass, Reconciler as _, error::ApiError};
 
 use super::{Clusters, Error};
 use crate::{
-    contract::{self, Cluster, MANAGED_BY},
+    contract::{self, Cluster},
     engine::Engine,
     identity::ClusterId,
 };
@@ -28,8 +28,7 @@ pub(super) enum Successor {
 impl<E: Engine + Clone> Clusters<E> {
     /// Whether `object` is for us to manage.
     pub(super) fn is_ours(&self, object: &DockerCluster) -> bool {
-        contract::is_served(object, self.settings.watch_filter.as_deref())
-            && !object.annotations().contains_key(MANAGED_BY)
+        self.settings.manages(object)
     }
 
     /// What has come of the DockerCluster that `owner`, which is `cluster`, names now.

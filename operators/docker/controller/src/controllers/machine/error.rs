@@ -28,14 +28,6 @@ pub enum Error {
     /// What follows the bootstrap has panicked; the node goes on by itself.
     #[error("following the bootstrap failed, and is begun again: the task panicked: {0}")]
     Panicked(String),
-    /// The Secret with the bootstrap data is not there.
-    #[error(
-        "Secret {secret}, which the Machine names for its bootstrap data, does not exist; the bootstrap provider must write it again"
-    )]
-    DataMissing {
-        /// Name of the Secret.
-        secret: String,
-    },
     /// The Secret with the registry's credentials cannot be used.
     #[error(
         "Secret {name} of spec.imagePullSecret does not exist, is not of type kubernetes.io/dockerconfigjson, or has nothing for the image's registry"
@@ -62,11 +54,9 @@ impl ReconcileError for Error {
             Self::Engine(error) | Self::LoadBalancer(load_balancer::Error::Engine(error)) => error.class(),
             Self::Spec(_) => Class::Terminal,
             // Cured by somebody's writing a Secret, or migrating what is stored, which wakes nobody here.
-            Self::Storage(_)
-            | Self::LoadBalancer(_)
-            | Self::DataMissing { .. }
-            | Self::PullSecret { .. }
-            | Self::Panicked(_) => Class::Transient,
+            Self::Storage(_) | Self::LoadBalancer(_) | Self::PullSecret { .. } | Self::Panicked(_) => {
+                Class::Transient
+            }
         }
     }
 
@@ -79,7 +69,6 @@ impl ReconcileError for Error {
             Self::Spec(_) => Reason::SpecInvalid.as_str(),
             Self::LoadBalancer(_) => Reason::NotAvailable.as_str(),
             Self::Panicked(_) => Reason::Bootstrapping.as_str(),
-            Self::DataMissing { .. } => Reason::BootstrapDataInvalid.as_str(),
             Self::PullSecret { .. } => Reason::ImageUnavailable.as_str(),
         }
     }

@@ -43,10 +43,6 @@ impl<E: Engine + Clone> Machines<E> {
         if let Some(known) = status::known_bootstrap(object) {
             return Ok(known);
         }
-        // Of one that has failed the node itself has to tell how, whoever has registered.
-        if scope.machine.has_node() && !status::is_repeating(object) {
-            return Ok(Bootstrap::Completed { ignored: Vec::new() });
-        }
         let limit = object
             .spec
             .bootstrap_timeout
@@ -58,6 +54,8 @@ impl<E: Engine + Clone> Machines<E> {
             provider_id: identity::provider_id(&container.name),
             limit: limit.unwrap_or(bootstrap::DEFAULT_LIMIT),
             images: object.spec.pre_load_images.clone(),
+            // What has registered under this name before another attempt was another container.
+            registered: scope.machine.has_node() && identity::attempt(&container.labels) == 1,
             data: self.data(scope, pass).await?,
         };
         let id = TaskId {

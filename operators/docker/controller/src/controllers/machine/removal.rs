@@ -1,6 +1,7 @@
-//! The end of a machine: out of the load balancer's configuration, then its container with its volumes.
+//! The end of a machine: out of the load balancer's configuration, then its container with its volumes, and its network
+//! where that is nobody else's to remove.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use docker_api::DockerMachine;
 use jiff::Timestamp;
@@ -31,6 +32,7 @@ impl<E: Engine + Clone> Machines<E> {
     ) -> Result<(), Error> {
         let namespace = object.namespace().unwrap_or_default();
         let labels = identity::machine_labels(&namespace, name, &object.name_any());
+        let mut networks = BTreeSet::new();
         for container in self.engine.containers(&labels).await? {
             match self.deregister(&object.name_any(), &container).await {
                 Err(Error::LoadBalancer(error))
@@ -47,6 +49,31 @@ impl<E: Engine + Clone> Machines<E> {
             if !sabotage::active(sabotage::KEEP_CONTAINER) {
                 self.engine.remove(&container.id).await?;
             }
+            networks.extend(container.addresses.into_keys());
+        }
+        self.remove_networks(networks, cluster, pass).await
+    }
+
+    /// Removes `networks`, and that of the machines of `cluster`, if they are ours and nobody is left on them. They go with
+    /// their DockerCluster where we manage one.
+    async fn remove_networks(
+        &self,
+        mut networks: BTreeSet<String>,
+        cluster: Option<&Cluster>,
+        pass: &Pass<DockerMachine>,
+    ) -> Result<(), Error> {
+        let found = match cluster.and_then(Cluster::docker_cluster) {
+            Some(key) => Self::docker_cluster(&key, pass).await?,
+            None => None,
+        };
+        // Asked for since a container that is gone cannot tell any more.
+        networks.insert(match found {
+            Some(found) if self.settings.manages(&found) => return Ok(()),
+            Some(found) => self.settings.network_of(&found),
+            None => self.settings.network.clone(),
+        });
+        for name in networks {
+            self.load_balancers.remove_network(&name).await?;
         }
         Ok(())
     }

@@ -104,11 +104,6 @@ pub(super) fn announced(object: &DockerMachine, container: Option<&Container>) -
     (told.reason == Reason::Repeating.as_str() && !made).then_some(attempt)
 }
 
-/// Whether the status announces another attempt.
-pub(super) fn is_repeating(object: &DockerMachine) -> bool {
-    has_reason(object, ConditionType::BootstrapCompleted, Reason::Repeating)
-}
-
 /// Whether the status says already that the object is being removed.
 pub(super) fn is_deleting(object: &DockerMachine) -> bool {
     has_reason(object, ConditionType::ContainerProvisioned, Reason::Deleting)
@@ -246,6 +241,10 @@ fn bootstrap(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
     };
     // What was told before is true still when this pass did not get to look.
     let known = known_bootstrap(object);
+    let told = object
+        .status
+        .as_ref()
+        .and_then(|status| conditions::find(&status.conditions, ConditionType::BootstrapCompleted.as_str()));
     let current = match (&picture.bootstrap, &known) {
         (Bootstrap::NotBegun, Some(known)) => known,
         (current, _) => current,
@@ -262,25 +261,24 @@ fn bootstrap(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
         (Bootstrap::Ended { reason, message, .. }, _) => say(false, *reason, message.clone()),
         (Bootstrap::Repeating { message, .. }, _) => say(false, Reason::Repeating, message.clone()),
         // Taken back only when the container of that attempt is there: it is what that container is made for.
-        (Bootstrap::NotBegun, _) if announced(object, picture.container.as_ref()).is_some() => {
-            let told = object.status.as_ref().and_then(|status| {
-                conditions::find(&status.conditions, ConditionType::BootstrapCompleted.as_str())
-            });
-            say(
-                false,
-                Reason::Repeating,
-                told.map(|told| told.message.clone()).unwrap_or_default(),
-            )
-        }
+        (Bootstrap::NotBegun, _) if announced(object, picture.container.as_ref()).is_some() => say(
+            false,
+            Reason::Repeating,
+            told.map(|told| told.message.clone()).unwrap_or_default(),
+        ),
         (Bootstrap::NotBegun | Bootstrap::Running { .. }, Some(error))
             if picture.step == Some(Step::Proceed) =>
         {
             say(false, error.condition_reason(), reconcile::error::chain(error))
         }
         (Bootstrap::NotBegun, _) => waiting(),
-        (Bootstrap::Running { step }, _) if step.is_empty() => {
-            say(false, Reason::Bootstrapping, "the bootstrap begins".into())
-        }
+        (Bootstrap::Running { step }, _) if step.is_empty() => match told {
+            // Begun again, it has to get beyond what has ended it before.
+            Some(told) if told.reason == Reason::ImageUnavailable.as_str() => {
+                say(false, Reason::ImageUnavailable, told.message.clone())
+            }
+            _ => say(false, Reason::Bootstrapping, "the bootstrap begins".into()),
+        },
         (Bootstrap::Running { step }, _) => say(false, Reason::Bootstrapping, format!("step {step}")),
     }
 }

@@ -3,7 +3,7 @@
 use docker_api::{DockerCluster, DockerMachine};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use reconcile::{Pass, error::ApiError};
+use reconcile::{ObjectKey, Pass, error::ApiError};
 
 use super::{Error, Machines, Scope};
 use crate::{
@@ -23,11 +23,18 @@ impl<E: Engine + Clone> Machines<E> {
         let Some(key) = scope.cluster.docker_cluster() else {
             return Ok(Some(self.settings.network.clone()));
         };
-        let api: Api<DockerCluster> = Api::namespaced(pass.client().clone(), &key.namespace);
-        let found = api.get_opt(&key.name).await;
-        let found = found.map_err(|e| ApiError::new(format!("read DockerCluster {key}"), e))?;
+        let found = Self::docker_cluster(&key, pass).await?;
         let stays = found.filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
         Ok(stays.map(|cluster| self.settings.network_of(&cluster)))
+    }
+
+    pub(super) async fn docker_cluster(
+        key: &ObjectKey,
+        pass: &Pass<DockerMachine>,
+    ) -> Result<Option<DockerCluster>, Error> {
+        let api: Api<DockerCluster> = Api::namespaced(pass.client().clone(), &key.namespace);
+        let found = api.get_opt(&key.name).await;
+        Ok(found.map_err(|e| ApiError::new(format!("read DockerCluster {key}"), e))?)
     }
 
     async fn secret(&self, name: &str, pass: &Pass<DockerMachine>) -> Result<Option<Secret>, Error> {
@@ -63,9 +70,11 @@ impl<E: Engine + Clone> Machines<E> {
         let Some(name) = scope.machine.data_secret() else {
             return Ok(Data::default());
         };
+        // Only a node that was not bootstrapped before needs it.
         let Some(secret) = self.secret(name, pass).await? else {
-            return Err(Error::DataMissing {
-                secret: name.to_owned(),
+            return Ok(Data {
+                missing: Some(name.to_owned()),
+                ..Data::default()
             });
         };
         let text = |key: &str| {
@@ -75,6 +84,7 @@ impl<E: Engine + Clone> Machines<E> {
         Ok(Data {
             value: text("value").unwrap_or_default(),
             format: text("format").unwrap_or_default(),
+            missing: None,
         })
     }
 }

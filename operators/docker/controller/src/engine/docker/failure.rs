@@ -1,6 +1,6 @@
 //! Docker's errors, told apart. The API gives a status and a text; where the status says too little, the text has to.
 
-use std::{error::Error as _, io};
+use std::{error::Error as _, io, time::Duration};
 
 use bollard::errors::Error;
 
@@ -13,7 +13,7 @@ pub(super) fn explain(action: &str, error: &Error) -> EngineError {
             (of_response(*status_code, message), message.clone())
         }
         Error::DockerStreamError { error } => (of_response(500, error), error.clone()),
-        Error::RequestTimeoutError => return too_slow(action),
+        Error::RequestTimeoutError => return too_slow(action, REQUEST_LIMIT),
         Error::SocketNotFoundError(path) => (
             Failure::Unavailable,
             format!("there is no socket at {path}; is Docker installed and running?"),
@@ -106,8 +106,8 @@ pub(super) fn unless_gone(error: EngineError) -> Result<(), EngineError> {
     }
 }
 
-pub(super) fn too_slow(action: &str) -> EngineError {
-    let message = format!("the daemon did not answer within {} s", REQUEST_LIMIT.as_secs());
+pub(super) fn too_slow(action: &str, limit: Duration) -> EngineError {
+    let message = format!("the daemon did not answer within {} s", limit.as_secs());
     EngineError {
         kind: Failure::Unavailable,
         action: action.to_owned(),

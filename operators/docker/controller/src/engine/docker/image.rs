@@ -15,12 +15,12 @@ impl DockerEngine {
         policy: ImagePullPolicy,
         credentials: Option<&RegistryCredentials>,
     ) -> Result<(), EngineError> {
-        let present = self.has_image(image).await?;
+        let present = self.finds_image(image).await?;
         match policy {
             ImagePullPolicy::Always => self.pull(image, credentials).await,
             ImagePullPolicy::IfNotPresent if !present => {
                 self.pull(image, credentials).await?;
-                self.has_image(image).await.map(|_| ())
+                self.finds_image(image).await.map(|_| ())
             }
             ImagePullPolicy::Never if !present => Err(EngineError {
                 kind: Failure::Image,
@@ -38,7 +38,7 @@ impl DockerEngine {
         credentials: Option<&RegistryCredentials>,
     ) -> Result<(), EngineError> {
         let action = format!("pull image {image}");
-        let client = self.acting(&action).await?;
+        let client = self.bounded(&action, self.acting(&action)).await?;
         let (name, tag) = split_reference(image);
         let mut options = CreateImageOptionsBuilder::default().from_image(name);
         if let Some(tag) = tag {
@@ -73,18 +73,17 @@ impl DockerEngine {
     }
 
     /// Whether the image is on the host, and fits it.
-    async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+    pub(super) async fn finds_image(&self, image: &str) -> Result<bool, EngineError> {
         let action = format!("look at image {image}");
-        let found = match self.client().await?.inspect_image(image).await {
-            Ok(found) => found,
-            Err(error) => {
-                let error = explain(&action, &error);
-                return if matches!(error.kind, Failure::NotFound | Failure::Image) {
-                    Ok(false)
-                } else {
-                    Err(error)
-                };
+        let inspect = async {
+            let found = self.client().await?.inspect_image(image).await;
+            match found.map_err(|error| explain(&action, &error)) {
+                Err(error) if matches!(error.kind, Failure::NotFound | Failure::Image) => Ok(None),
+                other => other.map(Some),
             }
+        };
+        let Some(found) = self.bounded(&action, inspect).await? else {
+            return Ok(false);
         };
         let (ours, its) = (
             self.host().await?.architecture,

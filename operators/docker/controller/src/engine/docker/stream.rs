@@ -12,7 +12,7 @@ use bollard::{
 use futures::{Stream, StreamExt as _, stream};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{DockerEngine, failure::explain};
+use super::{DockerEngine, REQUEST_LIMIT, failure::explain};
 use crate::{
     engine::{Command, ContainerEvent, EngineError, Failure},
     identity::NAMESPACE_LABEL,
@@ -130,7 +130,7 @@ pub(super) async fn copy_image(
     if said.contains("ctr:") {
         let message = said.lines().last().unwrap_or_default().to_owned();
         return Err(EngineError {
-            kind: Failure::Image,
+            kind: Failure::Import,
             action: action.to_owned(),
             message,
         });
@@ -152,7 +152,8 @@ pub(super) fn lines_of(part: &[u8]) -> Vec<String> {
 pub(super) fn events(engine: DockerEngine) -> impl Stream<Item = ContainerEvent> {
     stream::unfold(engine, |engine| async move {
         let pause = stream::once(tokio::time::sleep(RECONNECT)).filter_map(|()| async { None });
-        let batch = match engine.client().await.cloned() {
+        let connected = engine.bounded("listen to events", engine.client()).await;
+        let batch = match connected.cloned() {
             Ok(client) => {
                 let announcement = stream::iter([ContainerEvent::default()]);
                 announcement.chain(connection(client)).chain(pause).boxed()
@@ -206,5 +207,5 @@ fn event_filters() -> HashMap<&'static str, Vec<String>> {
 /// container's lock, which is held until the list is right; what it says is of no interest.
 async fn settle(client: &Docker, container: &str) {
     let options = None::<bollard::query_parameters::InspectContainerOptions>;
-    let _ = client.inspect_container(container, options).await;
+    let _ = tokio::time::timeout(REQUEST_LIMIT, client.inspect_container(container, options)).await;
 }

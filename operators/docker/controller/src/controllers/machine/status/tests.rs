@@ -136,6 +136,34 @@ fn bad_bootstrap_data_is_tried_again_once_it_changes() {
 }
 
 #[test]
+fn an_image_that_is_missing_stays_told_while_the_bootstrap_begins_again() {
+    let mut object = object();
+    let error = Error::from(EngineError {
+        kind: Failure::Image,
+        action: "copy image x".into(),
+        message: "it is not on the Docker host".into(),
+    });
+    let begins = || running(Bootstrap::Running { step: String::new() });
+    let refused = observed(&object, &begins(), Some(&error), Timestamp::UNIX_EPOCH);
+    let missing = pair("False", "ImageUnavailable");
+    assert_eq!(told(&refused, "BootstrapCompleted"), missing);
+    object.status = Some(refused.clone());
+    let again = observed(&object, &begins(), None, Timestamp::MAX);
+    assert_eq!(again.conditions, refused.conditions);
+    let step = "1 of 5: x".into();
+    let goes_on = observed(
+        &object,
+        &running(Bootstrap::Running { step }),
+        None,
+        Timestamp::MAX,
+    );
+    assert_eq!(
+        told(&goes_on, "BootstrapCompleted"),
+        pair("False", "Bootstrapping")
+    );
+}
+
+#[test]
 fn a_container_that_is_gone_is_told_from_one_that_is_stopped() {
     let picture = |step| Picture {
         step: Some(step),

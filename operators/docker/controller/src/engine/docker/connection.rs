@@ -1,0 +1,130 @@
+//! The way to the daemon: one connection for all, made when it is first needed.
+//!
+//! # Guarantees
+//! - Whoever waits for the connection, or for what somebody else is asking for all, waits no longer than for an answer.
+//! - An answer that begins and does not end is none.
+
+use std::future::Future;
+
+use bollard::Docker;
+
+use super::{
+    DockerEngine, REQUEST_LIMIT,
+    failure::{self, explain},
+    image,
+};
+use crate::engine::{EngineError, Failure};
+
+impl DockerEngine {
+    /// What `call` gives, from the connection to the end of the answer, if that comes in time.
+    pub(super) async fn bounded<T>(
+        &self,
+        action: &str,
+        call: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let limit = self.shared.limit;
+        let answered = tokio::time::timeout(limit, call).await;
+        answered.unwrap_or_else(|_| Err(failure::too_slow(action, limit)))
+    }
+
+    /// The client. To be had within [`DockerEngine::bounded`]: one waits for the attempts of others, one by one.
+    pub(super) async fn client(&self) -> Result<&Docker, EngineError> {
+        let connect = || async {
+            let address = &self.shared.address;
+            let action = format!("connect to the daemon at {address}");
+            let client = Docker::connect_with_host(address).map_err(|error| explain(&action, &error))?;
+            let client = client
+                .with_timeout(REQUEST_LIMIT)
+                .with_request_modifier(image::with_readable_credentials);
+            client
+                .negotiate_version()
+                .await
+                .map_err(|error| explain(&action, &error))
+        };
+        self.shared.client.get_or_try_init(connect).await
+    }
+
+    /// The client for something that changes the world: refused once the lease may be another's.
+    pub(super) async fn acting(&self, action: &str) -> Result<&Docker, EngineError> {
+        let client = self.client().await?;
+        match self.shared.fence.get().map(reconcile::fence::Fence::check) {
+            Some(Err(lost)) => Err(EngineError {
+                kind: Failure::Fenced,
+                action: action.to_owned(),
+                message: lost.to_string(),
+            }),
+            _ => Ok(client),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+
+    use axum::{
+        Router,
+        body::Body,
+        extract::Request,
+        http::{Response, header::CONTENT_TYPE},
+    };
+    use bytes::Bytes;
+    use docker_api::ImagePullPolicy;
+    use futures::stream;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::engine::Engine as _;
+
+    /// An engine that waits this long for the daemon behind `listener`.
+    fn patient_for(limit: Duration, listener: &TcpListener) -> DockerEngine {
+        DockerEngine::with_limit(format!("tcp://{}", listener.local_addr().unwrap()), limit)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_a_daemon_that_never_answers_everybody_learns_after_one_limit() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let engine = patient_for(Duration::from_millis(300), &listener);
+        let any = BTreeMap::new();
+        let calls = (0..10).map(|_| engine.containers(&any));
+        let answers = futures::future::join_all(calls).await;
+        for answer in answers {
+            let error = answer.unwrap_err();
+            // And not with that of an attempt to connect, each waiting for the one before it.
+            assert_eq!(
+                (error.kind, error.action.as_str()),
+                (Failure::Unavailable, "list containers"),
+                "{error}"
+            );
+        }
+        let (host, pulled) = tokio::join!(
+            engine.host(),
+            engine.ensure_image("node:1", ImagePullPolicy::IfNotPresent, None)
+        );
+        assert_eq!(host.unwrap_err().action, "read the daemon's description");
+        assert_eq!(pulled.unwrap_err().action, "look at image node:1");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_answer_that_begins_and_does_not_end_is_none() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let engine = patient_for(Duration::from_secs(2), &listener);
+        let answer = |request: Request| async move {
+            let body = if request.uri().path().ends_with("/version") {
+                Body::from(r#"{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#)
+            } else {
+                Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())
+            };
+            Response::builder()
+                .header(CONTENT_TYPE, "application/json")
+                .body(body)
+                .unwrap()
+        };
+        let router = Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let error = engine.containers(&BTreeMap::new()).await.unwrap_err();
+        assert_eq!(error.kind, Failure::Unavailable, "{error}");
+        let error = engine.network("kind").await.unwrap_err();
+        assert!(error.message.contains("did not answer within"), "{error}");
+    }
+}

@@ -1,0 +1,84 @@
+//! A machine of a control plane that is about to go.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use docker_controller::load_balancer::config::{Server, render};
+use serde_json::{Value, json};
+
+use crate::{
+    objects::{DEADLINE, is},
+    scene::Scene,
+    world::CONTROL_PLANE,
+};
+
+const SECOND: &str = "control-plane-2";
+
+impl Scene {
+    /// The configuration that serves both machines, the second of which may drain.
+    fn serving(&self, draining: bool) -> Result<String> {
+        let mut daemon = self.world.daemon.lock();
+        let mut servers = Vec::new();
+        for (machine, draining) in [(CONTROL_PLANE, false), (SECOND, draining)] {
+            let name = self.world.node(machine);
+            let address = daemon.find(&name)?.address.context("no address")?;
+            servers.push(Server {
+                name,
+                address,
+                draining,
+            });
+        }
+        Ok(render(6443, &servers))
+    }
+
+    /// Waits until the load balancer has loaded this.
+    async fn loads(&self, configuration: &str) -> Result<()> {
+        let name = format!("c1_lb.{}", self.world.namespace.name());
+        let loaded = || -> Result<String> {
+            let mut daemon = self.world.daemon.lock();
+            Ok(String::from_utf8_lossy(&daemon.find(&name)?.loaded).into_owned())
+        };
+        let wait = async {
+            while loaded()? != configuration {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok(())
+        };
+        let waited = tokio::time::timeout(DEADLINE, wait).await;
+        waited.with_context(|| format!("{configuration}\nis not loaded, but {:?}", loaded()))?
+    }
+}
+
+/// Cluster API drains its Node first, and deletes the DockerMachine after that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_machine_that_is_being_deleted_gets_nothing_new_and_its_neighbour_everything()
+-> Result<()> {
+    let scene = Scene::set().await?;
+    scene.objects.machine(SECOND).await?;
+    let operator = scene.start();
+    scene.open().await?;
+    let ready = |object: &Value| is(object, "Ready", "True");
+    for machine in [CONTROL_PLANE, SECOND] {
+        scene.wait("DockerMachine", machine, ready).await?;
+    }
+    scene.loads(&scene.serving(false)?).await?;
+
+    let held = json!({"metadata": {"finalizers": ["tests.example.com/drain"]}});
+    scene.objects.patch("Machine", SECOND, &held).await?;
+    scene.objects.delete("Machine", SECOND).await?;
+    let draining = scene.serving(true)?;
+    let weights: Vec<_> = draining
+        .lines()
+        .filter(|line| line.trim_start().starts_with("server "))
+        .map(|line| (line.contains(SECOND), line.contains("weight 0")))
+        .collect();
+    ensure!(
+        weights.len() == 2 && weights.iter().all(|(second, none)| second == none),
+        "{draining}"
+    );
+    scene.loads(&draining).await?;
+    let object = scene.objects.get("DockerMachine", SECOND).await?;
+    ensure!(object.is_some_and(|object| ready(&object)), "it is served on");
+    operator.stop().await;
+    Ok(())
+}
