@@ -30,4 +30,5 @@ mod requests;
 mod rights;
 mod scene;
 mod storage;
+mod upgrade;
 mod world;

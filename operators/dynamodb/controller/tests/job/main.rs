@@ -29,6 +29,7 @@ mod surprises;
 mod takeover;
 mod tenants;
 mod tuning;
+mod upgrade;
 mod writer;
 
 use bed::{BYSTANDERS, Bed, acknowledged, servers};
