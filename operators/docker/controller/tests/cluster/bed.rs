@@ -1,6 +1,7 @@
 //! A workload cluster of a test: the management cluster that it is made from, and what is looked at.
 
 use std::{
+    collections::BTreeSet,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     core::DynamicObject,
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use testkit::{
     audit::Filter,
@@ -50,6 +52,8 @@ pub struct Bed {
     namespace: TestNamespace,
     infrastructure: Infrastructure,
     pub release: ScratchFolder,
+    /// Volumes that containers of the test had.
+    volumes: Mutex<BTreeSet<String>>,
     _janitor: Janitor,
     // Last: whoever comes next finds nothing of this one.
     _turn: tokio::sync::MutexGuard<'static, ()>,
@@ -81,6 +85,7 @@ impl Bed {
             namespace,
             infrastructure,
             release: folder,
+            volumes: Mutex::default(),
             _turn: turn,
         }
     }
@@ -274,6 +279,8 @@ impl Bed {
     }
 
     async fn scale(&self, version: &str, kind: &str, name: &str, replicas: usize) {
+        self.note_volumes().await;
+        assert!(!self.volumes.lock().is_empty(), "no node has a volume");
         let patch = json!({"spec": {"replicas": replicas}});
         let api = self.api(version, kind);
         api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
@@ -305,6 +312,7 @@ impl Bed {
 
     /// Deletes the Cluster, and waits until it is gone with all that it had.
     pub async fn delete_cluster(&self, name: &str) {
+        self.note_volumes().await;
         let clusters = self.api(CORE, "Cluster");
         clusters.delete(name, &DeleteParams::default()).await.unwrap();
         self.eventually("the Cluster is gone", async || {
@@ -339,6 +347,19 @@ impl Bed {
         self.docker.run(&["ps", "-aq", "--filter", &label]).await.unwrap()
     }
 
+    /// Takes note of the volumes that the containers have now: without these nobody knows whose they were.
+    async fn note_volumes(&self) {
+        let ids = self.containers().await;
+        if ids.is_empty() {
+            return;
+        }
+        let mut arguments = vec!["inspect", "--format", "{{range .Mounts}}{{.Name}} {{end}}"];
+        arguments.extend(ids.lines());
+        let names = self.docker.run(&arguments).await.unwrap();
+        let mut volumes = self.volumes.lock();
+        volumes.extend(names.split_whitespace().map(str::to_owned));
+    }
+
     /// Everything of Docker's that is left of the test.
     pub async fn traces(&self) -> Vec<String> {
         let containers = self.containers().await;
@@ -348,9 +369,12 @@ impl Bed {
             .run(&["network", "ls", "-q", "--filter", &network])
             .await
             .unwrap();
+        let volumes = self.docker.run(&["volume", "ls", "-q"]).await.unwrap();
+        let known = self.volumes.lock();
         containers
             .lines()
             .chain(networks.lines())
+            .chain(volumes.lines().filter(|volume| known.contains(*volume)))
             .map(str::to_owned)
             .collect()
     }
