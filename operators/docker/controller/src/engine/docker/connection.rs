@@ -76,6 +76,9 @@ mod tests {
     use super::*;
     use crate::engine::Engine as _;
 
+    /// How long a test takes at most that fails.
+    const DEADLINE: Duration = Duration::from_mins(2);
+
     /// An engine that waits this long for the daemon behind `listener`.
     fn patient_for(limit: Duration, listener: &TcpListener) -> DockerEngine {
         DockerEngine::with_limit(format!("tcp://{}", listener.local_addr().unwrap()), limit)
@@ -87,10 +90,10 @@ mod tests {
         let engine = patient_for(Duration::from_millis(300), &listener);
         let any = BTreeMap::new();
         let calls = (0..10).map(|_| engine.containers(&any));
-        let answers = futures::future::join_all(calls).await;
-        for answer in answers {
+        let answers = tokio::time::timeout(DEADLINE, futures::future::join_all(calls)).await;
+        for answer in answers.expect("each waits for the one before it") {
             let error = answer.unwrap_err();
-            // And not with that of an attempt to connect, each waiting for the one before it.
+            // And not of an attempt to connect.
             assert_eq!(
                 (error.kind, error.action.as_str()),
                 (Failure::Unavailable, "list containers"),
@@ -122,7 +125,9 @@ mod tests {
         };
         let router = Router::new().fallback(answer);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let error = engine.containers(&BTreeMap::new()).await.unwrap_err();
+        let any = BTreeMap::new();
+        let listed = tokio::time::timeout(DEADLINE, engine.containers(&any)).await;
+        let error = listed.expect("it waits for the end").unwrap_err();
         assert_eq!(error.kind, Failure::Unavailable, "{error}");
         let error = engine.network("kind").await.unwrap_err();
         assert!(error.message.contains("did not answer within"), "{error}");
