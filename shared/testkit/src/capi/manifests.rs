@@ -33,6 +33,31 @@ pub(super) fn write_certificate(folder: &Path) -> anyhow::Result<String> {
     Ok(made.cert.pem())
 }
 
+/// A Cluster whose infrastructure is the DockerCluster of its name.
+pub fn docker_backed(name: &str) -> Value {
+    json!({
+        "apiVersion": "cluster.x-k8s.io/v1beta2",
+        "kind": "Cluster",
+        "metadata": {"name": name},
+        "spec": {"infrastructureRef": {
+            "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "DockerCluster", "name": name,
+        }},
+    })
+}
+
+/// The DockerCluster of a Cluster of its name with this UID, owned as Cluster API's manager would see to.
+pub fn owned_infrastructure(name: &str, uid: &str) -> Value {
+    let owner = json!({
+        "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster", "name": name, "uid": uid,
+    });
+    json!({
+        "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta2",
+        "kind": "DockerCluster",
+        "metadata": {"name": name, "ownerReferences": [owner]},
+        "spec": {},
+    })
+}
+
 /// The manifests of one manager.
 pub(super) struct Source<'a> {
     pub(super) folder: &'a Path,

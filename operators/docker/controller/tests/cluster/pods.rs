@@ -4,9 +4,8 @@
 use std::{path::Path, time::Duration};
 
 use docker_controller::identity::NAMESPACE_LABEL;
-use serde_json::json;
 use testkit::{
-    capi::{Infrastructure, Kinds},
+    capi::{Infrastructure, Kinds, docker_backed, owned_infrastructure},
     cluster::{Cluster, Spec},
     image::{Image, Images},
     process::{Janitor, ScratchFolder},
@@ -101,26 +100,10 @@ impl Bed {
 
     /// A Cluster and the DockerCluster that it owns, `c1` both.
     async fn create_cluster(&self) {
-        let reference = json!({
-            "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "DockerCluster", "name": "c1",
-        });
-        let cluster = json!({
-            "apiVersion": "cluster.x-k8s.io/v1beta2",
-            "kind": "Cluster",
-            "metadata": {"name": "c1"},
-            "spec": {"infrastructureRef": reference},
-        });
         let create = ["create", "--filename=-", "--output=jsonpath={.metadata.uid}"];
+        let cluster = docker_backed("c1");
         let uid = self.here(&create, &cluster.to_string()).await;
-        let owner = json!({
-            "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster", "name": "c1", "uid": uid.trim(),
-        });
-        let infrastructure = json!({
-            "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta2",
-            "kind": "DockerCluster",
-            "metadata": {"name": "c1", "ownerReferences": [owner]},
-            "spec": {},
-        });
+        let infrastructure = owned_infrastructure("c1", uid.trim());
         self.here(&create, &infrastructure.to_string()).await;
     }
 

@@ -111,17 +111,9 @@ mod tests {
         let on = |time: &str| at(&format!("2026-11-21T{time}:00Z"));
         let now = on("12:00");
         let mut job = Seen {
-            uid: "j".into(),
             whose: Whose::Former,
-            phase: Phase::Running,
-            reached: Reached::Nothing,
-            request: None,
-            id: None,
-            claim: None,
-            inputs: None,
-            server: None,
             made: Some(on(made)),
-            going: None,
+            ..Seen::at_work("j")
         };
         let (pod, deleted) = pod.split_once('/').unwrap_or((pod, pod));
         let deleted = (deleted != pod).then(|| on(deleted));
@@ -156,17 +148,10 @@ mod tests {
     fn a_load_that_has_begun_is_not_ended_by_what_interrupts_it() {
         let now = at("2026-11-21T12:00:00Z");
         let seen = |reached: Reached| Seen {
-            uid: "j".into(),
             whose: Whose::Former,
-            phase: Phase::Running,
             reached,
-            request: None,
-            id: None,
-            claim: None,
-            inputs: None,
-            server: None,
             made: Some(at("2026-11-21T11:00:00Z")),
-            going: None,
+            ..Seen::at_work("j")
         };
         let pod = |status: serde_json::Value| -> Pod {
             let pod = json!({"metadata": {"name": "p", "creationTimestamp": "2026-11-21T11:00:00Z",

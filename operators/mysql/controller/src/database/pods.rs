@@ -188,7 +188,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::database::job::{Phase, Reached, Whose};
 
     fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "status": status})).unwrap()
@@ -247,17 +246,8 @@ mod tests {
 
     fn job(made: &str) -> Seen {
         Seen {
-            uid: "j".into(),
-            whose: Whose::Ours,
-            phase: Phase::Running,
-            reached: Reached::Nothing,
-            request: None,
-            id: None,
-            claim: None,
-            inputs: None,
-            server: None,
             made: Some(made.parse().unwrap()),
-            going: None,
+            ..Seen::at_work("j")
         }
     }
 

@@ -1,15 +1,15 @@
 //! The simulated EC2 as the operator's cloud.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use fake_ec2::{ApiError, State, World};
+use fake_ec2::{ApiError, Options, State, Timings, World};
 use mysql_controller::{
     cloud::{CloudError, Instance, InstanceState, Instances, Part, PartKind, Subnet},
     identity::{CLUSTER_UID, OPERATOR_ID},
     parameters::LaunchParameters,
 };
 use parking_lot::Mutex;
-use reconcile::fence::Fence;
+use reconcile::{clock::Clock, fence::Fence};
 
 use crate::{
     chance::{Chance, Fate},
@@ -28,6 +28,31 @@ pub(crate) struct Cloud {
 }
 
 impl Cloud {
+    /// This EC2, and nothing noted yet.
+    pub(crate) fn new(world: World, chance: Chance) -> Self {
+        Self {
+            world,
+            notebook: Notebook::new(chance.clone()),
+            chance,
+            violations: Arc::default(),
+            doom: Arc::default(),
+        }
+    }
+
+    /// An account without trouble, whose listings are so late.
+    pub(crate) fn calm(clock: &Clock, lag: Duration) -> Self {
+        let timings = Timings {
+            lag,
+            ..Timings::default()
+        };
+        let world = World::new(&Options {
+            timings,
+            clock: clock.clone(),
+            ..Options::default()
+        });
+        Self::new(world, Chance::new(1, 0))
+    }
+
     async fn ask(
         &self,
         action: &'static str,

@@ -1,18 +1,17 @@
 //! Launches that are refused when they are repeated, or cannot be repeated: nobody may launch the member again before it is
 //! certain that nothing came of the first attempt.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use fake_ec2::{InstanceView, Options, State, Timings, World};
+use fake_ec2::{InstanceView, State};
 use mysql_controller::identity::{CLUSTER_UID, OPERATOR_ID};
 use reconcile::{clock::Clock, fence::Fence};
 use rstest::rstest;
 
 use crate::{
-    chance::{Chance, Fate},
+    chance::Fate,
     cloud::Cloud,
     life::{Memory, UID, desired},
-    notebook::Notebook,
 };
 
 /// Longer than the longest wait between two attempts.
@@ -32,22 +31,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let clock = Clock::accelerated(1);
-        let chance = Chance::new(1, 0);
-        let world = World::new(&Options {
-            timings: Timings {
-                lag: Duration::from_mins(1),
-                ..Timings::default()
-            },
-            clock: clock.clone(),
-            ..Options::default()
-        });
-        let cloud = Cloud {
-            world,
-            notebook: Notebook::new(chance.clone()),
-            chance,
-            violations: Arc::default(),
-            doom: Arc::default(),
-        };
+        let cloud = Cloud::calm(&clock, Duration::from_mins(1));
         Self {
             memory: Memory::new(&cloud, &clock),
             cloud,
@@ -85,6 +69,19 @@ impl Stage {
         self.cloud.world.deny("RunInstances", code);
     }
 
+    /// A launch with this fate, whose repetition is refused with this code for as long as nothing can be seen of it.
+    async fn repeat_in_vain(&mut self, fate: Fate, code: &str, crash: bool) {
+        *self.cloud.doom.lock() = Some(fate);
+        self.pass(Duration::from_secs(1)).await;
+        self.deny(Some(code));
+        self.edit();
+        if crash {
+            self.crash();
+        }
+        self.pass(UNSEEN).await;
+        self.deny(None);
+    }
+
     /// The one instance that runs, and which launch of the member it is.
     fn only(&self) -> (InstanceView, i32) {
         let mut all = self.cloud.world.instances();
@@ -97,136 +94,103 @@ impl Stage {
     }
 }
 
-fn run(life: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build();
-    runtime.unwrap().block_on(life);
-}
-
 /// EC2 looks at parameters and permissions first, and at the token then.
 #[rstest]
-fn a_launch_whose_answer_was_lost_is_not_given_up_because_its_repetition_is_refused(
+#[tokio::test(start_paused = true)]
+async fn a_launch_whose_answer_was_lost_is_not_given_up_because_its_repetition_is_refused(
     #[values("UnauthorizedOperation", "InvalidAMIID.NotFound", "VcpuLimitExceeded")] code: &str,
     #[values(false, true)] crash: bool,
 ) {
-    run(async {
-        let mut stage = Stage::new();
-        *stage.cloud.doom.lock() = Some(Fate::Lost);
-        stage.pass(Duration::from_secs(1)).await;
-        stage.deny(Some(code));
-        stage.edit();
-        if crash {
-            stage.crash();
-        }
-        stage.pass(UNSEEN).await;
-        stage.deny(None);
-        stage.edit();
-        stage.pass(LONG).await;
-        assert_eq!(stage.only().1, 1, "it is the first launch's");
-    });
+    let mut stage = Stage::new();
+    stage.repeat_in_vain(Fate::Lost, code, crash).await;
+    stage.edit();
+    stage.pass(LONG).await;
+    assert_eq!(stage.only().1, 1, "it is the first launch's");
 }
 
 /// Listings of what is ours do not show it then, and its token does.
-#[test]
-fn a_doubtful_launch_is_known_by_its_token_if_somebody_takes_its_tags_off() {
-    run(async {
-        let mut stage = Stage::new();
-        *stage.cloud.doom.lock() = Some(Fate::Lost);
-        stage.pass(Duration::from_secs(1)).await;
-        let id = stage.cloud.world.instances().remove(0).id;
-        for tag in [OPERATOR_ID, CLUSTER_UID] {
-            stage.cloud.world.retag(&id, tag, None);
-        }
-        stage.deny(Some("UnauthorizedOperation"));
-        stage.edit();
-        stage.pass(UNSEEN).await;
-        stage.deny(None);
-        stage.pass(LONG).await;
-        let (instance, incarnation) = stage.only();
-        assert_eq!((instance.id, incarnation), (id, 1));
-        assert_eq!(instance.tags[CLUSTER_UID], UID, "its tags are given back");
-    });
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_launch_is_known_by_its_token_if_somebody_takes_its_tags_off() {
+    let mut stage = Stage::new();
+    *stage.cloud.doom.lock() = Some(Fate::Lost);
+    stage.pass(Duration::from_secs(1)).await;
+    let id = stage.cloud.world.instances().remove(0).id;
+    for tag in [OPERATOR_ID, CLUSTER_UID] {
+        stage.cloud.world.retag(&id, tag, None);
+    }
+    stage.deny(Some("UnauthorizedOperation"));
+    stage.edit();
+    stage.pass(UNSEEN).await;
+    stage.deny(None);
+    stage.pass(LONG).await;
+    let (instance, incarnation) = stage.only();
+    assert_eq!((instance.id, incarnation), (id, 1));
+    assert_eq!(instance.tags[CLUSTER_UID], UID, "its tags are given back");
 }
 
 #[rstest]
 #[case("UnauthorizedOperation")]
 #[case("InvalidAMIID.NotFound")]
-fn a_launch_of_which_nothing_came_is_made_anew_when_nothing_was_found_of_it_for_long_enough(
+#[tokio::test(start_paused = true)]
+async fn a_launch_of_which_nothing_came_is_made_anew_when_nothing_was_found_of_it_for_long_enough(
     #[case] code: &str,
     #[values(false, true)] crash: bool,
 ) {
-    run(async {
-        let mut stage = Stage::new();
-        *stage.cloud.doom.lock() = Some(Fate::Refused);
-        stage.pass(Duration::from_secs(1)).await;
-        stage.deny(Some(code));
-        stage.edit();
-        if crash {
-            stage.crash();
-        }
-        stage.pass(UNSEEN).await;
-        stage.deny(None);
-        stage.pass(Duration::from_mins(4)).await;
-        assert!(stage.cloud.world.instances().is_empty(), "it may still show");
-        stage.pass(LONG).await;
-        let (instance, incarnation) = stage.only();
-        assert_eq!(incarnation, 2);
-        assert_eq!(instance.tags["edit"], "1", "it is what is wanted now");
-    });
+    let mut stage = Stage::new();
+    stage.repeat_in_vain(Fate::Refused, code, crash).await;
+    stage.pass(Duration::from_mins(4)).await;
+    assert!(stage.cloud.world.instances().is_empty(), "it may still show");
+    stage.pass(LONG).await;
+    let (instance, incarnation) = stage.only();
+    assert_eq!(incarnation, 2);
+    assert_eq!(instance.tags["edit"], "1", "it is what is wanted now");
 }
 
-#[test]
-fn a_launch_that_was_refused_from_the_first_is_given_up_at_once() {
-    run(async {
-        let mut stage = Stage::new();
-        stage.deny(Some("UnauthorizedOperation"));
-        stage.pass(UNSEEN).await;
-        stage.edit();
-        stage.pass(Duration::from_secs(1)).await;
-        stage.deny(None);
-        stage.edit();
-        stage.pass(Duration::from_secs(30)).await;
-        assert_eq!(stage.only().0.tags["edit"], "2");
-    });
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_was_refused_from_the_first_is_given_up_at_once() {
+    let mut stage = Stage::new();
+    stage.deny(Some("UnauthorizedOperation"));
+    stage.pass(UNSEEN).await;
+    stage.edit();
+    stage.pass(Duration::from_secs(1)).await;
+    stage.deny(None);
+    stage.edit();
+    stage.pass(Duration::from_secs(30)).await;
+    assert_eq!(stage.only().0.tags["edit"], "2");
 }
 
 /// Parameters are sent as they were frozen, in whatever words that was: the spec has changed since.
-#[test]
-fn what_another_version_has_frozen_is_repeated_as_it_is() {
-    run(async {
-        let mut stage = Stage::new();
-        stage.deny(Some("UnauthorizedOperation"));
-        stage.pass(Duration::from_secs(1)).await;
-        stage.cloud.notebook.rewrite(0, "aFieldOfAnotherVersion");
-        stage.crash();
-        stage.edit();
-        stage.deny(None);
-        stage.pass(LONG).await;
-        let (_, incarnation) = stage.only();
-        assert_eq!(incarnation, 1);
-    });
+#[tokio::test(start_paused = true)]
+async fn what_another_version_has_frozen_is_repeated_as_it_is() {
+    let mut stage = Stage::new();
+    stage.deny(Some("UnauthorizedOperation"));
+    stage.pass(Duration::from_secs(1)).await;
+    stage.cloud.notebook.rewrite(0, "aFieldOfAnotherVersion");
+    stage.crash();
+    stage.edit();
+    stage.deny(None);
+    stage.pass(LONG).await;
+    let (_, incarnation) = stage.only();
+    assert_eq!(incarnation, 1);
 }
 
 #[rstest]
-fn parameters_that_are_lost_follow_from_the_spec_or_the_launch_is_looked_for_and_made_anew(
+#[tokio::test(start_paused = true)]
+async fn parameters_that_are_lost_follow_from_the_spec_or_the_launch_is_looked_for_and_made_anew(
     #[values(false, true)] edited: bool,
     #[values(Fate::Lost, Fate::Refused)] first: Fate,
 ) {
-    run(async {
-        let mut stage = Stage::new();
-        *stage.cloud.doom.lock() = Some(first);
-        stage.pass(Duration::from_secs(1)).await;
-        stage.cloud.notebook.lose(0, 1);
-        stage.crash();
-        if edited {
-            stage.edit();
-        }
-        stage.pass(Duration::from_secs(30)).await;
-        let known = !edited || first == Fate::Lost;
-        assert_eq!(stage.cloud.world.instances().len(), usize::from(known));
-        stage.pass(LONG).await;
-        assert_eq!(stage.only().1, if known { 1 } else { 2 });
-    });
+    let mut stage = Stage::new();
+    *stage.cloud.doom.lock() = Some(first);
+    stage.pass(Duration::from_secs(1)).await;
+    stage.cloud.notebook.lose(0, 1);
+    stage.crash();
+    if edited {
+        stage.edit();
+    }
+    stage.pass(Duration::from_secs(30)).await;
+    let known = !edited || first == Fate::Lost;
+    assert_eq!(stage.cloud.world.instances().len(), usize::from(known));
+    stage.pass(LONG).await;
+    assert_eq!(stage.only().1, if known { 1 } else { 2 });
 }

@@ -93,15 +93,8 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
         seed,
         ..Options::default()
     });
-    let notebook = Notebook::new(chance.clone());
     let neighbour = neighbour(&world);
-    let cloud = Cloud {
-        world,
-        chance,
-        notebook,
-        violations: Arc::default(),
-        doom: Arc::default(),
-    };
+    let cloud = Cloud::new(world, chance);
     let mut life = Life {
         memory: Memory::new(&cloud, &clock),
         cloud,

@@ -1,8 +1,8 @@
 //! How soon what happens to instances is known, and what knowing it costs, in simulated time.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use fake_ec2::{Options, State, StateReason, Timings, World};
+use fake_ec2::{State, StateReason};
 use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use mysql_controller::{
     cloud::Instances as _,
@@ -12,10 +12,8 @@ use mysql_controller::{
 use reconcile::{ObjectKey, clock::Clock, fence::Fence};
 
 use crate::{
-    chance::Chance,
     cloud::Cloud,
     life::{Memory, REGION, UID, spec},
-    notebook::Notebook,
 };
 
 /// What the operator may add to EC2's own time, from the moment in which instances run.
@@ -33,22 +31,7 @@ impl Scene {
     /// An account without trouble, and a lookout that runs.
     fn new() -> Self {
         let clock = Clock::accelerated(1);
-        let chance = Chance::new(1, 0);
-        let world = World::new(&Options {
-            timings: Timings {
-                lag: Duration::ZERO,
-                ..Timings::default()
-            },
-            clock: clock.clone(),
-            ..Options::default()
-        });
-        let cloud = Cloud {
-            world,
-            notebook: Notebook::new(chance.clone()),
-            chance,
-            violations: Arc::default(),
-            doom: Arc::default(),
-        };
+        let cloud = Cloud::calm(&clock, Duration::ZERO);
         let memory = Memory::new(&cloud, &clock);
         let (lookout, changes) = Lookout::new(&memory.operator.reader, &clock, INTERVAL);
         tokio::spawn(lookout.clone().run());

@@ -139,6 +139,17 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 }
 
 impl Bed {
+    /// Reboots a replica, and when it follows again the primary, until that is open again: both are looked after.
+    pub(crate) async fn reboot_and_recover(&self, replica: &str, primary: &str) {
+        self.fleet.reboot(replica);
+        eventually("the replica follows again", async || {
+            self.fleet.is_following(replica)
+        })
+        .await;
+        self.fleet.reboot(primary);
+        eventually("the primary is open again", async || self.fleet.is_open(primary)).await;
+    }
+
     pub(crate) async fn new() -> Self {
         Self::with(async |_, _| {}).await
     }

@@ -63,13 +63,7 @@ async fn while_ec2_shows_nothing_mysql_is_looked_after_and_no_instance_is_touche
     bed.fleet.silence(&ids[2], false);
     bed.until_behind("unseen-ro", &[ips[1], ips[2]]).await;
     // Servers that come back are formed, replica and primary.
-    bed.fleet.reboot(&ids[1]);
-    eventually("the replica follows again", async || {
-        bed.fleet.is_following(&ids[1])
-    })
-    .await;
-    bed.fleet.reboot(&ids[0]);
-    eventually("the primary is open again", async || bed.fleet.is_open(&ids[0])).await;
+    bed.reboot_and_recover(&ids[1], &ids[0]).await;
     // Another operator knows the members from the status alone.
     bed.restart(Clock::accelerated(SPEED), async |bed| bed.fleet.reboot(&ids[2]))
         .await;

@@ -44,13 +44,7 @@ async fn a_spec_that_is_refused_ends_nothing_for_the_members_that_there_are(
         says(cluster, "Ready", "False", reason) && says(cluster, "Provisioned", "False", reason)
     };
     bed.until(name, "it says so", refused).await;
-    bed.fleet.reboot(&ids[1]);
-    eventually("the replica follows again", async || {
-        bed.fleet.is_following(&ids[1])
-    })
-    .await;
-    bed.fleet.reboot(&ids[0]);
-    eventually("the primary is open again", async || bed.fleet.is_open(&ids[0])).await;
+    bed.reboot_and_recover(&ids[1], &ids[0]).await;
     let served = |cluster: Option<&MySQLCluster>| {
         let status = cluster.and_then(|cluster| cluster.status.as_ref());
         refused(cluster) && status.is_some_and(|status| status.ready.as_deref() == Some("3/3"))

@@ -181,6 +181,23 @@ async fn record(
     content: &Content,
     facts: &mut Facts,
 ) -> Result<(), Stop> {
+    note(hand, data, content).await?;
+    filled(content, facts);
+    let text = facts
+        .restore
+        .as_ref()
+        .map(|said| said.message.clone())
+        .unwrap_or_default();
+    hand.tell("DataFolderFilled", "Restore", text).await;
+    Ok(())
+}
+
+/// Notes on the claim what is on its volume, if nobody has changed it meanwhile.
+pub(super) async fn note(
+    hand: &Hand<'_>,
+    data: &PersistentVolumeClaim,
+    content: &Content,
+) -> Result<(), Stop> {
     let patch = json!({"metadata": {
         "uid": data.metadata.uid,
         "resourceVersion": data.metadata.resource_version,
@@ -188,13 +205,6 @@ async fn record(
     }});
     hand.merge::<PersistentVolumeClaim>(&data.name_any(), &patch)
         .await?;
-    filled(content, facts);
-    let note = facts
-        .restore
-        .as_ref()
-        .map(|said| said.message.clone())
-        .unwrap_or_default();
-    hand.tell("DataFolderFilled", "Restore", note).await;
     Ok(())
 }
 

@@ -5,10 +5,9 @@
 use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::ResourceExt as _;
 use mysql_api::database::Reason;
-use serde_json::json;
 
 use super::{
-    DatabaseError,
+    DatabaseError, filling,
     hand::{Hand, Stop, held},
     life::{pods_of, server_pods},
 };
@@ -35,7 +34,10 @@ pub(super) async fn relieve(
         loaded(hand, desired, serves).await?;
     }
     match data {
-        Some(data) if serves => note(hand, &data).await,
+        // A server answers from them: no Job has to look before the next one starts.
+        Some(data) if serves && !data.annotations().contains_key(DATA) => {
+            filling::note(hand, &data, &Content::Kept).await
+        }
         // It may never have come up: what is on the volume is looked at when it is gone.
         _ => Ok(()),
     }
@@ -92,19 +94,4 @@ async fn loaded(hand: &Hand<'_>, desired: &Desired, serves: bool) -> Result<(), 
         Said::pending(Reason::LeftoversGoing, message),
         job::pace(Some(&seen), now),
     )
-}
-
-/// Writes down that there are data, for a server answers from them: no Job has to look before the next one starts.
-async fn note(hand: &Hand<'_>, data: &PersistentVolumeClaim) -> Result<(), Stop> {
-    if data.annotations().contains_key(DATA) {
-        return Ok(());
-    }
-    let patch = json!({"metadata": {
-        "uid": data.metadata.uid,
-        "resourceVersion": data.metadata.resource_version,
-        "annotations": {DATA: Content::Kept.annotation()},
-    }});
-    hand.merge::<PersistentVolumeClaim>(&data.name_any(), &patch)
-        .await?;
-    Ok(())
 }

@@ -9,6 +9,25 @@ use crate::database::{
     program::{Origin, Outcome},
 };
 
+impl Seen {
+    /// A Job of the object's own that is at work, and of which nothing else is known.
+    pub(in crate::database) fn at_work(uid: &str) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            whose: Whose::Ours,
+            phase: Phase::Running,
+            reached: Reached::Nothing,
+            request: None,
+            id: None,
+            claim: None,
+            inputs: None,
+            server: None,
+            made: None,
+            going: None,
+        }
+    }
+}
+
 fn desired() -> Desired {
     let spec: MySQLSpec = serde_json::from_value(json!({
         "image": "mysql:9.7", "database": "shop", "storage_size": "1Gi", "backup": {"keep": 7},

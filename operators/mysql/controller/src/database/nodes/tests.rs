@@ -2,7 +2,6 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::database::job::Reached;
 
 fn pod(node: Option<&str>, phase: &str, made: &str) -> Pod {
     serde_json::from_value(json!({
@@ -151,17 +150,10 @@ fn of_a_node_only_what_is_tied_to_it_is_named(
 
 fn backup(phase: Phase, whose: Whose) -> Seen {
     Seen {
-        uid: "j".into(),
         whose,
         phase,
-        reached: Reached::Nothing,
-        request: None,
         id: Some("b1".into()),
-        claim: None,
-        inputs: None,
-        server: None,
-        made: None,
-        going: None,
+        ..Seen::at_work("j")
     }
 }
 

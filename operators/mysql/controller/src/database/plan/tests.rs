@@ -3,10 +3,7 @@ mod ending;
 use rstest::rstest;
 
 use super::*;
-use crate::database::{
-    job::Reached,
-    program::{BackupMade, Failure, Reason},
-};
+use crate::database::program::{BackupMade, Failure, Reason};
 
 const UID: &str = "job-1";
 
@@ -22,17 +19,13 @@ const SERVER: &str = "pod/1";
 
 fn job(phase: Phase, request: Option<Request>) -> Seen {
     Seen {
-        uid: UID.into(),
-        whose: Whose::Ours,
         phase,
-        reached: Reached::Nothing,
         id: request.as_ref().map(|request| request.id("u", now())),
         request,
         claim: Some("claim".into()),
         inputs: Some("inputs".into()),
         server: Some(SERVER.into()),
-        made: None,
-        going: None,
+        ..Seen::at_work(UID)
     }
 }
 

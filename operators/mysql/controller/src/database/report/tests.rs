@@ -2,10 +2,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::database::{
-    job::Reached,
-    program::{Failure, Reason as Word},
-};
+use crate::database::program::{Failure, Reason as Word};
 
 fn object(spec: &Value) -> MySQL {
     let mut whole = json!({"image": "mysql:8.4.3", "database": "d", "storage_size": "1Gi"});
@@ -65,17 +62,10 @@ fn the_worst_part_is_the_summary() {
 
 fn ended(phase: Phase, request: Request) -> Seen {
     Seen {
-        uid: "job".into(),
-        whose: Whose::Ours,
         phase,
-        reached: Reached::Nothing,
         id: Some(request.id("u", Timestamp::UNIX_EPOCH)),
         request: Some(request),
-        claim: None,
-        inputs: None,
-        server: None,
-        made: None,
-        going: None,
+        ..Seen::at_work("job")
     }
 }
 
