@@ -40,6 +40,9 @@ use crate::{
     task::Supervise,
 };
 
+/// How often a report is sent while others change the object.
+const REPORT_ATTEMPTS: usize = 3;
+
 /// What all passes of a controller share.
 pub(crate) struct Context<K> {
     pub(crate) name: &'static str,
@@ -182,10 +185,7 @@ impl<K: Kind> Pass<K> {
         if !report.differs() || self.context.answers.lock().get(&self.uid()) == Some(&answer) {
             return Ok(false);
         }
-        match self
-            .patch_status(self.context.name, &report.patch(self.current().as_ref()))
-            .await
-        {
+        match self.send(&report, status).await {
             Ok(()) => {
                 let after = Report::of(self.current().as_ref(), status, fields).map_err(unreadable)?;
                 let mut answers = self.context.answers.lock();
@@ -199,6 +199,33 @@ impl<K: Kind> Pass<K> {
             Err(error) if crate::error::is_not_found(&error) => Ok(false),
             Err(error) => Err(ApiError::new(action(), error)),
         }
+    }
+
+    /// Sends a report. Where somebody else has changed the object meanwhile, and nobody has reported, it is sent again.
+    async fn send(&self, report: &Report, status: &impl Serialize) -> Result<(), kube::Error> {
+        for _ in 1..REPORT_ATTEMPTS {
+            let patch = report.patch(self.current().as_ref());
+            match self.patch_status(self.context.name, &patch).await {
+                Err(kube::Error::Api(answer)) if answer.code == 409 => {}
+                answered => return answered,
+            }
+            self.context.metrics.cache_miss();
+            let found = self.api().get_opt(&self.key.name).await?;
+            let Some(object) = found.filter(|found| found.uid() == self.current().uid()) else {
+                break;
+            };
+            let now =
+                Report::of(&object, status, self.context.intent_fields).map_err(kube::Error::SerdeError)?;
+            self.wrote(object);
+            if !now.differs() {
+                return Ok(());
+            }
+            if now.current != report.current {
+                return Err(conflict("somebody else has written the status meanwhile"));
+            }
+        }
+        let patch = report.patch(self.current().as_ref());
+        self.patch_status(self.context.name, &patch).await
     }
 
     /// Records what is about to be done, before it is done; `intent` is the whole intent, under the fields that

@@ -68,6 +68,8 @@ sabotages! {
     WRITE_EQUAL_STATUS: &str = "write-equal-status";
     /// An intent is recorded whatever has become of the object that it was planned from.
     TRUST_STALE_INTENT: &str = "trust-stale-intent";
+    /// A report is written whatever was reported since the pass read the object.
+    REPORT_LATE: &str = "report-late";
     /// A child of that name that belongs to somebody else is taken over.
     ADOPT_FOREIGN_CHILD: &str = "adopt-foreign-child";
     /// A child that went while the watch was interrupted is not missed.

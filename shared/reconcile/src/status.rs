@@ -2,7 +2,9 @@
 //!
 //! Two field managers share the status of an object:
 //! - `<controller>` reports. Once per pass, by server-side apply to `/status`, only when it differs. A report that
-//!   somebody else's field keeps from coming true is sent once, not in every pass.
+//!   somebody else's field keeps from coming true is sent once, not in every pass. It carries the resourceVersion that the
+//!   pass knows, so that one that arrives late, from a leader that is none any more, does not undo what its successor
+//!   reported. Where others have changed the object and nobody has reported, it is sent again over their change.
 //! - `<controller>-intent` records what is about to be done, *before* it is done, with the resourceVersion of the
 //!   object that the decision was made from; a 409 means that the decision is stale and the pass is abandoned.
 //!
@@ -54,7 +56,7 @@ impl Report {
 
     /// The request that writes it.
     pub(crate) fn patch<K: Kind>(&self, object: &K) -> Value {
-        apply_body(object, &self.desired, false)
+        apply_body(object, &self.desired, !sabotage::active(sabotage::REPORT_LATE))
     }
 }
 
@@ -76,7 +78,7 @@ fn apply_body<K: Kind>(object: &K, status: &Value, conditional: bool) -> Value {
     let mut metadata = json!({
         "name": object.name_any(),
         "namespace": object.namespace(),
-        // A precondition: the object of this name may have been deleted and created again.
+        // Preconditions: the object of this name may have been deleted and created again.
         "uid": object.meta().uid,
     });
     if conditional {
@@ -129,7 +131,7 @@ mod tests {
         assert_eq!(patch["status"], json!({"phase": "Failed"}));
         assert_eq!(
             patch["metadata"],
-            json!({"name": "p", "namespace": "ns", "uid": "u"})
+            json!({"name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "7"})
         );
     }
 

@@ -6,18 +6,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, CustomResource, ResourceExt as _, api::PostParams};
 use parking_lot::Mutex;
 use reconcile::{
-    Class, Controller, Gate, Kind, Manager, Pass, Progress, ReconcileError, Reconciler,
-    clock::Clock,
+    Class, Gate, Kind, Pass, Progress, ReconcileError, Reconciler,
     error::ApiError,
-    manager::{ManagerError, Options},
     paused::is_paused_by,
-    requeue::RequeuePolicy,
     task::{TaskId, TaskState, Tasks},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use testkit::control_plane::{ControlPlane, TestNamespace};
-use tokio_util::sync::CancellationToken;
 
 /// The annotation that pauses a widget.
 pub const PAUSED: &str = "test.example.com/paused";
@@ -58,6 +54,8 @@ pub enum Mode {
     Stubborn,
     /// Fail with an error that panics when it is asked for its reason.
     BadError,
+    /// Reports after another replica has.
+    LateReport,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug, Default)]
@@ -138,8 +136,8 @@ impl Journal {
 }
 
 pub struct Widgets {
-    journal: Arc<Journal>,
-    tasks: Tasks<u32, ()>,
+    pub journal: Arc<Journal>,
+    pub tasks: Tasks<u32, ()>,
 }
 
 impl Reconciler for Widgets {
@@ -232,6 +230,17 @@ impl Reconciler for Widgets {
                 );
                 outcome?;
             }
+            Mode::LateReport => {
+                successor_reports(&name, pass).await;
+                let late = WidgetStatus {
+                    value: Some(widget.spec.value),
+                    ..WidgetStatus::default()
+                };
+                let outcome = pass.write_status(&late).await;
+                let told = outcome.map_err(|error| error.class());
+                self.journal.write(&name, format!("report {told:?}"));
+                return Ok(Progress::Settled);
+            }
         }
         pass.write_status(&WidgetStatus {
             value: Some(widget.spec.value),
@@ -261,72 +270,23 @@ impl Reconciler for Widgets {
     }
 }
 
+/// Writes 99, as the replica does that has taken over while this pass believes to lead.
+async fn successor_reports(name: &str, pass: &Pass<Widget>) {
+    let api: Api<Widget> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
+    let report = json!({
+        "apiVersion": "test.example.com/v1", "kind": "Widget", "metadata": {"name": name}, "status": {"value": 99},
+    });
+    let params = kube::api::PatchParams::apply(Widgets::NAME).force();
+    api.patch_status(name, &params, &kube::api::Patch::Apply(report))
+        .await
+        .unwrap();
+}
+
 fn id(pass: &Pass<Widget>) -> TaskId {
     TaskId {
         uid: pass.uid(),
         key: pass.key().clone(),
         spec_hash: 0,
-    }
-}
-
-/// An operator in this process, for one namespace.
-pub struct Operator {
-    pub journal: Arc<Journal>,
-    pub metrics: reconcile::metrics::Metrics,
-    shutdown: CancellationToken,
-    running: tokio::task::JoinHandle<Result<(), ManagerError>>,
-}
-
-impl Operator {
-    pub fn start(plane: &ControlPlane, namespace: &TestNamespace, adjust: impl FnOnce(&mut Options)) -> Self {
-        Self::requeueing(plane, namespace, RequeuePolicy::default(), adjust)
-    }
-
-    pub fn requeueing(
-        plane: &ControlPlane,
-        namespace: &TestNamespace,
-        policy: RequeuePolicy,
-        adjust: impl FnOnce(&mut Options),
-    ) -> Self {
-        let mut options = Options::new("widget-operator");
-        options.namespaces = vec![namespace.name().to_owned()];
-        options.crds = vec!["widgets.test.example.com".to_owned()];
-        // Backoff and task wake-ups in tens of milliseconds.
-        options.clock = Clock::accelerated(50);
-        // What a resync would mend is a failure.
-        options.sync_period = Duration::ZERO;
-        adjust(&mut options);
-        let journal = Arc::<Journal>::default();
-        let tasks = Tasks::new(options.clock.clone(), Duration::from_secs(5));
-        let widgets = Widgets {
-            journal: journal.clone(),
-            tasks: tasks.clone(),
-        };
-        let manager = Manager::new(options, plane.config().clone()).register(
-            Controller::new(widgets)
-                .supervise(&tasks)
-                .requeue_policy(policy)
-                .owns::<k8s_openapi::api::core::v1::ConfigMap>()
-                .owns::<k8s_openapi::api::core::v1::Service>(),
-        );
-        let (metrics, shutdown) = (manager.metrics().clone(), CancellationToken::new());
-        let running = tokio::spawn(manager.run(shutdown.clone()));
-        Self {
-            journal,
-            metrics,
-            shutdown,
-            running,
-        }
-    }
-
-    pub async fn stop(self) {
-        self.end().await.unwrap();
-    }
-
-    /// Asks it to end; how it did.
-    pub async fn end(self) -> Result<(), ManagerError> {
-        self.shutdown.cancel();
-        self.running.await.unwrap()
     }
 }
 

@@ -8,17 +8,19 @@
 )]
 
 mod bed;
+mod operator;
 mod trouble;
 mod waking;
 
 use std::{collections::HashSet, time::Duration};
 
-use bed::{Bed, FINALIZER, FOREIGN, Mode, Operator, PAUSED, reports, until};
+use bed::{Bed, FINALIZER, FOREIGN, Mode, PAUSED, reports, until};
 use k8s_openapi::api::{core::v1::ConfigMap, events::v1::Event};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ListParams, PostParams},
 };
+use operator::Operator;
 use reconcile::apply::{Applied, Applier, ApplyError};
 use serde_json::json;
 use testkit::audit::Filter;

@@ -21,7 +21,10 @@ use testkit::{
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt as _, layer::layer_fn, service_fn};
 
-use crate::bed::{self, Bed, FINALIZER, Mode, Operator, reports, until};
+use crate::{
+    bed::{self, Bed, FINALIZER, Mode, reports, until},
+    operator::Operator,
+};
 
 const LEASE: &str = "widgets";
 
@@ -57,6 +60,17 @@ async fn an_undecodable_object_gets_an_event_and_hurts_no_other() {
     .await;
     bed.patch("broken", json!({"spec": {"value": 7}})).await;
     bed.until("broken", "reported once corrected", reports(7)).await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_is_late_does_not_undo_the_one_of_a_successor() {
+    let bed = Bed::new().await;
+    let operator = Operator::start(bed.plane, &bed.namespace, |_| {});
+    bed.create("x", Mode::LateReport).await;
+    until("a report", async || operator.journal.of("x").len() > 1).await;
+    assert_eq!(operator.journal.of("x")[1], "report Err(Conflict)");
+    bed.until("x", "the successor's report stands", reports(99)).await;
     operator.stop().await;
 }
 

@@ -10,7 +10,10 @@ use kube::{
 use reconcile::{apply::Applier, requeue::RequeuePolicy};
 use serde_json::json;
 
-use crate::bed::{Bed, Mode, Operator, reports, until};
+use crate::{
+    bed::{Bed, Mode, reports, until},
+    operator::Operator,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_a_childs_status_wakes_its_owner() {
