@@ -4,6 +4,7 @@
 //! 1. The spec is parsed and checked against what administrators allow; the record of earlier runs is looked at.
 //! 2. A task measures the partition. Nothing is deleted yet.
 //! 3. Plan, table id and start time are written as intent: from here on the job "has begun".
+//!    Before anything is deleted, the record is looked at again: what an operator that went has ended ends so.
 //! 4. A task deletes; its progress wakes the job, which shows it in the status, every few seconds.
 //! 5. The engine's strongly consistent read found nothing left: the run is recorded, then `Succeeded` becomes True. Any
 //!    other end, after something was deleted, is recorded as well.
@@ -20,6 +21,7 @@
 //! - Deleting the object, suspending and cancelling await the requests in flight, and no back-off.
 
 mod alarm;
+mod ending;
 mod error;
 mod follower;
 mod idle;
@@ -35,7 +37,7 @@ pub mod step;
 
 use std::{sync::Arc, time::Duration};
 
-use dynamodb_api::{DdbctlDpJob, Reason};
+use dynamodb_api::DdbctlDpJob;
 use reconcile::{
     Pass, Progress, Reconciler,
     error::ApiError,
@@ -45,7 +47,6 @@ use reconcile::{
 use self::{
     live::{Confirmed, is_live},
     report::News,
-    rerun::{Records, unrecorded},
     step::{Ending, Output, Step},
 };
 use crate::{
@@ -122,7 +123,7 @@ impl Jobs {
                     return Err(refusal.clone().into());
                 }
                 Step::Measure => {
-                    if let Some(ending) = self.already_ran(job, object, pass).await? {
+                    if let Some(ending) = ending::before(job, object, pass).await? {
                         return self.finish(job, &ending, pass).await;
                     }
                     self.start(job, pass).await?;
@@ -132,6 +133,9 @@ impl Jobs {
                     // Deleting begins only for a job that is, at this moment, what the cache says it is.
                     if !is_live(object, pass).await? {
                         return Ok(Progress::waiting(AFTER_A_CHANGE));
+                    }
+                    if let Some(ending) = ending::before(job, object, pass).await? {
+                        return self.finish(job, &ending, pass).await;
                     }
                     self.start(job, pass).await?;
                     return self.watch(job.deadline, pass).await;
@@ -180,25 +184,6 @@ impl Jobs {
         Ok(self.leave(pass))
     }
 
-    async fn already_ran(
-        &self,
-        job: &Job,
-        object: &DdbctlDpJob,
-        pass: &Pass<DdbctlDpJob>,
-    ) -> Result<Option<Ending>, ApiError> {
-        if job.is_dry_run() || sabotage::active(sabotage::IGNORE_RERUN_RECORD) {
-            return Ok(None);
-        }
-        let found = records(job, pass).find().await?;
-        Ok(found.filter(|record| record.forbids(object)).map(|record| {
-            let message = format!(
-                "a job of this name and target already ran to its end, before this object was created again; nothing was deleted now. If it is to run again, annotate it with {}=true, or delete ConfigMap {}, and create it anew",
-                rerun::ALLOW_RERUN, record.config_map
-            );
-            Ending::failure(Reason::AlreadyRan, message)
-        }))
-    }
-
     /// Starts the task of the job's phase: measuring before the plan is recorded, deleting after.
     async fn start(&self, job: &Job, pass: &Pass<DdbctlDpJob>) -> Result<(), JobError> {
         let credentials = match signer::of(job, pass, &self.policy, &self.runner).await {
@@ -235,36 +220,6 @@ impl Jobs {
             Some(TaskState::Finished(..)) | None => {}
         }
         Ok(deadline.map_or(Progress::Settled, Progress::waiting))
-    }
-
-    async fn finish(
-        &self,
-        job: &Job,
-        ending: &Ending,
-        pass: &Pass<DdbctlDpJob>,
-    ) -> Result<Progress, JobError> {
-        // First the record: a job whose end is known must not run again, whatever happens between the two.
-        let recorded = !job.is_dry_run() && self.may_have_deleted(pass);
-        let late = sabotage::active(sabotage::RECORD_AFTER_SUCCESS);
-        if recorded
-            && !late
-            && let Err(error) = records(job, pass).write(&pass.uid()).await
-        {
-            self.show(&News::Failing(&unrecorded(ending, &error)), pass)
-                .await?;
-            return Err(error.into());
-        }
-        self.show(&News::Ended(ending), pass).await?;
-        if recorded && late {
-            records(job, pass).write(&pass.uid()).await?;
-        }
-        Ok(self.leave(pass))
-    }
-
-    fn may_have_deleted(&self, pass: &Pass<DdbctlDpJob>) -> bool {
-        let status = pass.current().status.clone().unwrap_or_default();
-        let totals = report::totals_now(&status, told(self.tasks.state(&pass.uid())).as_ref());
-        rerun::may_have_deleted(&status, &totals)
     }
 
     fn leave(&self, pass: &Pass<DdbctlDpJob>) -> Progress {
@@ -312,13 +267,6 @@ fn told(task: Option<TaskState<Told, Output>>) -> Option<Told> {
 fn has_begun(pass: &Pass<DdbctlDpJob>) -> bool {
     let object = pass.current();
     object.status.as_ref().is_some_and(|status| status.plan.is_some())
-}
-
-/// The record of a run of this job.
-fn records<'a>(job: &Job, pass: &'a Pass<DdbctlDpJob>) -> Records<'a> {
-    let identity = job.identity();
-    let identity: Vec<_> = identity.iter().map(String::as_str).collect();
-    Records::new(pass.client(), pass.key(), &identity)
 }
 
 impl Reconciler for Jobs {

@@ -4,7 +4,7 @@ use dynamodb_api::DdbctlDpJob;
 use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota};
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use reconcile::conditions;
 use serde_json::json;
@@ -250,4 +250,62 @@ async fn a_deadline_that_has_passed_hurries_nothing_that_fails() {
     let tried = asked().await - before;
     assert!(tried < 50, "{tried} tries in ten minutes");
     operator.stop().await;
+}
+
+/// As an operator leaves it that has recorded the end and went before the status told it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_end_is_recorded_ends_so_although_its_status_does_not_say_it_yet() {
+    let bed = Bed::new(server().await, 50).await;
+    let operator = bed.operator();
+    bed.create("x", bed.spec()).await;
+    bed.until("x", "True", "PartitionEmpty").await;
+    operator.stop().await;
+    bed.fill(VICTIM, 0..40).await;
+    reopen(&bed, json!({})).await;
+    let operator = bed.operator();
+    let status = bed.until("x", "True", "PartitionEmpty").await;
+    assert!(message(&status).contains("nothing left"), "{}", message(&status));
+    assert_eq!(bed.counts().await, (40, BYSTANDERS));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_a_backup_brings_back_in_mid_run_deletes_nothing_once_it_has_run_to_its_end() {
+    let bed = Bed::new(server().await, 50).await;
+    let operator = bed.operator();
+    bed.create("x", bed.spec()).await;
+    let status = bed.until("x", "True", "PartitionEmpty").await;
+    operator.stop().await;
+    let records: Api<ConfigMap> = Api::namespaced(bed.plane.client(), bed.namespace.name());
+    let none = json!({"metadata": {"finalizers": null}});
+    bed.patch("x", none).await;
+    bed.delete("x").await;
+    bed.until_gone("x").await;
+    bed.fill(VICTIM, 0..40).await;
+
+    bed.create("x", bed.spec()).await;
+    let mut status = serde_json::to_value(&status).unwrap();
+    status["startTime"] = json!("2026-01-01T00:00:00Z");
+    reopen(&bed, status).await;
+    let operator = bed.operator();
+    bed.until("x", "False", "AlreadyRan").await;
+    assert_eq!(bed.counts().await, (40, BYSTANDERS));
+    assert!(
+        !records
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    operator.stop().await;
+}
+
+/// Gives job `x` this status, as one that has not ended.
+async fn reopen(bed: &Bed, mut status: serde_json::Value) {
+    status["conditions"] = json!([]);
+    status["completionTime"] = json!(null);
+    let patch = Patch::Merge(json!({ "status": status }));
+    let params = PatchParams::default();
+    bed.jobs.patch_status("x", &params, &patch).await.unwrap();
 }

@@ -33,6 +33,7 @@ pub(super) const ALLOW_RERUN: &str = "dynamoctl.dp.operators.sanjivmadhavan.io/a
 
 const FIELD_MANAGER: &str = "ddbctldpjob";
 const UID: &str = "uid";
+const ENDED: &str = "ended";
 
 /// The record of a job that ran to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub(super) struct Record {
     pub(super) config_map: String,
     /// UID of the job that ran.
     pub(super) uid: String,
+    /// How it ended, where an operator wrote it that records that.
+    pub(super) ended: Option<Reason>,
 }
 
 /// Whether a job with this status and these totals has deleted something, as far as anybody can tell.
@@ -55,6 +58,15 @@ pub(super) fn may_have_deleted(status: &DdbctlDpJobStatus, totals: &Totals) -> b
         .as_ref()
         .is_some_and(|plan| plan.items > 0 || !plan.complete || totals.keys_read > 0);
     planned || totals.keys_acknowledged > 0
+}
+
+/// Whether the object has its status from a backup: the run that it tells of began before it was created.
+pub(super) fn is_restored(job: &DdbctlDpJob) -> bool {
+    let began = job.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let created = job.metadata.creation_timestamp.as_ref();
+    began
+        .zip(created)
+        .is_some_and(|(began, created)| began.0 < created.0)
 }
 
 /// Why a job that has come to its end is not told to have ended.
@@ -107,16 +119,24 @@ impl<'a> Records<'a> {
             .get_opt(&self.name)
             .await
             .map_err(|e| self.failed("read", e))?;
-        Ok(found.map(|map| Record {
-            config_map: self.name.clone(),
-            uid: map.data.and_then(|mut data| data.remove(UID)).unwrap_or_default(),
+        Ok(found.map(|map| {
+            let mut data = map.data.unwrap_or_default();
+            let ended = data.remove(ENDED);
+            Record {
+                config_map: self.name.clone(),
+                uid: data.remove(UID).unwrap_or_default(),
+                ended: ended.and_then(|ended| {
+                    let all = Reason::ALL.iter().copied();
+                    all.into_iter().find(|reason| reason.as_str() == ended)
+                }),
+            }
         }))
     }
 
-    /// Records that the job with this UID ran to its end. Repeating it is harmless. In a namespace that is being deleted
+    /// Records that the job with this UID ran to this end. Repeating it is harmless. In a namespace that is being deleted
     /// there is nothing to be recorded: the record would go with it.
-    pub(super) async fn write(&self, uid: &str) -> Result<(), ApiError> {
-        let data = json!({ "job": &*self.key.name, UID: uid });
+    pub(super) async fn write(&self, uid: &str, ending: &Ending) -> Result<(), ApiError> {
+        let data = json!({ "job": &*self.key.name, UID: uid, ENDED: ending.reason.as_str() });
         let metadata = ObjectMeta {
             name: Some(self.name.clone()),
             labels: Some(
@@ -259,6 +279,7 @@ mod tests {
         let record = Record {
             config_map: "m".into(),
             uid: "old".into(),
+            ended: None,
         };
         let mut job = DdbctlDpJob::new("x", dynamodb_api::DdbctlDpJobSpec::default());
         job.metadata.uid = Some("old".into());

@@ -216,19 +216,34 @@ fn after(job: &Job, ended: &Ended<Output>) -> Option<Step> {
     };
     match output {
         Ok(TaskOutput::Measured(measured)) => Some(Step::Record(measured)),
-        Ok(TaskOutput::Deleted(End::Empty)) => Some(Step::Finish(Ending::success(
-            Reason::PartitionEmpty,
-            format!(
-                "a strongly consistent read found nothing left in the {} of table {}",
-                job.extent(),
-                job.target.table_name
-            ),
-        ))),
+        Ok(TaskOutput::Deleted(End::Empty)) => Some(Step::Finish(empty(job))),
         Ok(TaskOutput::Deleted(End::Planned)) => Some(Step::Finish(dry_run_done())),
         Ok(TaskOutput::Deleted(End::Interrupted) | TaskOutput::Interrupted) => None,
         Err(failure) if failure.class == Class::Terminal => Some(Step::Finish(failure.into())),
         Err(failure) => Some(Step::Retry(failure)),
     }
+}
+
+fn empty(job: &Job) -> Ending {
+    Ending::success(
+        Reason::PartitionEmpty,
+        format!(
+            "a strongly consistent read found nothing left in the {} of table {}",
+            job.extent(),
+            job.target.table_name
+        ),
+    )
+}
+
+/// The end of a job that was recorded with this reason.
+pub(super) fn recorded(job: &Job, reason: Reason) -> Ending {
+    if reason == Reason::PartitionEmpty {
+        return empty(job);
+    }
+    Ending::failure(
+        reason,
+        "the job ended so, and the operator that ended it went before it could tell more; what was deleted stays deleted",
+    )
 }
 
 /// The end of a dry run.
