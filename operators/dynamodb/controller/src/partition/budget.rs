@@ -28,6 +28,8 @@ use super::{
 const TABLE_STEP: f64 = 200.0;
 /// A job may want this much more than it tries to use, so that it can grow into what others leave.
 const HEADROOM: f64 = 1.25;
+/// A job that has neither asked nor been answered for so long has nothing to send, and no share until it asks again.
+const IDLE: Duration = Duration::from_secs(2);
 /// For how long a job counts as being refused.
 const REFUSED_LATELY: Duration = Duration::from_secs(2);
 /// The share of what is written to a table that must come from refused jobs for the refusals to concern the table.
@@ -86,6 +88,8 @@ struct Member {
     delivered: Meter,
     /// WCU that were sent, refused ones included.
     sent: Meter,
+    /// When it last wanted to send something, or was answered.
+    asked: Option<Duration>,
     /// When it was last refused for a reason that was not named.
     refused: Option<Duration>,
 }
@@ -129,6 +133,7 @@ impl TableBudget {
                 bucket: Bucket::new(None, now),
                 delivered: Meter::new(now),
                 sent: Meter::new(now),
+                asked: None,
                 refused: None,
             },
         );
@@ -153,9 +158,18 @@ impl TableBudget {
         jobs >= 2 && refused >= all * NEARLY_ALL
     }
 
-    /// Sets every job's rate from the table's.
+    /// Those that have something to send.
+    fn active(&self, now: Duration) -> impl Iterator<Item = u64> {
+        let asked = move |job: &Member| job.asked.is_some_and(|at| now.saturating_sub(at) < IDLE);
+        self.jobs
+            .iter()
+            .filter(move |(_, job)| asked(job))
+            .map(|(id, _)| *id)
+    }
+
+    /// Sets every active job's rate from the table's.
     fn divide(&mut self, now: Duration) {
-        let ids: Vec<u64> = self.jobs.keys().copied().collect();
+        let ids: Vec<u64> = self.active(now).collect();
         let total = self.pace.rate();
         let even = total.map(|total| total / ids.len().max(1) as f64);
         let wants: Vec<f64> = ids
@@ -209,6 +223,7 @@ impl Share {
         let limit = limit.map(f64::from);
         if let Some(job) = table.jobs.get_mut(&self.id) {
             job.limit = limit;
+            job.asked = Some(now);
         }
         table.divide(now);
         table
@@ -238,6 +253,7 @@ impl Share {
     pub fn settle(&self, reserved: f64, consumed: f64, refusal: Option<Refusal>, now: Duration) -> bool {
         let mut table = self.table.lock();
         if let Some(job) = table.jobs.get_mut(&self.id) {
+            job.asked = Some(now);
             job.delivered.add(consumed, now);
             job.sent.add(reserved.max(consumed), now);
             if refusal == Some(Refusal::Unnamed) {
@@ -268,7 +284,7 @@ impl Share {
         let even = table
             .pace
             .rate()
-            .map(|rate| rate / table.jobs.len().max(1) as f64);
+            .map(|rate| rate / table.active(now).count().max(1) as f64);
         let job = table.jobs.get_mut(&self.id);
         let (Some(job), Some(even), true) = (job, even, table_wide) else {
             return false;

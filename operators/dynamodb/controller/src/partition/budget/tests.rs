@@ -52,6 +52,38 @@ fn many_ranges_of_a_job_do_not_start_on_one_token() {
     );
 }
 
+/// WCU that a table grants in a tenth of a second.
+const GRANTED: f64 = 400.0;
+
+#[test]
+fn jobs_with_nothing_to_send_leave_the_table_to_those_that_have() {
+    let budgets = Budgets::default();
+    let jobs: Vec<_> = (0..100).map(|_| budgets.join(key("T"), Duration::ZERO)).collect();
+    // Each sends all that it gets, one after the other, until the table refuses.
+    let consumed = |asking: usize, ticks: std::ops::Range<u64>| {
+        let mut total = 0.0;
+        for tick in ticks {
+            let (now, mut left) = (Duration::from_millis(tick * 100), GRANTED);
+            for job in &jobs[..asking] {
+                let _ = job.try_reserve(None, 0.0, now);
+                let sent = job.rate().unwrap_or(100.0) / 10.0;
+                let taken = sent.min(left);
+                left -= taken;
+                total += taken;
+                job.settle(sent, taken, (taken < sent).then_some(Refusal::Table), now);
+            }
+        }
+        total
+    };
+    consumed(100, 1..100);
+    consumed(1, 100..400);
+    let alone = consumed(1, 400..700) / (300.0 * GRANTED);
+    assert!(alone > 0.5, "{alone} of the table's capacity");
+    // Who comes back has a share with its first question.
+    let _ = jobs[1].try_reserve(None, 0.0, Duration::from_secs(70));
+    assert!(jobs[1].rate().unwrap() >= TABLE_STEP / 4.0);
+}
+
 #[test]
 fn jobs_on_a_throttled_table_get_even_shares() {
     let budgets = Budgets::default();
