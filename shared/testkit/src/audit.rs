@@ -10,6 +10,7 @@
 
 mod event;
 mod filter;
+mod rights;
 
 use std::{
     fs::File,
@@ -20,8 +21,9 @@ use std::{
 
 use tokio::time::Instant;
 
-pub use event::{Event, ObjectRef, ResponseStatus, Right, User, granted};
+pub use event::{Event, ObjectRef, ResponseStatus, User};
 pub use filter::Filter;
+pub use rights::Rights;
 
 /// How long [`AuditLog::settle`] waits for its own request to appear.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(10);

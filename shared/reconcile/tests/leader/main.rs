@@ -214,7 +214,7 @@ async fn release_and_take() -> Duration {
         },
         first.release(),
     );
-    eprintln!("figure handover_graceful {} ms", took.as_millis());
+    testkit::progress::line(&format!("leadership handed over in {took:?}"));
     assert_eq!(election.transitions().await, Some(1));
     second.release().await;
     assert_eq!(election.holder().await, "");
@@ -233,7 +233,7 @@ async fn crash_and_take() -> Duration {
     drop(first);
     acquired(&second).await;
     let took = begun.elapsed();
-    eprintln!("figure handover_crash_fast {} ms", took.as_millis());
+    testkit::progress::line(&format!("leadership taken over {took:?} after a crash"));
     assert!(
         took > Timing::FAST.renew_deadline,
         "taken over while the old leader could still have acted: {took:?}"

@@ -1,9 +1,6 @@
 //! One line of the audit log.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
-use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde::Deserialize;
 
 /// One answered request.
@@ -34,35 +31,6 @@ pub struct Event {
     pub response_status: Option<ResponseStatus>,
     /// `ResponseStarted` (a watch began), `ResponseComplete` or `Panic`.
     pub stage: String,
-}
-
-/// What a role may grant: the group and the resource with its subresource (`apps/deployments/status`), and the verb.
-pub type Right = (String, String);
-
-impl Event {
-    /// The right that the request needs; nothing for a path outside the resources.
-    pub fn right(&self) -> Option<Right> {
-        let object = self.object_ref.as_ref()?;
-        let mut resource = format!("{}/{}", object.api_group, object.resource);
-        if !object.subresource.is_empty() {
-            resource = format!("{resource}/{}", object.subresource);
-        }
-        Some((resource, self.verb.clone()))
-    }
-}
-
-/// The rights that these rules grant.
-pub fn granted(rules: impl IntoIterator<Item = PolicyRule>) -> BTreeSet<Right> {
-    let mut rights = BTreeSet::new();
-    for rule in rules {
-        for group in rule.api_groups.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                let verbs = rule.verbs.iter().cloned();
-                rights.extend(verbs.map(|verb| (format!("{group}/{resource}"), verb)));
-            }
-        }
-    }
-    rights
 }
 
 /// A user of an [`Event`].

@@ -8,6 +8,7 @@
 //! - A failure says what the operator last said.
 
 mod lease;
+mod neighbour;
 
 use std::{
     path::Path,
@@ -34,17 +35,19 @@ const TIMEOUT: &str = "--timeout=6m";
 const SWEEP: &str = r#"docker=$1; node=$2; namespace=$3; kinds=$4
 k() { "$docker" exec "$node" kubectl --kubeconfig=/etc/kubernetes/admin.conf --namespace="$namespace" "$@"; }
 k delete deployments --all --cascade=foreground --timeout=60s
-k delete "$kinds" --all --wait=false
-for object in $(k get "$kinds" --output=name); do
-    k patch "$object" --type=merge --patch='{"metadata":{"finalizers":null}}'
+for tenant in "$namespace" "$namespace-neighbour"; do
+    k delete "$kinds" --all --wait=false --namespace="$tenant"
+    for object in $(k get "$kinds" --output=name --namespace="$tenant"); do
+        k patch "$object" --type=merge --patch='{"metadata":{"finalizers":null}}' --namespace="$tenant"
+    done
 done
 k delete --wait=false --ignore-not-found --selector="app.kubernetes.io/instance=$namespace" \
     clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings
-k delete --wait=false --ignore-not-found "namespace/$namespace"
+k delete --wait=false --ignore-not-found "namespace/$namespace" "namespace/$namespace-neighbour"
 "#;
 
 /// What of a namespace an installation could leave behind.
-const NAMESPACED: &str = "deployments,pods,services,serviceaccounts,configmaps,secrets,roles,rolebindings,leases,poddisruptionbudgets";
+const NAMESPACED: &str = "deployments,pods,jobs,services,endpointslices,serviceaccounts,configmaps,secrets,persistentvolumeclaims,roles,rolebindings,leases,poddisruptionbudgets,networkpolicies";
 /// The same of the cluster.
 const CLUSTER_WIDE: &str =
     "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
@@ -65,6 +68,9 @@ pub struct Plan {
     pub kinds: &'static str,
     /// The Pod Security Standard that the namespace enforces: `restricted`, `baseline` or `privileged`.
     pub pod_security: &'static str,
+    /// What its account may do in all namespaces and outside of them beside what every operator's may, as
+    /// `kubectl auth can-i --list` has it: `nodes get`.
+    pub everywhere: &'static [&'static str],
     /// Further lines of the sweep. `$docker` is Docker, `$namespace` the namespace, `k` kubectl in it.
     pub sweep: &'static str,
 }

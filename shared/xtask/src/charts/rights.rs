@@ -24,7 +24,7 @@ watches Secrets, none lets an operator change rights.
 
 That these are enough, and that none is left over, a test shows for each operator: it lives through everything that the
 operator does with these rights alone, and compares them with the API server's audit log.
-`cargo xtask test rights` runs these tests.
+`cargo xtask test rights` runs these tests and prints how often each right was used.
 
 *Served* are the namespaces of `watchNamespaces`, all of them without it.
 ";

@@ -205,7 +205,7 @@ async fn smoke_a_manager_that_is_killed_again_and_again_makes_each_machine_once(
         () = dying => {}
         () = living => {}
     }
-    println!("the manager was killed {killed} times, by seed {SEED}");
+    testkit::progress::line(&format!("the manager was killed {killed} times, by seed {SEED}"));
     assert!(killed >= 5, "killed {killed} times only");
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use docker_controller::identity::NAMESPACE_LABEL;
 use serde_json::json;
 use testkit::{
+    capi::{docker_backed, owned_infrastructure},
     cluster::{
         Cluster,
         installation::{CRASH, Installation, Plan, UPDATE},
@@ -30,6 +31,7 @@ const WITH_SOCKET: Plan = Plan {
     name: "capdkc-smoke",
     kinds: "dockerclusters",
     pod_security: "privileged",
+    everywhere: &[],
     sweep: r#"
 "$docker" ps --all --quiet --filter "label=capdkc.cluster.x-k8s.io/namespace=$namespace" |
     xargs -r "$docker" rm --force --volumes
@@ -96,27 +98,17 @@ impl Bed {
     }
 
     /// A Cluster and the DockerCluster that it owns, `c1` both.
-    async fn create_cluster(&self) -> Result<()> {
-        let reference = json!({
-            "apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "DockerCluster", "name": "c1",
-        });
-        let cluster = json!({
-            "apiVersion": "cluster.x-k8s.io/v1beta2",
-            "kind": "Cluster",
-            "metadata": {"name": "c1"},
-            "spec": {"infrastructureRef": reference},
-        });
-        let create = ["create", "--filename=-", "--output=jsonpath={.metadata.uid}"];
+    async fn create_cluster(&self, namespace: &str) -> Result<()> {
+        let create = [
+            "--namespace",
+            namespace,
+            "create",
+            "--filename=-",
+            "--output=jsonpath={.metadata.uid}",
+        ];
+        let cluster = docker_backed("c1");
         let uid = self.operator.kubectl(&create, &cluster.to_string()).await?;
-        let owner = json!({
-            "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Cluster", "name": "c1", "uid": uid.trim(),
-        });
-        let infrastructure = json!({
-            "apiVersion": "infrastructure.cluster.x-k8s.io/v1beta2",
-            "kind": "DockerCluster",
-            "metadata": {"name": "c1", "ownerReferences": [owner]},
-            "spec": {},
-        });
+        let infrastructure = owned_infrastructure("c1", uid.trim());
         self.operator
             .kubectl(&create, &infrastructure.to_string())
             .await?;
@@ -208,7 +200,8 @@ async fn smoke_as_a_pod_it_makes_a_load_balancer_although_its_pod_is_killed_and_
     let theirs = bed
         .docker(&["create", "--name", &balancer, &bed.balancer_image])
         .await?;
-    bed.create_cluster().await?;
+    bed.create_cluster(&operator.add_neighbour().await?).await?;
+    bed.create_cluster(operator.name()).await?;
     let reasons = [
         "get",
         "dockercluster/c1",
@@ -231,10 +224,11 @@ async fn smoke_as_a_pod_it_makes_a_load_balancer_although_its_pod_is_killed_and_
     TcpStream::connect(("127.0.0.1", port)).await?;
     let gap = operator.roll().await?;
     ensure!(gap < UPDATE, "nobody led for {gap:?} during an update");
-    println!(
-        "crash to takeover {:?}, longest gap of an update {gap:?}",
+    operator.spares_its_neighbour().await?;
+    testkit::progress::line(&format!(
+        "capdkc: crash to takeover {:?}, longest gap of an update {gap:?}",
         handover.took
-    );
+    ));
 
     bed.delete_cluster().await?;
     let left = operator.uninstall().await?;
@@ -249,7 +243,7 @@ async fn smoke_as_a_pod_it_makes_a_load_balancer_although_its_pod_is_killed_and_
 #[ignore = "takes minutes: --full"]
 async fn smoke_over_tls_it_needs_no_more_than_the_restricted_pod_security_standard() -> Result<()> {
     let bed = Bed::start(OVER_TLS).await?;
-    bed.create_cluster().await?;
+    bed.create_cluster(bed.operator.name()).await?;
     bed.is_provisioned().await?;
     bed.delete_cluster().await?;
     let left = bed.operator.uninstall().await?;

@@ -56,10 +56,10 @@ async fn under(name: &str, plans: usize, waste: Waste, change: impl Fn(&mut Sett
             u64::try_from(progress.unprocessed_retries)?,
             u64::try_from(progress.throttles)?,
         );
-        eprintln!(
+        testkit::progress::line(&format!(
             "{name}: {batches} batches of at most {most}; {} keys handed back, {} batches refused",
             refused.0, refused.1
-        );
+        ));
         anyhow::ensure!(
             batches <= most && refused.0 <= waste.keys && refused.1 <= waste.batches,
             "{batches} batches, {most} are enough; {refused:?} refused: {counts:?}"

@@ -195,7 +195,11 @@ async fn a_leader_frozen_at_any_step_until_another_is_done_does_nothing_twice_an
         .filter_map(std::future::ready)
         .collect()
         .await;
-    eprintln!("frozen at {} of {} steps: {sites:?}", sites.len(), steps.len());
+    testkit::progress::line(&format!(
+        "frozen at {} of {} steps: {sites:?}",
+        sites.len(),
+        steps.len()
+    ));
     // Which number a step has depends on how often the status is written.
     let kinds: BTreeSet<_> = steps.iter().collect();
     assert!(

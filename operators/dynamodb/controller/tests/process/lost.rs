@@ -188,7 +188,7 @@ async fn two_elected_replicas_that_lose_answers_double_no_effect_when_the_leader
         .collect()
         .await;
     let lost: BTreeSet<_> = lost.into_iter().flatten().collect();
-    eprintln!("{seeds} pairs; answers lost: {lost:?}");
+    testkit::progress::line(&format!("{seeds} pairs; answers lost: {lost:?}"));
     let missed: Vec<_> = SITES.iter().filter(|site| !lost.contains(**site)).collect();
     assert!(missed.is_empty(), "no answer got lost of {missed:?}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use testkit::fault::proxy::Entry;
+use testkit::{fault::proxy::Entry, progress};
 
 use crate::{
     bed::{BYSTANDERS, Bed, VICTIM, eventually, server},
@@ -81,7 +81,7 @@ async fn after_the_leaders_death_the_other_finishes_within_seconds() {
         .first()
         .map(|entry| entry.at.duration_since(died));
     let took = first.expect("the successor deleted something").unsigned_abs();
-    eprintln!("first deletion {took:?} after the leader's death");
+    progress::line(&format!("first deletion {took:?} after the leader's death"));
     assert!(took < TAKEOVER, "{took:?}");
     assert_eq!(pair.bed.counts().await, (0, BYSTANDERS));
 }
@@ -99,7 +99,7 @@ async fn a_terminated_leader_hands_over_at_once() {
         .first()
         .map(|entry| entry.at.duration_since(left));
     let took = first.expect("the successor deleted something").unsigned_abs();
-    eprintln!("first deletion {took:?} after the leader left");
+    progress::line(&format!("first deletion {took:?} after the leader left"));
     assert!(took < HANDOVER, "{took:?}");
     assert_eq!(pair.bed.counts().await, (0, BYSTANDERS));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::api::ListParams;
 use serde_json::json;
-use testkit::audit::Filter;
+use testkit::{audit::Filter, progress};
 use tokio::time::Instant;
 
 use crate::bed::{Bed, spec};
@@ -44,7 +44,10 @@ async fn many_servers_that_are_as_they_should_be_cost_no_write() {
                 "it looked at them meanwhile: {}",
                 asked.len()
             );
-            eprintln!("{count} servers: {} requests in two looks, no write", asked.len());
+            progress::line(&format!(
+                "{count} servers: {} requests in two looks, no write",
+                asked.len()
+            ));
             break;
         }
         assert!(Instant::now() < deadline, "still written to: {wrote:#?}");

@@ -64,7 +64,7 @@ fn no_schedule_leads_to_two_instances_of_a_member_or_leaves_one_behind() {
             }
         }
     });
-    eprintln!("mysqlcluster simulation: {total}");
+    testkit::progress::line(&format!("mysqlcluster simulation: {total}"));
     // A single one, replayed, need not have met everything.
     assert!(
         total.lives == 1

@@ -31,6 +31,11 @@ const PLAN: Plan = Plan {
     name: "mysql-smoke",
     kinds: "mysqlclusters,mysqls",
     pod_security: "restricted",
+    everywhere: &[
+        "nodes get",
+        "persistentvolumes get create patch delete",
+        "storageclasses.storage.k8s.io list",
+    ],
     sweep: "",
 };
 
@@ -55,6 +60,13 @@ fn file(path: &str) -> Result<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
+
+/// What stays of the database `notes`, for a moment or for ever.
+const OF_THE_BACKUP: [&str; 3] = [
+    "persistentvolumeclaim/backup-notes-pvc",
+    "job.batch/backup-notes-job",
+    "pod/backup-notes-job-",
+];
 
 /// From the second launch on no answer arrives.
 const LOSING: &str = "RunInstances#2+=lose";
@@ -133,7 +145,10 @@ async fn smoke_as_a_pod_it_launches_each_member_once_although_its_pod_is_killed_
     operator.test().await?;
     three_answer_and_one_acts(&operator).await?;
     let example = file("../../../examples/mysql/three-zones.yaml")?;
-    operator.kubectl(&["apply", "--filename=-"], &example).await?;
+    for namespace in [&operator.add_neighbour().await?, operator.name()] {
+        let apply = ["--namespace", namespace, "apply", "--filename=-"];
+        operator.kubectl(&apply, &example).await?;
+    }
     let clusters: Api<MySQLCluster> = Api::namespaced(operator.cluster().client(), operator.name());
     let uid = clusters.get(NAME).await?.uid().context("no UID")?;
 
@@ -163,6 +178,7 @@ async fn smoke_as_a_pod_it_launches_each_member_once_although_its_pod_is_killed_
         })
         .await?;
     ensure!(launched(&ec2, &uid) == ["0", "1", "2"]);
+    operator.spares_its_neighbour().await?;
     let published = [
         "get",
         "service/orders",
@@ -172,10 +188,10 @@ async fn smoke_as_a_pod_it_launches_each_member_once_although_its_pod_is_killed_
     operator.kubectl(&published, "").await?;
     let gap = operator.roll().await?;
     ensure!(gap < UPDATE, "nobody led for {gap:?} during an update");
-    println!(
-        "crash to takeover {:?}, longest gap of an update {gap:?}",
+    testkit::progress::line(&format!(
+        "mysql-operator: crash to takeover {:?}, longest gap of an update {gap:?}",
         handover.took
-    );
+    ));
     it_leaves_none(&operator, &ec2, &uid).await?;
     it_runs_a_database_inside_the_cluster(&operator).await?;
     let left = operator.uninstall().await?;
@@ -183,7 +199,7 @@ async fn smoke_as_a_pod_it_launches_each_member_once_although_its_pod_is_killed_
     // Of a database its backup stays, and for a moment who took it.
     let made: Vec<_> = left
         .iter()
-        .filter(|name| **name != lease && !name.contains("notes-"))
+        .filter(|name| **name != lease && !OF_THE_BACKUP.iter().any(|of| name.starts_with(of)))
         .collect();
     ensure!(made.is_empty(), "{left:?}");
     Ok(())
@@ -222,8 +238,16 @@ async fn it_runs_a_database_inside_the_cluster(operator: &Installation) -> Resul
     ensure!(counted.trim() == "0", "{counted}");
     operator
         .kubectl(&["delete", "mysql/notes", "--timeout=6m"], "")
-        .await
-        .map(drop)
+        .await?;
+    // What it owned is collected in the background.
+    for gone in [
+        &["persistentvolumeclaim/notes-pvc"][..],
+        &["pod", "--selector=app=notes"],
+    ] {
+        let wait = [&["wait", "--for=delete", "--timeout=6m"], gone].concat();
+        operator.kubectl(&wait, "").await?;
+    }
+    Ok(())
 }
 
 async fn it_leaves_none(operator: &Installation, ec2: &FakeEc2, uid: &str) -> Result<()> {

@@ -1,0 +1,160 @@
+//! Whether an account was granted what it needs and nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+use super::Event;
+
+/// What a role may grant: the group and the resource with its subresource (`apps/deployments/status`), and the verb.
+type Right = (String, String);
+
+/// The rights of an account beside the requests that it made with them; displayed as a table.
+#[derive(Debug)]
+pub struct Rights {
+    granted: BTreeSet<Right>,
+    /// How often each was used.
+    used: BTreeMap<Right, usize>,
+    /// Requests that were answered with 403.
+    refused: Vec<String>,
+    /// Resources whose rights nothing here asks for.
+    elsewhere: &'static [&'static str],
+}
+
+impl Rights {
+    /// Compares what `rules` grant with the `requests` of the account that has them. The rights to the resources
+    /// `elsewhere` (`apps/deployments/finalizers`) are asked for by what the API server does not run here.
+    pub fn of(
+        rules: impl IntoIterator<Item = PolicyRule>,
+        requests: &[Event],
+        elsewhere: &'static [&'static str],
+    ) -> Self {
+        let mut used = BTreeMap::new();
+        for right in requests.iter().filter_map(needed) {
+            *used.entry(right).or_default() += 1;
+        }
+        let refused = requests.iter().filter(|event| event.code() == 403);
+        Self {
+            granted: granted(rules),
+            used,
+            refused: refused.map(|event| format!("{event:?}")).collect(),
+            elsewhere,
+        }
+    }
+
+    /// Nothing was refused, and every right was used.
+    ///
+    /// # Errors
+    /// The requests that were refused, and the rights that nothing needed.
+    pub fn prove(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.refused.is_empty(),
+            "more is needed: {}",
+            self.refused.join("\n")
+        );
+        let needless: Vec<_> = self
+            .granted
+            .iter()
+            .filter(|right| !self.used.contains_key(*right) && !self.is_elsewhere(right))
+            .collect();
+        anyhow::ensure!(needless.is_empty(), "granted and not needed: {needless:?}");
+        Ok(())
+    }
+
+    fn is_elsewhere(&self, (resource, _): &Right) -> bool {
+        self.elsewhere.contains(&resource.as_str())
+    }
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<62} {:<8} requests", "resource", "verb")?;
+        for right in &self.granted {
+            let times = match self.used.get(right) {
+                Some(times) => times.to_string(),
+                None if self.is_elsewhere(right) => "(by a plugin that does not run here)".to_owned(),
+                None => "none".to_owned(),
+            };
+            writeln!(f, "{:<62} {:<8} {times}", right.0, right.1)?;
+        }
+        write!(
+            f,
+            "{} rights, {} requests refused",
+            self.granted.len(),
+            self.refused.len()
+        )
+    }
+}
+
+/// The right that a request needs; nothing for a path outside the resources.
+fn needed(event: &Event) -> Option<Right> {
+    let object = event.object_ref.as_ref()?;
+    let mut resource = format!("{}/{}", object.api_group, object.resource);
+    if !object.subresource.is_empty() {
+        resource = format!("{resource}/{}", object.subresource);
+    }
+    Some((resource, event.verb.clone()))
+}
+
+fn granted(rules: impl IntoIterator<Item = PolicyRule>) -> BTreeSet<Right> {
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                let verbs = rule.verbs.iter().cloned();
+                rights.extend(verbs.map(|verb| (format!("{group}/{resource}"), verb)));
+            }
+        }
+    }
+    rights
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rights(verbs: &[&str], requests: &[(&str, u16)]) -> Rights {
+        let rule = json!({"apiGroups": ["apps"], "resources": ["deployments", "deployments/status"], "verbs": verbs});
+        let event = |(verb, code): &(&str, u16)| {
+            json!({
+                "requestReceivedTimestamp": "2026-01-01T00:00:00Z", "verb": verb, "requestURI": "/x", "user": {},
+                "stage": "ResponseComplete", "responseStatus": {"code": code},
+                "objectRef": {"resource": "deployments", "apiGroup": "apps"},
+            })
+        };
+        let events: Vec<Event> = requests
+            .iter()
+            .map(|request| serde_json::from_value(event(request)).unwrap())
+            .collect();
+        Rights::of(
+            [serde_json::from_value(rule).unwrap()],
+            &events,
+            &["apps/deployments/status"],
+        )
+    }
+
+    #[test]
+    fn what_was_used_is_needed_and_what_was_not_is_too_much() {
+        let enough = rights(&["get", "patch"], &[("get", 200), ("get", 404), ("patch", 200)]);
+        enough.prove().unwrap();
+        let table = enough.to_string();
+        let line = |verb: &str| table.lines().find(|line| line.contains(verb)).unwrap().to_owned();
+        assert!(
+            line("get").ends_with(" 2") && line("patch").ends_with(" 1"),
+            "{table}"
+        );
+        assert!(table.ends_with("4 rights, 0 requests refused"), "{table}");
+
+        let told = rights(&["get", "patch"], &[("get", 200)]).prove().unwrap_err();
+        assert!(told.to_string().starts_with("granted and not needed"), "{told}");
+        let told = rights(&["get"], &[("get", 200), ("list", 403)])
+            .prove()
+            .unwrap_err();
+        assert!(told.to_string().starts_with("more is needed"), "{told}");
+    }
+}
