@@ -114,13 +114,15 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     // It is gone when something is printed or asked: what is drawn over a question cannot be read.
     let bar = progress::show(control.progress.subscribe());
     let engine = Engine::default();
-    let prepared = engine.prepare(&client, request, control.clone()).await;
+    // Only reads are under way.
+    let preparing = engine.prepare(&client, request, control.clone());
+    let prepared = control.cancel.run_until_cancelled(preparing).await;
     drop(bar);
-    let prepared = prepared.map_err(at_a_terminal)?;
-    if control.cancel.is_cancelled() {
+    let Some(prepared) = prepared.filter(|_| !control.cancel.is_cancelled()) else {
         println!("Interrupted; nothing was deleted");
         return Ok(ExitCode::from(INCOMPLETE));
-    }
+    };
+    let prepared = prepared.map_err(at_a_terminal)?;
     let plan = prepared.plan().cloned().unwrap_or_default();
     tell(&args.table, &plan);
     if args.dry_run {

@@ -317,6 +317,20 @@ async fn an_interrupt_in_mid_run_awaits_what_is_in_flight_and_says_what_was_dele
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_before_anything_is_known_is_no_failure() {
+    let world = World::new(0).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let running = Running::start(world.command(&["-t", "Orders", "-p", "x", "-e", &url, "--yes"]));
+    // Nobody answers it.
+    let _asked = listener.accept().await.unwrap();
+    running.interrupt();
+    let said = running.ended().await;
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(said.out.contains("nothing was deleted"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_interrupt_ends_it_at_once() {
     let world = World::new(2000).await;
     let gate = Gate::after(&world.faults, 300);

@@ -237,7 +237,14 @@ async fn execute(
     measure: bool,
 ) -> Output {
     let cancel = control.cancel.clone();
-    let prepared = engine.prepare(client, request, control).await?;
+    // Until here only reads are under way, and what they would say is not wanted any more.
+    let Some(prepared) = cancel
+        .run_until_cancelled(engine.prepare(client, request, control))
+        .await
+    else {
+        return Ok(TaskOutput::Interrupted);
+    };
+    let prepared = prepared?;
     if !measure {
         return prepared
             .execute()

@@ -23,7 +23,7 @@ pub enum TaskOutput {
     Measured(Box<Measured>),
     /// The deleting task: how it ended.
     Deleted(End),
-    /// The measuring task was told to stop.
+    /// The task was told to stop before it deleted anything.
     Interrupted,
 }
 
