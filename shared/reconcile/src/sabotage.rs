@@ -84,6 +84,8 @@ sabotages! {
     LEAVE_TASKS_BEHIND: &str = "leave-tasks-behind";
     /// Requests are sent after the lease's deadline.
     NO_FENCE: &str = "no-fence";
+    /// A request that is opening its connection is sent although the lease is lost meanwhile.
+    ASK_FENCE_ONCE: &str = "ask-fence-once";
     /// A standby takes the lease before it has expired.
     CLAIM_TOO_EARLY: &str = "claim-too-early";
     /// A leader that ends leaves the lease to expire.

@@ -1,8 +1,14 @@
 //! The fence, alone and in front of a service that records what reaches it.
 
-use std::{convert::Infallible, future::ready, sync::atomic::AtomicUsize};
+use std::{
+    convert::Infallible,
+    future::{Future as _, poll_fn, ready},
+    sync::atomic::AtomicUsize,
+    task::Poll,
+};
 
 use http::{Method, Request};
+use tokio::sync::Notify;
 use tower::{BoxError, Layer, ServiceExt};
 
 use super::*;
@@ -95,4 +101,27 @@ async fn a_request_whose_fence_closes_before_it_is_sent_is_not_sent() {
     let on_its_way = FenceLayer::new(fence).layer(service).oneshot(request);
     keeper.close();
     assert!(on_its_way.await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_still_connects_when_its_fence_closes_is_not_sent() {
+    let (fence, keeper) = Fence::kept("ns/name");
+    keeper.extend(BootTime::now() + LONG);
+    let (sent, connected) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
+    let service = tower::service_fn(|_: Request<()>| {
+        let (sent, connected) = (Arc::clone(&sent), Arc::clone(&connected));
+        async move {
+            connected.notified().await;
+            sent.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, Infallible>(())
+        }
+    });
+    let request = Request::post("/").body(()).unwrap();
+    let mut on_its_way = Box::pin(FenceLayer::new(fence).layer(service).oneshot(request));
+    let connects = poll_fn(|context| Poll::Ready(on_its_way.as_mut().poll(context).is_pending()));
+    assert!(connects.await);
+    keeper.close();
+    connected.notify_one();
+    assert!(LeaseLost::is_cause_of(&*on_its_way.await.unwrap_err()));
+    assert_eq!(sent.load(Ordering::Relaxed), 0);
 }
