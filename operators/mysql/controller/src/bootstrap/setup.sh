@@ -110,8 +110,11 @@ cat > "/etc/systemd/system/$service.service.d/member.conf" << 'UNIT'
 [Unit]
 # Without its volume it would begin on the folder beneath.
 RequiresMountsFor=/var/lib/mysql
+# First boot and copy start it more often than systemd allows in ten seconds, which leaves it down for good.
+StartLimitIntervalSec=0
 [Service]
 Restart=always
+RestartSec=1
 RestartForceExitStatus=16
 Environment=MYSQLD_PARENT_PID=1
 UNIT
