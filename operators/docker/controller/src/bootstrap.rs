@@ -37,14 +37,14 @@ pub struct Data {
     pub value: String,
     /// Its format; empty for cloud-config.
     pub format: String,
-    /// The Secret that should hold it, where that does not exist.
+    /// Why it is not to be had, for people; none that is there.
     pub missing: Option<String>,
 }
 
 impl Data {
     /// Tells this data from other data.
     pub fn digest(&self) -> u64 {
-        let missing = self.missing.as_ref().map_or(0, |secret| fnv1a(secret.as_bytes()));
+        let missing = self.missing.as_ref().map_or(0, |why| fnv1a(why.as_bytes()));
         fnv1a(self.value.as_bytes()) ^ fnv1a(self.format.as_bytes()).rotate_left(1) ^ missing
     }
 }
@@ -158,10 +158,8 @@ fn understand(job: &Job) -> Result<cloud_config::CloudConfig, Outcome> {
         message,
         digest: job.data.digest(),
     };
-    if let Some(secret) = &job.data.missing {
-        return Err(invalid(format!(
-            "Secret {secret}, which the Machine names for its bootstrap data, does not exist; the bootstrap provider must write it again"
-        )));
+    if let Some(why) = &job.data.missing {
+        return Err(invalid(why.clone()));
     }
     if !["", "cloud-config"].contains(&job.data.format.as_str()) {
         return Err(invalid(format!(

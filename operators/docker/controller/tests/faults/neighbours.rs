@@ -8,11 +8,12 @@ use docker_controller::{
     identity::{ClusterId, Role, node_labels},
 };
 use serde_json::{Value, json};
+use testkit::fault::{FaultPlan, Schedule};
 
 use crate::{
-    objects::{is, reason},
+    objects::{is, message_of, reason},
     scene::Scene,
-    world::{CONTROL_PLANE, NETWORK, STRANGER, WORKER, down, up},
+    world::{CONTROL_PLANE, NETWORK, Operator, STRANGER, WORKER, down, up},
 };
 
 impl Scene {
@@ -107,6 +108,41 @@ async fn objects_that_were_made_anew_find_their_containers_and_nothing_is_bootst
     for counts in [&daemon.started, &daemon.bootstrapped] {
         ensure!(counts.values().all(|count| *count == 1), "{counts:?}");
     }
+    Ok(())
+}
+
+/// As after a move to a management cluster whose API server is ill, or does not let Secrets be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn bootstrap_data_that_cannot_be_read_holds_up_only_a_node_that_needs_it() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    operator.stop().await;
+    scene.forgotten("DockerMachine", WORKER).await?;
+    let owner = scene.objects.get("Machine", WORKER).await?;
+    scene
+        .objects
+        .create("DockerMachine", WORKER, owner.as_ref(), json!({}))
+        .await?;
+    scene.objects.machine("fresh").await?;
+
+    let ill: Schedule = "GET secrets=500".parse()?;
+    let operator = Operator::start(&scene.world, &FaultPlan::new(ill));
+    let ready = |object: &Value| is(object, "Ready", "True");
+    let adopted = scene.wait("DockerMachine", WORKER, ready).await?;
+    ensure!(adopted["spec"]["providerID"].is_string(), "{adopted:#}");
+    let told = |object: &Value| {
+        message_of(object, "BootstrapCompleted").is_some_and(|message| message.contains("read Secret"))
+    };
+    scene.wait("DockerMachine", "fresh", told).await?;
+    operator.stop().await;
+
+    let operator = scene.start();
+    scene.wait("DockerMachine", "fresh", ready).await?;
+    operator.stop().await;
+    let daemon = scene.world.daemon.lock();
+    let once: Vec<_> = daemon.bootstrapped.values().map(|count| *count == 1).collect();
+    ensure!(once == [true; 3], "{:?}", daemon.bootstrapped);
     Ok(())
 }
 

@@ -30,7 +30,7 @@ impl<E: Engine + Clone> Machines<E> {
         let uid = pass.uid();
         if let Some(state) = self.tasks.state(&uid) {
             let begins_again = match invalid_data(&state) {
-                // The Secret may have been repaired meanwhile.
+                // The Secret may have been repaired meanwhile, or can be read again.
                 Some(tried) => tried != self.data(scope, pass).await?.digest(),
                 // A pause has ended it, and is over.
                 None => was_stopped(&state),
@@ -56,7 +56,7 @@ impl<E: Engine + Clone> Machines<E> {
             images: object.spec.pre_load_images.clone(),
             // What has registered under this name before another attempt was another container.
             registered: scope.machine.has_node() && identity::attempt(&container.labels) == 1,
-            data: self.data(scope, pass).await?,
+            data: self.data_if_any(scope, pass).await,
         };
         let id = TaskId {
             uid,

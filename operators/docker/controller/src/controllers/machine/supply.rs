@@ -66,14 +66,26 @@ impl<E: Engine + Clone> Machines<E> {
             .map(Some)
     }
 
+    /// The bootstrap data, as far as it is to be had: only a node that was not bootstrapped before needs it, and whether
+    /// it was is asked of the node.
+    pub(super) async fn data_if_any(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Data {
+        let read = self.data(scope, pass).await;
+        read.unwrap_or_else(|error| Data {
+            missing: Some(reconcile::error::chain(&error)),
+            ..Data::default()
+        })
+    }
+
     pub(super) async fn data(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Result<Data, Error> {
         let Some(name) = scope.machine.data_secret() else {
             return Ok(Data::default());
         };
-        // Only a node that was not bootstrapped before needs it.
         let Some(secret) = self.secret(name, pass).await? else {
+            let why = format!(
+                "Secret {name}, which the Machine names for its bootstrap data, does not exist; the bootstrap provider must write it again"
+            );
             return Ok(Data {
-                missing: Some(name.to_owned()),
+                missing: Some(why),
                 ..Data::default()
             });
         };
