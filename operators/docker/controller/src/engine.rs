@@ -38,6 +38,8 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// What it does.
     pub state: ContainerState,
+    /// Networks that it is attached to, or will be again when it is started.
+    pub networks: BTreeSet<String>,
     /// Its address, by network; of a stopped container the one that it was given for good.
     pub addresses: BTreeMap<String, Ipv4Addr>,
     /// Networks on which its address is its own for good.

@@ -236,12 +236,9 @@ impl<E: Engine> LoadBalancers<E> {
         {
             return Ok(());
         }
-        let ours: BTreeMap<_, _> = [(NAMESPACE_LABEL.to_owned(), String::new())].into();
-        let left = self.engine.containers(&ours).await?;
-        if left
-            .iter()
-            .any(|container| container.addresses.contains_key(name))
-        {
+        // Those of others too, and stopped ones, which Docker does not count: none could be started again.
+        let left = self.engine.containers(&BTreeMap::new()).await?;
+        if left.iter().any(|container| container.networks.contains(name)) {
             return Ok(());
         }
         match self.engine.remove_network(name).await {

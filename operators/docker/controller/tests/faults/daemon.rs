@@ -297,6 +297,7 @@ impl Model {
             name: self.plan.name.clone(),
             labels: self.plan.labels.clone(),
             state: self.state,
+            networks: [network.clone()].into(),
             addresses: address.into_iter().collect(),
             kept: kept.into_iter().collect(),
             ports: ports.collect(),

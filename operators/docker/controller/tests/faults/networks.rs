@@ -62,6 +62,29 @@ async fn a_network_stays_as_long_as_a_machine_of_another_cluster_is_on_it_though
     scene.network_is(true)
 }
 
+/// Docker would remove it under a container that is stopped, which could not be started any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_stays_as_long_as_a_strangers_container_is_on_it_though_stopped() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    let guest = ContainerPlan {
+        name: "guest".into(),
+        network: NETWORK.into(),
+        ..ContainerPlan::default()
+    };
+    {
+        let mut daemon = scene.world.daemon.lock();
+        daemon.create(&guest)?;
+        daemon.start("guest")?;
+        let stopped = daemon.find("guest")?;
+        (stopped.state, stopped.address) = (ContainerState::Stopped, None);
+    }
+    down(&scene.world, &scene.objects).await?;
+    operator.stop().await;
+    scene.network_is(true)
+}
+
 /// Nobody else would remove it: the load balancer is not ours, and what stands for the cluster neither.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_was_made_for_machines_alone_goes_with_the_last_of_them() -> Result<()> {

@@ -28,6 +28,7 @@ pub(super) fn of_summary(summary: ContainerSummary) -> Container {
         .filter(|(_, endpoint)| keeps(endpoint))
         .map(|(network, _)| network.clone())
         .collect();
+    let attached = networks.keys().cloned().collect();
     let addresses = networks.into_iter().filter_map(|(network, endpoint)| {
         let kept = endpoint.ipam_config.and_then(|config| config.ipv4_address);
         let address = endpoint
@@ -53,6 +54,7 @@ pub(super) fn of_summary(summary: ContainerSummary) -> Container {
             Some(ContainerSummaryStateEnum::RESTARTING) => ContainerState::Restarting,
             _ => ContainerState::Stopped,
         },
+        networks: attached,
         addresses: addresses.collect(),
         kept,
         ports: ports
