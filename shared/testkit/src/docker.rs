@@ -10,6 +10,7 @@
 
 mod daemon;
 pub mod door;
+pub mod own;
 
 use std::{
     ffi::OsStr,
@@ -86,6 +87,8 @@ impl DockerError {
 #[derive(Clone, Debug)]
 pub struct Docker {
     program: PathBuf,
+    /// Where the daemon is; none where the command line's own configuration says it.
+    host: Option<String>,
 }
 
 impl Docker {
@@ -97,7 +100,7 @@ impl Docker {
             why: "there is no `docker` command".to_owned(),
             remedy: "install Docker's command line (`apt-get install docker.io`)".to_owned(),
         })?;
-        Ok(Self { program })
+        Ok(Self { program, host: None })
     }
 
     /// The command line's program.
@@ -163,6 +166,9 @@ impl Docker {
 
     fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = Command::new(&self.program);
+        if let Some(host) = &self.host {
+            command.args(["--host", host]);
+        }
         command.args(arguments).kill_on_drop(true);
         command
     }
@@ -249,6 +255,7 @@ mod tests {
     fn docker(program: &str) -> Docker {
         Docker {
             program: PathBuf::from(program),
+            host: None,
         }
     }
 

@@ -157,7 +157,7 @@ fn wait(log: Option<&Path>) -> Result<(), DockerError> {
     }
 }
 
-fn write_shim(cache: &Path) -> io::Result<PathBuf> {
+pub(super) fn write_shim(cache: &Path) -> io::Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let path = cache.join("runc-without-sys-resource");
     let temporary = path.with_extension("new");

@@ -16,6 +16,7 @@
 mod daemon;
 #[path = "../faults/objects.rs"]
 mod objects;
+mod restarted;
 mod tls;
 
 use std::{

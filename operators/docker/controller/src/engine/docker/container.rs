@@ -95,9 +95,11 @@ fn host_config(plan: &ContainerPlan) -> HostConfig {
     let common = HostConfig {
         network_mode: Some(plan.network.clone()),
         port_bindings: Some(port_map(&plan.ports)),
-        // The daemon brings it back after its own restart; only `docker stop` keeps it down.
+        // The daemon brings it back after its own restart. `unless-stopped` would not after a crash of the daemon, which
+        // then stops what has outlived it, nor ever after a signal, as a load balancer's reload is one: to Docker, either
+        // is somebody's wish that it be stopped.
         restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+            name: Some(RestartPolicyNameEnum::ALWAYS),
             maximum_retry_count: None,
         }),
         init: Some(false),
@@ -209,7 +211,7 @@ mod tests {
         let host = body.host_config.unwrap();
         assert_eq!(
             host.restart_policy.unwrap().name,
-            Some(RestartPolicyNameEnum::UNLESS_STOPPED)
+            Some(RestartPolicyNameEnum::ALWAYS)
         );
         assert_eq!(host.privileged, Some(true));
         assert_eq!(host.mounts, Some(Vec::new()));
