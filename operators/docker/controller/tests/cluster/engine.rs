@@ -1,21 +1,29 @@
 //! The engine over a real daemon: what it refuses, and what mounts and limits come to.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
-use docker_api::{ImagePullPolicy, PortProtocol};
+use docker_api::{DockerMachineSpec, ImagePullPolicy, PortProtocol};
 use docker_controller::{
     engine::{
         Command, ContainerPlan, ContainerState, Engine as _, Failure, HostMount, MachinePlan, PublishedPort,
         docker::DockerEngine,
     },
-    identity::NAMESPACE_LABEL,
+    identity::{ClusterId, NAMESPACE_LABEL, Role},
     launch::{Launch, ensure_network, launch},
+    node::{self, Machine},
 };
+use serde_json::{Value, json};
 use testkit::{
     docker::Docker,
     image::{Image, Images},
     process::{Janitor, ScratchFolder},
 };
+
+/// How long a node's runtime may take to come up, on a machine that does other things as well.
+const RUNTIME_LIMIT: Duration = Duration::from_mins(5);
 
 const SWEEP: &str = r#"docker ps -aq --filter "label=capdkc.cluster.x-k8s.io/namespace=$1" | xargs -r docker rm -fv
 docker network rm "$1" "$1-any""#;
@@ -140,6 +148,59 @@ async fn smoke_mounts_lead_to_what_is_there_and_nothing_else_is_made() {
     assert_eq!(bed.engine.container(&plan.name).await.unwrap(), None);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn smoke_what_a_machine_asks_for_reaches_docker() {
+    let bed = Bed::start(Image::Toolbox).await;
+    let cluster = ClusterId::new(bed.namespace.as_str(), "c1");
+    let machine = Machine {
+        cluster: &cluster,
+        name: "limited",
+        role: Role::Worker,
+        version: None,
+        failure_domain: Some("a"),
+        attempt: 1,
+    };
+    let spec = json!({
+        "customImage": bed.image,
+        "resources": {"cpus": "1500m", "memory": "256Mi", "pids": 200},
+        "labels": {"team": "red"},
+        "sysctls": {"kernel.shm_rmid_forced": "1"},
+        "ports": [
+            {"containerPort": 80},
+            {"containerPort": 53, "protocol": "UDP", "listenAddress": "127.0.0.2"},
+        ],
+    });
+    let spec: DockerMachineSpec = serde_json::from_value(spec).unwrap();
+    let mut plan = node::plan(&machine, &spec, &bed.namespace, None).unwrap();
+    plan.entrypoint = bed.plan("").entrypoint;
+    bed.engine.create(&plan).await.unwrap();
+    bed.engine.start(&plan.name).await.unwrap();
+
+    let shown = bed.docker.run(&["inspect", &plan.name]).await.unwrap();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let at = |pointer: &str| shown.pointer(&format!("/0{pointer}")).cloned();
+    for (pointer, expected) in [
+        ("/HostConfig/NanoCpus", json!(1_500_000_000)),
+        ("/HostConfig/Memory", json!(256 << 20)),
+        ("/HostConfig/PidsLimit", json!(200)),
+        ("/HostConfig/Sysctls", json!({"kernel.shm_rmid_forced": "1"})),
+        ("/Config/Labels/team", json!("red")),
+        (
+            "/Config/Labels/capdkc.cluster.x-k8s.io~1failure-domain",
+            json!("a"),
+        ),
+        ("/NetworkSettings/Ports/80~1tcp/0/HostIp", json!("127.0.0.1")),
+        ("/NetworkSettings/Ports/53~1udp/0/HostIp", json!("127.0.0.2")),
+    ] {
+        assert_eq!(at(pointer), Some(expected), "{pointer}");
+    }
+    let networks = at("/NetworkSettings/Networks").unwrap();
+    let networks: Vec<_> = networks.as_object().unwrap().keys().collect();
+    assert_eq!(networks, [&bed.namespace]);
+    let parameter = "cat /proc/sys/kernel/shm_rmid_forced";
+    assert_eq!(bed.shell(&plan.name, parameter).await, ["1"]);
+}
+
 /// Docker chose the subnet, as it does for the network that kind makes; a look at the network does not tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn smoke_a_container_starts_where_docker_chose_the_subnet_and_keeps_its_address_where_we_did() {
@@ -180,8 +241,13 @@ async fn smoke_an_image_is_copied_from_the_host_and_one_that_is_not_there_is_tol
     bed.engine.create(&plan).await.unwrap();
     bed.engine.start(&plan.name).await.unwrap();
     assert!(bed.engine.has_image(&there[0]).await.unwrap());
+    let deadline = Instant::now() + RUNTIME_LIMIT;
     while let Err(error) = bed.engine.copy_image(&plan.name, &there[0]).await {
         assert_eq!(error.kind, Failure::Import, "the runtime comes up: {error}");
+        assert!(
+            Instant::now() < deadline,
+            "the runtime is not up after {RUNTIME_LIMIT:?}: {error}"
+        );
     }
     let images = "ctr --namespace=k8s.io images list --quiet";
     let copied = bed.shell(&plan.name, images).await;
