@@ -18,7 +18,8 @@
 //! # Caveats
 //! A request that is already on its way when the deadline passes is not recalled. It must be harmless by
 //! itself: by a precondition (intents, reports and finalizers carry the resourceVersion), an idempotency token, or because
-//! it is mended by the next pass (a child that is applied late as it was before). Its answer is discarded, so its outcome is unknown, as after a lost connection.
+//! it is mended by the next pass (a child that is applied late as it was before). Its answer is discarded, so its outcome is
+//! unknown, as after a lost connection.
 //!
 //! # Example
 //! ```

@@ -29,6 +29,8 @@
 //! # Caveats
 //! - A crash is noticed after the lease duration, less the time since the last renewal, plus one request. See [`Timing`].
 //! - A replica that starts just after the Lease was deleted has nothing to wait for, and creates it.
+//! - The event that says that the lease is lost is sent after the fence has closed, by the elector's own connection: the one
+//!   request, and as in client-go, that a replica begins then. It changes nothing that is reconciled.
 //! - Kubernetes does not fence: a request already sent when the lease is lost may still take effect. See
 //!   [`crate::fence`].
 //! - Dropping the [`Leadership`] closes the fence but does not release: that is what a crash looks like.

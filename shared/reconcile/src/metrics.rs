@@ -246,7 +246,7 @@ impl ControllerMetrics {
         self.inner.adds.inc_by(keys);
     }
 
-    /// A pass failed and is tried again.
+    /// A key will be added when a delay is over: after a failure, or because somebody waits.
     pub fn retried(&self) {
         self.inner.retries.inc();
     }

@@ -157,16 +157,23 @@ impl<K: Kind> Pass<K> {
 
     /// [`Pass::live`], with nothing for an object that is gone or was replaced.
     pub(crate) async fn present(&self) -> Result<Option<Arc<K>>, ApiError> {
-        self.context.metrics.cache_miss();
-        let found = self.api().get_opt(&self.key.name).await;
-        match found.map_err(|e| ApiError::new(self.reading(), e))? {
-            Some(object) if object.uid() == self.current().uid() => {
-                self.wrote(object);
-                self.overtaken.store(false, Ordering::Relaxed);
-                Ok(Some(self.current()))
-            }
-            _ => Ok(None),
+        let found = self.read_again().await;
+        let found = found.map_err(|e| ApiError::new(self.reading(), e))?;
+        if found.is_some() {
+            self.overtaken.store(false, Ordering::Relaxed);
         }
+        Ok(found)
+    }
+
+    /// Takes in what the API server has; nothing if the object is gone or was replaced.
+    async fn read_again(&self) -> Result<Option<Arc<K>>, kube::Error> {
+        self.context.metrics.cache_miss();
+        let found = self.api().get_opt(&self.key.name).await?;
+        let Some(object) = found.filter(|found| found.uid() == self.current().uid()) else {
+            return Ok(None);
+        };
+        self.wrote(object);
+        Ok(Some(self.current()))
     }
 
     fn reading(&self) -> String {
@@ -209,14 +216,11 @@ impl<K: Kind> Pass<K> {
                 Err(kube::Error::Api(answer)) if answer.code == 409 => {}
                 answered => return answered,
             }
-            self.context.metrics.cache_miss();
-            let found = self.api().get_opt(&self.key.name).await?;
-            let Some(object) = found.filter(|found| found.uid() == self.current().uid()) else {
+            let Some(object) = self.read_again().await? else {
                 break;
             };
-            let now =
-                Report::of(&object, status, self.context.intent_fields).map_err(kube::Error::SerdeError)?;
-            self.wrote(object);
+            let now = Report::of(object.as_ref(), status, self.context.intent_fields)
+                .map_err(kube::Error::SerdeError)?;
             if !now.differs() {
                 return Ok(());
             }

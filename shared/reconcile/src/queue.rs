@@ -250,6 +250,7 @@ impl Queue {
                 None => state.delay(key, due, priority),
             }
         }
+        shared.metrics.retried();
         shared.changed.notify_one();
     }
 

@@ -82,6 +82,8 @@ sabotages! {
     ONE_PRIORITY: &str = "one-priority";
     /// The process ends without a word to its tasks.
     LEAVE_TASKS_BEHIND: &str = "leave-tasks-behind";
+    /// The failures of an object are forgotten when its task has only just been started again.
+    FORGET_AT_THE_START: &str = "forget-at-the-start";
     /// Requests are sent after the lease's deadline.
     NO_FENCE: &str = "no-fence";
     /// A request that is opening its connection is sent although the lease is lost meanwhile.

@@ -16,6 +16,8 @@
 //!   that what it had in flight is accounted for.
 //! - A task that panics ends as [`Ended::Panicked`]; nothing else is hurt.
 //! - Tasks are stopped when their object disappears, is paused, or the process drains.
+//! - **A start is no success**: a pass that goes well while the object's task is younger than five minutes forgets none of
+//!   its failures, or a task that fails at once would be started again every second for ever.
 //!
 //! # Assumptions
 //! - Tasks look at their token often, and end soon after it fires.
@@ -30,6 +32,9 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{clock::Clock, key::ObjectKey, queue::Priority, queue::Queue, sabotage};
+
+/// How long a task must have lived until its object counts as doing well.
+const PROBATION: Duration = Duration::from_mins(5);
 
 /// What a task is for.
 #[derive(Clone, Debug)]
@@ -146,6 +151,8 @@ struct Shared<P, O> {
 struct Entry<P, O> {
     key: ObjectKey,
     spec_hash: u64,
+    /// When it began, by the clock.
+    began: Duration,
     cancel: CancellationToken,
     progress: watch::Receiver<P>,
     ended: Option<Ended<O>>,
@@ -210,6 +217,7 @@ where
         let entry = Entry {
             key: id.key.clone(),
             spec_hash: id.spec_hash,
+            began: shared.clock.elapsed(),
             cancel,
             progress,
             ended: None,
@@ -317,6 +325,8 @@ pub(crate) trait Supervise: Send + Sync {
     fn stop(&self, uid: &str);
     /// Stops the task of an object that is gone; nobody will look at the result.
     fn abandon(&self, uid: &str);
+    /// Whether this object's task has begun so lately that what comes of it is not known, or has not been looked at.
+    fn is_on_probation(&self, uid: &str) -> bool;
     /// Stops all tasks, waits for them, and names the objects of these and of those whose result may not have been
     /// looked at.
     fn drain(&self) -> BoxFuture<'static, Vec<ObjectKey>>;
@@ -337,6 +347,14 @@ where
 
     fn abandon(&self, uid: &str) {
         Self::abandon(self, uid);
+    }
+
+    fn is_on_probation(&self, uid: &str) -> bool {
+        let entries = self.shared.entries.lock();
+        let now = self.shared.clock.elapsed();
+        entries
+            .get(uid)
+            .is_some_and(|entry| !entry.abandoned && now.saturating_sub(entry.began) < PROBATION)
     }
 
     fn drain(&self) -> BoxFuture<'static, Vec<ObjectKey>> {

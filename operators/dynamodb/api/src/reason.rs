@@ -13,6 +13,11 @@ macro_rules! closed_set {
             /// Every value of the set, in the order of declaration.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
+            /// The value that stands so in a condition, if it is one of the set.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == name)
+            }
+
             /// The value as it stands in a condition.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant),)+ }

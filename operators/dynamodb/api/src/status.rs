@@ -140,7 +140,7 @@ pub struct DeletionPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub indexes: Vec<IndexSummary>,
-    /// What a person should know before: streams, replicas, missing backups and the like.
+    /// What a person should know before: streams, replicas, indexes and the like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 512)))]
     pub warnings: Vec<String>,

@@ -66,7 +66,7 @@ pub use self::{
     error::{Failure, Kind, Problem},
     plan::Plan,
     request::{Control, End, Finished, Progress, Request, Stage, Totals, Tuning},
-    reservation::{Journal, KeyDigest, Reservation},
+    reservation::{Journal, Journals, KeyDigest, Reservation},
     table::{Preflight, Table},
 };
 use self::{

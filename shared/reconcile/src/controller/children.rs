@@ -49,7 +49,7 @@ where
         match event {
             Ok(Event::Init) => known.listing(),
             Ok(Event::InitApply(child)) => {
-                if let Some(owner) = known.saw::<K>(&child) {
+                for owner in known.saw::<K>(&child) {
                     scope.queue.add(owner, Priority::Background);
                 }
             }
@@ -62,7 +62,7 @@ where
                 }
             }
             Ok(Event::Apply(child)) => {
-                if let Some(owner) = known.saw::<K>(&child) {
+                for owner in known.saw::<K>(&child) {
                     scope.queue.add(owner, Priority::User);
                 }
             }
@@ -91,12 +91,18 @@ impl Known {
         self.present.clear();
     }
 
-    /// The owner of a child that is there, if it is ours.
-    fn saw<K: Kind>(&mut self, child: &impl Resource) -> Option<ObjectKey> {
-        let (key, owner) = (ObjectKey::of(child), controller_of::<K>(child)?);
-        self.present.insert(key.clone());
-        self.owners.insert(key, owner.clone());
-        Some(owner)
+    /// The owner of a child that is there, if it is ours, and the one that it had until now, if that is another.
+    fn saw<K: Kind>(&mut self, child: &impl Resource) -> Vec<ObjectKey> {
+        let (key, owner) = (ObjectKey::of(child), controller_of::<K>(child));
+        let former = match &owner {
+            Some(owner) => {
+                self.present.insert(key.clone());
+                self.owners.insert(key, owner.clone())
+            }
+            None => self.owners.remove(&key),
+        };
+        let former = former.filter(|former| owner.as_ref() != Some(former));
+        [owner, former].into_iter().flatten().collect()
     }
 
     /// The owner of a child that has gone.

@@ -236,8 +236,13 @@ async fn release<K: Kind>(pass: &Pass<K>, name: &str) -> Result<(), kube::Error>
 
 fn succeeded<K: Kind>(pass: &Pass<K>, progress: Progress) -> PassResult {
     let context = &pass.context;
-    context.backoff.forget(&pass.key);
-    context.events.success(&pass.uid());
+    // A pass that has only started what may fail has not succeeded yet.
+    let uid = pass.uid();
+    let open = context.supervised.iter().any(|tasks| tasks.is_on_probation(&uid));
+    if !open || sabotage::active(sabotage::FORGET_AT_THE_START) {
+        context.backoff.forget(&pass.key);
+        context.events.success(&uid);
+    }
     match progress {
         Progress::Settled => PassResult::Success,
         Progress::Waiting { after } => {
@@ -261,9 +266,6 @@ async fn failed<K: Kind, E: ReconcileError>(pass: &Pass<K>, failure: &Failure<E>
         Class::Waiting => PassResult::RequeueAfter,
     };
     if let Some(delay) = delay {
-        if class != Class::Waiting {
-            context.metrics.retried();
-        }
         context.queue.again_after(&pass.key, delay);
     }
     let (error, class_name) = (failure.text(), class.as_str());

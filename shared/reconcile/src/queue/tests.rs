@@ -88,6 +88,22 @@ async fn delayed_keys_come_when_due_and_the_earliest_time_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_key_that_has_to_wait_first_counts_as_a_retry() {
+    let metrics = Metrics::new();
+    let queue = Queue::new(Clock::system(), metrics.controller("test", 1));
+    queue.add(key("a", "now"), Priority::User);
+    queue.add_after(key("a", "now too"), Duration::ZERO, Priority::User);
+    queue.add_after(key("a", "x"), Duration::from_secs(60), Priority::User);
+    // It comes no sooner for that.
+    queue.add_after(key("a", "x"), Duration::from_secs(90), Priority::User);
+    let taken = queue.next().await;
+    queue.again_after(&taken, Duration::from_secs(1));
+    let text = metrics.encode();
+    let line = text.lines().find(|line| line.starts_with("workqueue_retries_total"));
+    assert!(line.is_some_and(|line| line.ends_with(" 2")), "{line:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_immediate_add_supersedes_the_delayed_one() {
     let queue = queue(&Clock::system());
     queue.add_after(key("a", "x"), Duration::from_secs(60), Priority::User);

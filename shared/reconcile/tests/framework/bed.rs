@@ -44,6 +44,8 @@ pub enum Mode {
     Fail,
     /// Run a task until it is stopped.
     Task,
+    /// Run a task that fails at once, and fail with it.
+    FailingTask,
     /// Record an intent that was planned from an object that somebody has changed since.
     StaleIntent,
     /// As `StaleIntent`, with a report in between whose answer shows the change.
@@ -180,6 +182,15 @@ impl Reconciler for Widgets {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     journal.write(&task, "task ended");
                 });
+            }
+            Mode::FailingTask => {
+                let uid = pass.uid();
+                if matches!(self.tasks.state(&uid), Some(TaskState::Finished(..))) {
+                    self.tasks.clear(&uid);
+                    self.journal.write(&name, "task failed");
+                    return Err(WidgetError::Told);
+                }
+                self.tasks.start(&id(pass), |_| std::future::ready(()));
             }
             Mode::Stubborn => {
                 self.tasks.start(&id(pass), |_| std::future::pending());

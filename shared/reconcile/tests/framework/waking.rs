@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Service},
+    events::v1::Event,
+};
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use reconcile::{apply::Applier, requeue::RequeuePolicy};
 use serde_json::json;
@@ -48,6 +51,55 @@ async fn a_change_of_a_childs_status_wakes_its_owner() {
         .unwrap();
     until("a pass for the child's status", async || passes() > before).await;
     operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_taken_from_its_owner_wakes_the_owner() {
+    let bed = Bed::new().await;
+    let operator = Operator::start(bed.plane, &bed.namespace, |_| {});
+    let owner = bed.create("x", Mode::Report).await;
+    bed.until("x", "reported", reports(1)).await;
+    let client = bed.plane.client();
+    let passes = || operator.journal.of("x").len();
+    let before = passes();
+    let mut child = ConfigMap::default();
+    child.metadata.name = Some("child".to_owned());
+    Applier::new(&client, "widget", &owner)
+        .apply(child)
+        .await
+        .unwrap();
+    until("a pass for the new child", async || passes() > before).await;
+
+    let children: Api<ConfigMap> = Api::namespaced(client, bed.namespace.name());
+    let before = passes();
+    let disowned = Patch::Merge(json!({ "metadata": { "ownerReferences": null } }));
+    children
+        .patch("child", &PatchParams::default(), &disowned)
+        .await
+        .unwrap();
+    until("a pass for the child that was taken", async || passes() > before).await;
+    operator.stop().await;
+}
+
+/// It is one failure that goes on, not a new one each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_fails_at_once_is_begun_again_more_and_more_slowly() {
+    let bed = Bed::new().await;
+    let operator = Operator::start(bed.plane, &bed.namespace, |_| {});
+    bed.create("x", Mode::FailingTask).await;
+    let failures = || {
+        let lines = operator.journal.of("x");
+        lines.iter().filter(|line| *line == "task failed").count()
+    };
+    until("failures of the task", async || failures() >= 5).await;
+    operator.stop().await;
+    let events: Api<Event> = Api::namespaced(bed.plane.client(), bed.namespace.name());
+    let told = events.list(&ListParams::default()).await.unwrap().items;
+    let told: Vec<_> = told
+        .iter()
+        .filter(|event| event.reason.as_deref() == Some("ToldToFail"))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

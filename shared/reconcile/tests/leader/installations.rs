@@ -30,7 +30,7 @@ use testkit::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{DEADLINE, LEASE};
+use crate::{DEADLINE, LEASE, fastest};
 
 /// As fast as a machine allows that may be busy for a few seconds.
 const TIMING: Timing = Timing {
@@ -226,6 +226,30 @@ async fn of_two_installations_for_the_same_namespaces_one_acts_and_the_other_say
     first.stop().await;
     second.stop().await;
     assert_eq!(floor.most(), 1);
+}
+
+/// How long nobody acts when the replica that does is told to end and another stands by.
+async fn end_and_begin() -> Duration {
+    let floor = Floor::new().await;
+    let home = floor.namespace().await;
+    let first = floor.install(&home, &[]);
+    first.until_it_acts().await;
+    let second = floor.install(&home, &[]);
+    second.until_ready().await;
+    assert!(!second.acts());
+    let begun = Instant::now();
+    let ((), ()) = tokio::join!(first.stop(), second.until_it_acts());
+    let took = begun.elapsed();
+    testkit::progress::line(&format!("work handed over in {took:?}"));
+    second.stop().await;
+    assert_eq!(floor.most(), 1);
+    took
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_ends_hands_its_work_over_in_less_than_a_second() {
+    let took = fastest(Duration::from_secs(1), end_and_begin).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

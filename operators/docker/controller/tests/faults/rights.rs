@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Asked for by an admission plugin that this API server does not run.
-static FOR_A_PLUGIN: [&str; 2] = [
+const FOR_A_PLUGIN: [&str; 2] = [
     "infrastructure.cluster.x-k8s.io/dockerclusters/finalizers",
     "infrastructure.cluster.x-k8s.io/dockermachines/finalizers",
 ];

@@ -95,6 +95,10 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
              --endpoint-url URL for one elsewhere, such as http://localhost:8000"
         );
     }
+    // Before the measuring, which reads: it would be for nothing.
+    if !args.yes && !args.dry_run && !io::stdin().is_terminal() {
+        bail!("there is no terminal to ask on; give --yes to delete without asking");
+    }
     let client = client(&args).await?;
     let (max_wcu, limit) = tokio::sync::watch::channel(args.max_wcu);
     let control = Control {
@@ -230,9 +234,6 @@ fn report(totals: &Totals) {
 
 /// Asks. The answer is read by [`answered`].
 fn question(plan: &Plan) -> anyhow::Result<()> {
-    if !io::stdin().is_terminal() {
-        bail!("there is no terminal to ask on; give --yes to delete without asking");
-    }
     let mut out = io::stderr();
     match plan.items {
         0 => write!(

@@ -122,23 +122,13 @@ impl Jobs {
                     self.show(&News::Failing(refusal), pass).await?;
                     return Err(refusal.clone().into());
                 }
-                Step::Measure => {
-                    if let Some(ending) = ending::before(job, object, pass).await? {
-                        return self.finish(job, &ending, pass).await;
-                    }
-                    self.start(job, pass).await?;
-                    return self.watch(job.deadline, pass).await;
-                }
+                Step::Measure => return self.begin(job, object, pass).await,
                 Step::Delete => {
                     // Deleting begins only for a job that is, at this moment, what the cache says it is.
                     if !is_live(object, pass).await? {
                         return Ok(Progress::waiting(AFTER_A_CHANGE));
                     }
-                    if let Some(ending) = ending::before(job, object, pass).await? {
-                        return self.finish(job, &ending, pass).await;
-                    }
-                    self.start(job, pass).await?;
-                    return self.watch(job.deadline, pass).await;
+                    return self.begin(job, object, pass).await;
                 }
                 Step::Record(measured) => {
                     intent::begin(&measured, pass).await?;
@@ -182,6 +172,20 @@ impl Jobs {
         }
         self.show(&News::Ended(&ending), pass).await?;
         Ok(self.leave(pass))
+    }
+
+    /// Begins the job's phase, unless the record says that the job has ended.
+    async fn begin(
+        &self,
+        job: &Job,
+        object: &DdbctlDpJob,
+        pass: &Pass<DdbctlDpJob>,
+    ) -> Result<Progress, JobError> {
+        if let Some(ending) = ending::before(job, object, pass).await? {
+            return self.finish(job, &ending, pass).await;
+        }
+        self.start(job, pass).await?;
+        self.watch(job.deadline, pass).await
     }
 
     /// Starts the task of the job's phase: measuring before the plan is recorded, deleting after.

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use super::{
     ledger::Entry,
     request::{Request, Totals},
-    reservation::{CHUNK, DOUBTFUL, INTERVAL, Journal, KeyDigest, Reservation},
+    reservation::{CHUNK, DOUBTFUL, Journal, KeyDigest, Reservation},
     run::milli,
 };
 use crate::sabotage;
@@ -61,9 +61,10 @@ struct State {
     held: HashMap<KeyDigest, Held>,
     /// Keys held that no range has in hand: doubtful ones, which may be read again, or are gone.
     idle: usize,
-    /// The last reservation that was asked for, and when.
+    /// The last reservation that was asked for.
     asked: u64,
-    asked_at: Option<Duration>,
+    /// From when on the next may be, if one is wanted.
+    turn: Option<Duration>,
     /// Keys that are in none yet.
     pending: usize,
 }
@@ -358,14 +359,14 @@ impl State {
     /// Asks for another reservation if it is time: if somebody waits for one, or soon will.
     fn publish(&mut self, journal: &Journal, now: Duration, waits: bool) {
         let idle = self.asked <= journal.written();
-        let due = self
-            .asked_at
-            .is_none_or(|asked| now.saturating_sub(asked) >= INTERVAL);
-        if self.pending == 0 || !idle || !due || !(waits || self.pending >= CHUNK / 2) {
+        if self.pending == 0 || !idle || !(waits || self.pending >= CHUNK / 2) {
             return;
         }
+        if now < *self.turn.get_or_insert_with(|| journal.turn(now)) {
+            return;
+        }
+        self.turn = None;
         self.asked += 1;
-        self.asked_at = Some(now);
         self.pending = 0;
         journal.ask(self.reservation());
     }

@@ -281,15 +281,13 @@ impl Share {
         };
         table.pace.reserve(consumed);
         table.pace.settle(consumed, consumed, signal, now);
-        let even = table
-            .pace
-            .rate()
-            .map(|rate| rate / table.active(now).count().max(1) as f64);
-        let job = table.jobs.get_mut(&self.id);
-        let (Some(job), Some(even), true) = (job, even, table_wide) else {
+        // What follows looks at every job: not after each answer.
+        let Some(total) = table.pace.rate().filter(|_| table_wide) else {
             return false;
         };
-        job.delivered.rate(now) < even * NEARLY_ALL
+        let even = total / table.active(now).count().max(1) as f64;
+        let job = table.jobs.get_mut(&self.id);
+        job.is_some_and(|job| job.delivered.rate(now) < even * NEARLY_ALL)
     }
 }
 

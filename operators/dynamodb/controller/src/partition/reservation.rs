@@ -9,12 +9,14 @@
 //!   deleted.
 //! - It holds digests of keys, from which no key can be read, and is bounded: [`CHUNK`] keys under way and
 //!   [`DOUBTFUL`] of earlier trouble.
-//! - At most one is being written at a time, and hardly more than ten in a second, however fast the run is.
+//! - Of one run at most one is being written at a time; of all runs whose journals are of the same [`Journals`], hardly more
+//!   than ten in a second, however many and however fast they are. They take turns.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dynamodb_api::DeletionAllowance;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
@@ -25,7 +27,7 @@ pub(super) const CHUNK: usize = 4096;
 /// Keys that may be deleted or not, of requests whose answer was lost and of runs that broke off, at most. What would be
 /// more counts as deleted for good.
 pub(super) const DOUBTFUL: usize = 8192;
-/// The least time between two reservations.
+/// The least time between two reservations, whosoever.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of a digest; two of that many keys are the same with a probability of less than one in a million.
 const DIGEST: usize = 6;
@@ -98,6 +100,31 @@ impl Reservation {
     }
 }
 
+/// The pace at which the journals of one process are written. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Journals {
+    /// When the next reservation may be asked for.
+    next: Arc<Mutex<Duration>>,
+}
+
+impl Journals {
+    /// A journal that is written by whoever follows the first of what is returned and confirms by the second.
+    pub fn open(&self) -> (Journal, watch::Receiver<Reservation>, watch::Sender<u64>) {
+        let (wanted, to_write) = watch::channel(Reservation::default());
+        let (confirm, written) = watch::channel(0);
+        let all = self.clone();
+        (Journal { wanted, written, all }, to_write, confirm)
+    }
+
+    /// From when on who asks at `now` may ask for a reservation.
+    fn turn(&self, now: Duration) -> Duration {
+        let mut next = self.next.lock();
+        let turn = now.max(*next);
+        *next = turn + INTERVAL;
+        turn
+    }
+}
+
 /// Where reservations are written down. Clones are the same journal.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -105,14 +132,13 @@ pub struct Journal {
     wanted: watch::Sender<Reservation>,
     /// The number of the last one that stands written.
     written: watch::Receiver<u64>,
+    all: Journals,
 }
 
 impl Journal {
-    /// A journal that is written by whoever follows the first of what is returned and confirms by the second.
-    pub fn new() -> (Self, watch::Receiver<Reservation>, watch::Sender<u64>) {
-        let (wanted, to_write) = watch::channel(Reservation::default());
-        let (confirm, written) = watch::channel(0);
-        (Self { wanted, written }, to_write, confirm)
+    /// From when on this run may ask for its next reservation, if it asks at `now` for its turn.
+    pub(super) fn turn(&self, now: Duration) -> Duration {
+        self.all.turn(now)
     }
 
     pub(super) fn ask(&self, reservation: Reservation) {

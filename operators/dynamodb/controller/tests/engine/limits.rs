@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use dynamodb_api::Reason;
 use dynamodb_controller::partition::{
-    Control, End, Engine, Failure, Finished, Journal, Plan, Request, Reservation,
+    Control, End, Engine, Failure, Finished, Journals, Plan, Request, Reservation,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -53,7 +53,7 @@ async fn live(
         reservation: notebook.lock().clone(),
         ..Simulation::request()
     };
-    let (journal, wanted, confirm) = Journal::new();
+    let (journal, wanted, confirm) = Journals::default().open();
     let control = Control {
         journal: Some(journal),
         ..Simulation::control()
@@ -128,7 +128,7 @@ async fn reservations_are_few() {
         items: 20_000,
         ..Layout::default()
     });
-    let (journal, mut wanted, confirm) = Journal::new();
+    let (journal, mut wanted, confirm) = Journals::default().open();
     let control = Control {
         journal: Some(journal),
         ..Simulation::control()

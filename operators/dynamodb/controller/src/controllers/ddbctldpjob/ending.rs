@@ -29,11 +29,15 @@ pub(super) async fn before(
     let Some(record) = records(job, pass).find().await? else {
         return Ok(None);
     };
-    if record.uid == pass.uid() {
-        return Ok(record.ended.map(|reason| step::recorded(job, reason)));
+    // A record is written at an end only. One that does not say which, or says a reason that this operator does not know, is
+    // of another version.
+    let own = record.uid == pass.uid();
+    if own && let Some(reason) = record.ended {
+        return Ok(Some(step::recorded(job, reason)));
     }
     // What has begun was allowed to, unless it has its status from a backup.
-    if !record.forbids(object) || (has_begun(pass) && !rerun::is_restored(&pass.current())) {
+    let may = || !record.forbids(object) || (has_begun(pass) && !rerun::is_restored(&pass.current()));
+    if !own && may() {
         return Ok(None);
     }
     let message = format!(

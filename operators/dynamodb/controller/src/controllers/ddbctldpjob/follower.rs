@@ -58,7 +58,9 @@ impl Follower<'_> {
                     self.pass_on(progress);
                     return match (output, failure) {
                         // What it had in flight is accounted for; it ended because it was told to.
-                        (Ok(TaskOutput::Deleted(End::Interrupted)), Some(failure)) => Err(failure),
+                        (Ok(TaskOutput::Deleted(End::Interrupted) | TaskOutput::Interrupted), Some(failure)) => {
+                            Err(failure)
+                        }
                         (output, _) => output,
                     };
                 }

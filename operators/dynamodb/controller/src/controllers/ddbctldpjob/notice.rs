@@ -67,10 +67,7 @@ pub(super) fn of(before: &DdbctlDpJobStatus, after: &DdbctlDpJobStatus) -> Vec<N
         });
     };
     if let Some((status, reason, message)) = changed(ConditionType::Succeeded) {
-        let known = Reason::ALL
-            .iter()
-            .find(|known| known.as_str() == reason)
-            .map_or("Changed", |known| known.as_str());
+        let known = Reason::named(reason).map_or("Changed", Reason::as_str);
         if status == ConditionStatus::True.as_str() {
             tell(EventKind::Normal, known, with_figures(message, after));
         } else if status == ConditionStatus::False.as_str() {
@@ -84,10 +81,7 @@ pub(super) fn of(before: &DdbctlDpJobStatus, after: &DdbctlDpJobStatus) -> Vec<N
     if let Some((status, reason, message)) = changed(ConditionType::Throttled)
         && status == ConditionStatus::True.as_str()
     {
-        let known = Reason::ALL
-            .iter()
-            .find(|known| known.as_str() == reason)
-            .map_or("Throttled", |known| known.as_str());
+        let known = Reason::named(reason).map_or("Throttled", Reason::as_str);
         tell(EventKind::Warning, known, message.to_owned());
     }
     notices

@@ -125,10 +125,7 @@ impl<'a> Records<'a> {
             Record {
                 config_map: self.name.clone(),
                 uid: data.remove(UID).unwrap_or_default(),
-                ended: ended.and_then(|ended| {
-                    let all = Reason::ALL.iter().copied();
-                    all.into_iter().find(|reason| reason.as_str() == ended)
-                }),
+                ended: ended.as_deref().and_then(Reason::named),
             }
         }))
     }

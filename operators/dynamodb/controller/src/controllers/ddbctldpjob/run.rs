@@ -20,7 +20,7 @@ use crate::{
     connection::Connector,
     metrics::JobMetrics,
     partition::{
-        Control, Engine, Failure, Journal, Plan, Prepared, Progress, Request, Reservation, Totals, Tuning,
+        Control, Engine, Failure, Journal, Journals, Plan, Prepared, Progress, Request, Reservation, Totals, Tuning,
         budget::TableKey, table::KeyAttribute,
     },
     sabotage,
@@ -34,6 +34,7 @@ pub struct Runner {
     metrics: Option<JobMetrics>,
     /// The live `maxWcuPerSecond` of each job, by UID.
     limits: Mutex<HashMap<String, watch::Sender<Option<u32>>>>,
+    journals: Journals,
     /// Confirms, by UID, which reservation of a run with `limits` stands written.
     written: Mutex<HashMap<String, watch::Sender<u64>>>,
 }
@@ -51,6 +52,7 @@ impl Runner {
             clock,
             metrics: registered.ok(),
             limits: Mutex::default(),
+            journals: Journals::default(),
             written: Mutex::default(),
         }
     }
@@ -83,7 +85,7 @@ impl Runner {
 
     /// A journal for the run of a job with limits.
     fn journal(&self, uid: &str) -> (Journal, watch::Receiver<Reservation>) {
-        let (journal, to_write, confirm) = Journal::new();
+        let (journal, to_write, confirm) = self.journals.open();
         self.written.lock().insert(uid.to_owned(), confirm);
         (journal, to_write)
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use super::*;
-use crate::partition::{key::Key, ledger::Ledger};
+use crate::partition::{Journals, key::Key, ledger::Ledger, reservation::INTERVAL};
 
 fn key(number: usize) -> Key {
     Key::S(format!("{number:06}").into())
@@ -47,8 +47,12 @@ impl Bed {
     }
 
     /// Claims, later than anything before; returns what was granted, what was not, and why.
-    fn claim(&mut self, mut entries: Vec<Entry>, wcu: f64) -> (Vec<Entry>, Vec<Entry>, Option<Denial>) {
+    fn claim(&mut self, entries: Vec<Entry>, wcu: f64) -> (Vec<Entry>, Vec<Entry>, Option<Denial>) {
         self.now += INTERVAL;
+        self.claim_now(entries, wcu)
+    }
+
+    fn claim_now(&mut self, mut entries: Vec<Entry>, wcu: f64) -> (Vec<Entry>, Vec<Entry>, Option<Denial>) {
         let (refused, why) = self.allowance.claim(&mut entries, wcu);
         let waits = why.is_some();
         self.allowance
@@ -153,7 +157,7 @@ type Book = (Journal, watch::Receiver<Reservation>, watch::Sender<u64>);
 
 #[test]
 fn no_key_is_sent_before_it_stands_written() {
-    let (journal, wanted, confirm): Book = Journal::new();
+    let (journal, wanted, confirm): Book = Journals::default().open();
     let mut bed = Bed::of(&request(Some(100), Some(100)), Some(journal));
     let (granted, first, why) = bed.claim(entries(0, 25), 1.0);
     assert_eq!((granted.len(), why), (0, Some(Denial::Unwritten(0))));
@@ -175,8 +179,31 @@ fn no_key_is_sent_before_it_stands_written() {
 }
 
 #[test]
+fn many_runs_write_no_more_often_than_one_and_take_turns() {
+    let journals = Journals::default();
+    let mut runs: Vec<_> = (0..20)
+        .map(|_| {
+            let (journal, wanted, confirm) = journals.open();
+            let bed = Bed::of(&request(Some(1_000_000), None), Some(journal));
+            (bed, wanted, confirm)
+        })
+        .collect();
+    // A minute, looked at 50 times a second.
+    for tick in 0..3000 {
+        for (bed, wanted, confirm) in &mut runs {
+            bed.now = tick * INTERVAL / 5;
+            bed.claim_now(entries(tick as usize, tick as usize + 1), 1.0);
+            confirm.send_replace(wanted.borrow().number);
+        }
+    }
+    let written: Vec<_> = runs.iter().map(|(_, wanted, _)| wanted.borrow().number).collect();
+    assert!((590..=601).contains(&written.iter().sum::<u64>()), "{written:?}");
+    assert!(written.iter().all(|&count| count >= 29), "{written:?}");
+}
+
+#[test]
 fn what_is_reserved_at_once_is_bounded_and_so_is_what_stays_in_doubt() {
-    let (journal, wanted, confirm): Book = Journal::new();
+    let (journal, wanted, confirm): Book = Journals::default().open();
     let mut bed = Bed::of(&request(Some(1_000_000), None), Some(journal.clone()));
     let mut all = entries(0, 2 * CHUNK);
     bed.allowance.look_ahead(all.iter_mut(), 1.0, false, INTERVAL);
@@ -191,7 +218,7 @@ fn what_is_reserved_at_once_is_bounded_and_so_is_what_stays_in_doubt() {
             reservation: Some(last.clone()),
             ..request(Some(1_000_000), None)
         };
-        let (journal, wanted, _confirm): Book = Journal::new();
+        let (journal, wanted, _confirm): Book = Journals::default().open();
         let mut bed = Bed::of(&request, Some(journal));
         let from = life * CHUNK;
         bed.try_claim(entries(from, from + CHUNK), 1.0);
@@ -204,7 +231,7 @@ fn what_is_reserved_at_once_is_bounded_and_so_is_what_stays_in_doubt() {
 
 #[test]
 fn a_run_that_comes_to_its_end_leaves_only_doubts_behind() {
-    let (journal, wanted, confirm): Book = Journal::new();
+    let (journal, wanted, confirm): Book = Journals::default().open();
     let mut bed = Bed::of(&request(Some(100), None), Some(journal));
     let (_, all, _) = bed.claim(entries(0, 20), 1.0);
     confirm.send_replace(1);
@@ -246,7 +273,7 @@ impl Story {
             reservation: self.written.clone(),
             ..request(Some(self.limit), None)
         };
-        let (journal, wanted, confirm): Book = Journal::new();
+        let (journal, wanted, confirm): Book = Journals::default().open();
         Life {
             bed: Bed::of(&request, Some(journal)),
             wanted,
