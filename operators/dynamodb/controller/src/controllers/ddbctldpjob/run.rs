@@ -20,8 +20,8 @@ use crate::{
     connection::Connector,
     metrics::JobMetrics,
     partition::{
-        Control, Engine, Failure, Journal, Journals, Plan, Prepared, Progress, Request, Reservation, Totals, Tuning,
-        budget::TableKey, table::KeyAttribute,
+        Control, Engine, Failure, Journal, Journals, Plan, Prepared, Progress, Request, Reservation, Totals,
+        Tuning, budget::TableKey, table::KeyAttribute,
     },
     sabotage,
 };
