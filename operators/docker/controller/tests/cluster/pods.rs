@@ -3,9 +3,14 @@
 
 use std::{path::Path, time::Duration};
 
-use docker_controller::identity::NAMESPACE_LABEL;
+use docker_controller::{identity::NAMESPACE_LABEL, kubeadm::INIT_CONFIG};
+use serde_json::{Value, json};
 use testkit::{
-    capi::{Infrastructure, Kinds, docker_backed, owned_infrastructure},
+    capi::{
+        Infrastructure, Kinds, docker_backed,
+        nodes::{bootstrap_spec, fit_for_this_machine},
+        owned_infrastructure,
+    },
     cluster::{Cluster, Spec},
     image::{Image, Images},
     process::{Janitor, ScratchFolder},
@@ -29,6 +34,7 @@ docker image rm "$2""#;
 struct Bed {
     cluster: Cluster,
     namespace: String,
+    node_image: String,
     kinds: Kinds,
     _release: ScratchFolder,
     _janitor: Janitor,
@@ -51,12 +57,12 @@ impl Bed {
         cluster.docker().run(&["tag", &local, &image]).await.unwrap();
         let janitor = Janitor::engage(SWEEP, &[namespace.as_str(), image.as_str()]).unwrap();
         cluster.load_image(&image).await.unwrap();
-        let balancer = images.ensure(Image::Haproxy).await.unwrap();
+        let tags = images.ensure_all(&[Image::Haproxy, Image::Node]).await.unwrap();
         let folder = ScratchFolder::create("capdkc-init").unwrap();
         let infrastructure = with_image(management::release(folder.path()), &image);
         let variables = [
             ("CAPDKC_DOCKER_NETWORK", namespace.as_str()),
-            ("CAPDKC_LOAD_BALANCER_IMAGE", balancer.as_str()),
+            ("CAPDKC_LOAD_BALANCER_IMAGE", tags[0].as_str()),
         ];
         let kinds = Kinds::init(cluster.kubeconfig_path(), &infrastructure, &variables)
             .await
@@ -64,6 +70,7 @@ impl Bed {
         Self {
             cluster,
             namespace,
+            node_image: tags[1].clone(),
             kinds,
             _release: folder,
             _janitor: janitor,
@@ -98,13 +105,82 @@ impl Bed {
         told
     }
 
+    /// Makes an object; returns its UID.
+    async fn create(&self, object: &Value) -> String {
+        let create = ["create", "--filename=-", "--output=jsonpath={.metadata.uid}"];
+        self.here(&create, &object.to_string()).await.trim().to_owned()
+    }
+
     /// A Cluster and the DockerCluster that it owns, `c1` both.
     async fn create_cluster(&self) {
-        let create = ["create", "--filename=-", "--output=jsonpath={.metadata.uid}"];
-        let cluster = docker_backed("c1");
-        let uid = self.here(&create, &cluster.to_string()).await;
-        let infrastructure = owned_infrastructure("c1", uid.trim());
-        self.here(&create, &infrastructure.to_string()).await;
+        let uid = self.create(&docker_backed("c1")).await;
+        self.create(&owned_infrastructure("c1", &uid)).await;
+    }
+
+    /// A control plane machine, `first`, with the data that the bootstrap provider would make.
+    async fn create_machine(&self) {
+        let provisioned = json!({"status": {"initialization": {"infrastructureProvisioned": true}}});
+        let patch = format!("--patch={provisioned}");
+        let status = [
+            "patch",
+            "cluster/c1",
+            "--subresource=status",
+            "--type=merge",
+            &patch,
+        ];
+        self.here(&status, "").await;
+        self.create(&json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "first"},
+            "stringData": {"format": "cloud-config", "value": cloud_config()},
+        }))
+        .await;
+        let labels = json!({"cluster.x-k8s.io/cluster-name": "c1", "cluster.x-k8s.io/control-plane": ""});
+        let group = "infrastructure.cluster.x-k8s.io";
+        let uid = self
+            .create(&json!({
+                "apiVersion": "cluster.x-k8s.io/v1beta2",
+                "kind": "Machine",
+                "metadata": {"name": "first", "labels": labels},
+                "spec": {
+                    "clusterName": "c1",
+                    "bootstrap": {"dataSecretName": "first"},
+                    "infrastructureRef": {"apiGroup": group, "kind": "DockerMachine", "name": "first"},
+                },
+            }))
+            .await;
+        let owner =
+            json!({"apiVersion": "cluster.x-k8s.io/v1beta2", "kind": "Machine", "name": "first", "uid": uid});
+        self.create(&json!({
+            "apiVersion": format!("{group}/v1beta2"),
+            "kind": "DockerMachine",
+            "metadata": {"name": "first", "labels": labels, "ownerReferences": [owner]},
+            "spec": {"customImage": self.node_image},
+        }))
+        .await;
+    }
+
+    /// The machine is Ready, and so is the Node that it has become, under its id.
+    async fn has_a_ready_node(&self) {
+        let ready = ["wait", "--for=condition=Ready", "dockermachine/first", TIMEOUT];
+        self.here(&ready, "").await;
+        let id = "--output=jsonpath={.spec.providerID}";
+        let machines = self.here(&["get", "dockermachine/first", id], "").await;
+        let container = format!("first.{}", self.namespace);
+        let docker = self.cluster.docker();
+        let kubectl = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"];
+        for (arguments, said) in [
+            (
+                &["wait", "--for=condition=Ready", "node/first", TIMEOUT][..],
+                "condition met",
+            ),
+            (&["get", "node/first", id], machines.trim()),
+        ] {
+            let whole = [&kubectl[..], arguments].concat();
+            let printed = docker.exec(&container, &whole).await.unwrap();
+            assert!(!said.is_empty() && printed.contains(said), "{printed}");
+        }
     }
 
     /// What Docker has of the test's cluster: containers with their state, then networks.
@@ -128,6 +204,27 @@ impl Bed {
         }
         found
     }
+}
+
+/// `kubeadm init`, with a pod network and what kubelet needs on this machine.
+fn cloud_config() -> String {
+    let control_plane = json!({"kind": "KubeadmControlPlane", "spec": {"kubeadmConfigSpec": {}}});
+    let mut fitted = fit_for_this_machine(vec![control_plane]);
+    let spec = bootstrap_spec(&mut fitted[0]).unwrap();
+    let mut init = spec["initConfiguration"].clone();
+    init["apiVersion"] = "kubeadm.k8s.io/v1beta4".into();
+    init["kind"] = "InitConfiguration".into();
+    let cluster = json!({
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "clusterName": "c1",
+        "kubernetesVersion": "v1.34.4",
+        "networking": {"podSubnet": "10.244.0.0/16", "serviceSubnet": "10.96.0.0/16"},
+    });
+    let mut files = spec["files"].as_array().unwrap().clone();
+    files.push(json!({"path": INIT_CONFIG, "content": format!("{init}\n---\n{cluster}\n")}));
+    let run = [format!("kubeadm init --config {INIT_CONFIG}")];
+    format!("#cloud-config\n{}", json!({"write_files": files, "runcmd": run}))
 }
 
 /// The release with this image in its Deployment, as `images` in clusterctl's configuration puts one there.
@@ -167,8 +264,16 @@ async fn smoke_as_clusterctl_installs_it_the_provider_is_a_pod_that_makes_a_clus
     let port = ["get", "dockercluster/c1", "--output=jsonpath={.status.hostPort}"];
     let port: u16 = bed.here(&port, "").await.trim().parse().unwrap();
     TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    bed.create_machine().await;
+    bed.has_a_ready_node().await;
 
-    let delete = ["delete", "dockercluster/c1", "cluster/c1", TIMEOUT];
+    let all = [
+        "dockermachine/first",
+        "machine/first",
+        "dockercluster/c1",
+        "cluster/c1",
+    ];
+    let delete = [&["delete"], &all[..], &[TIMEOUT]].concat();
     bed.here(&delete, "").await;
     assert_eq!(bed.in_docker().await, Vec::<String>::new());
     let restarts = "--output=jsonpath={.items[*].status.containerStatuses[*].restartCount}";
