@@ -1,6 +1,7 @@
 //! What is shipped: images with nothing but a static program, and a release from which Helm, kubectl and Kustomize
 //! install the same.
 
+mod push;
 mod uninstall;
 
 use std::{
