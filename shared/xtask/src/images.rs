@@ -36,8 +36,11 @@ use origin::Origin;
 /// The most that is in an image, in bytes, before any compression.
 const LIMIT: u64 = 20_000_000;
 
+/// The tag of images that tests run.
+const TESTED: &str = "tested";
+
 /// Arguments of `cargo xtask images`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Which images: capdkc, dynamoctl-dp-operator, nairobi-mysql-operator; all without
     names: Vec<String>,
@@ -150,6 +153,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes all of them for this machine and loads them into Docker; returns them as tests find them, by their programs.
+pub(crate) fn shipped() -> Result<(String, String)> {
+    run(&Args {
+        tag: Some(TESTED.to_owned()),
+        ..Args::default()
+    })?;
+    let pairs = IMAGES.map(|image| format!("{}={}:{TESTED}", image.program, image.name));
+    Ok(("TESTKIT_SHIPPED_IMAGES".to_owned(), pairs.join(",")))
 }
 
 fn ensure_small(reference: &str, package: &str, size: u64) -> Result<()> {

@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 use self::smoke::Smokes;
 use crate::{
     build::{self, Artifacts, TestBinary, TestKind},
-    prerequisites, sabotage, servers,
+    images, prerequisites, sabotage, servers,
     stage::Stages,
     suite::{Failed, Run, Tally},
     workspace,
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// The tests that take minutes, too, and longer loops: more seeds, more schedules, bigger clusters
     #[arg(long)]
     full: bool,
+    /// Let pods run the images that ship, and make those first; without a filter, --full does so, too
+    #[arg(long, conflicts_with = "sabotage")]
+    shipped: bool,
     /// Instead make each of the product's named mistakes (or those whose name contains NAME), and fail unless a test
     /// notices it that passes without
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "filter")]
@@ -137,6 +140,9 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
     let mut _cluster = None;
     if let Some(begun) = cluster {
         let cluster = stages.step("cluster", || begun.ready())?;
+        if args.shipped || (args.full && args.filter.is_none()) {
+            run.environment.push(stages.step("images", images::shipped)?);
+        }
         stages.tests("level 3: smoke", || smokes.run(&run, &cluster))?;
         run.environment.extend(cluster.environment.iter().cloned());
         _cluster = Some(cluster);

@@ -14,6 +14,9 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// How old an image has to be before another of the same program takes its place.
 const KEPT: &str = "until=1h";
 
+/// Names images that are there already and stand for programs: `PROGRAM=IMAGE`, with commas between.
+const SHIPPED: &str = "TESTKIT_SHIPPED_IMAGES";
+
 const DOCKERFILE: &str =
     "FROM scratch\nCOPY root/ /\nENV PATH=/usr/bin\nUSER 65532:65532\nENTRYPOINT [\"/manager\"]\n";
 
@@ -22,11 +25,20 @@ impl Images {
     /// `/manager`, which the image runs as a user without rights, and `name` on the `PATH`.
     ///
     /// Earlier images of the same name go when they are an hour old.
+    ///
+    /// Where `TESTKIT_SHIPPED_IMAGES` is set, it is the image that this names for `name`.
     pub async fn of_program(&self, name: &str, program: &Path) -> Result<String, ImageError> {
         let failed = |why: String| ImageError::Program {
             program: program.to_owned(),
             why,
         };
+        if let Some(images) = std::env::var(SHIPPED).ok().filter(|images| !images.is_empty()) {
+            return shipped(&images, name).ok_or_else(|| {
+                failed(format!(
+                    "{SHIPPED} is {images:?}: name one for {name} or unset it"
+                ))
+            });
+        }
         let parent = cache_folder()?.join("contexts");
         fs::create_dir_all(&parent).map_err(|error| failed(error.to_string()))?;
         let context = tempfile::tempdir_in(&parent).map_err(|error| failed(error.to_string()))?;
@@ -61,6 +73,14 @@ impl Images {
     }
 }
 
+/// The image of the program `name` among `images`.
+fn shipped(images: &str, name: &str) -> Option<String> {
+    let mut pairs = images.split(',').filter_map(|pair| pair.split_once('='));
+    pairs
+        .find(|(program, _)| *program == name)
+        .map(|(_, image)| image.to_owned())
+}
+
 /// Copies the program and its libraries below `root`, each where it is on this machine.
 async fn collect(root: &Path, program: &Path) -> Result<(), String> {
     let mut command = Command::new("bash");
@@ -87,4 +107,20 @@ fn arrange(context: &Path, name: &str, program: &Path) -> std::io::Result<()> {
     fs::rename(copied, root.join("manager"))?;
     std::os::unix::fs::symlink("/manager", root.join("usr/bin").join(name))?;
     fs::write(context.join("Dockerfile"), DOCKERFILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shipped_image_stands_for_its_program_and_no_other() {
+        let images = "capdkc=capdkc:v1,mysql-operator=nairobi-mysql-operator:v1";
+        let found = |name| shipped(images, name);
+        assert_eq!(
+            found("mysql-operator").as_deref(),
+            Some("nairobi-mysql-operator:v1")
+        );
+        assert_eq!((found("mysql"), found("dynamoctl")), (None, None));
+    }
 }
