@@ -24,6 +24,9 @@ pub struct Image {
     pub root_device: String,
     /// Size of its root volume in GiB; a launch cannot make it smaller.
     pub root_size: u32,
+    /// Whether instances leave their root volume behind, unless their launch says otherwise: the image was registered with
+    /// `DeleteOnTermination` false for it.
+    pub keeps_root: bool,
 }
 
 impl Image {
@@ -146,6 +149,7 @@ impl Account {
                 architecture: "x86_64".into(),
                 root_device: "/dev/xvda".into(),
                 root_size: 8,
+                keeps_root: false,
             }],
             groups: vec![SecurityGroup {
                 id: format!("sg-{digits}"),

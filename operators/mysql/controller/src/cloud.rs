@@ -291,6 +291,13 @@ pub trait Instances: Send + Sync + 'static {
         id: &str,
     ) -> impl Future<Output = Result<Option<String>, CloudError>> + Send;
 
+    /// Device names of the volumes in an image that outlive an instance of it, unless its launch says otherwise.
+    fn kept_devices(
+        &self,
+        region: &str,
+        image: &str,
+    ) -> impl Future<Output = Result<Vec<String>, CloudError>> + Send;
+
     /// The zones of these subnets.
     fn subnets(
         &self,

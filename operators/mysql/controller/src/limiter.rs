@@ -241,6 +241,11 @@ impl<I: Instances> Instances for Limited<I> {
         .await
     }
 
+    async fn kept_devices(&self, region: &str, image: &str) -> Result<Vec<String>, CloudError> {
+        let call = self.cloud.kept_devices(region, image);
+        self.call(region, Group::Describe, "DescribeImages", call).await
+    }
+
     async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {
         self.call(
             region,

@@ -28,6 +28,9 @@ pub struct LaunchParameters {
     /// Of the options in the user data those that the data are made with: [`Desired::lasting`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lasting: BTreeMap<String, String>,
+    /// Devices of the image whose volumes would outlive the instance: the launch says that they do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_devices: Vec<String>,
     /// Cloud-init's user data, not encoded.
     pub user_data: String,
     /// Tags of instance, volumes and interface.
@@ -35,7 +38,7 @@ pub struct LaunchParameters {
 }
 
 impl LaunchParameters {
-    /// The parameters of a launch of `identity` into `subnet`.
+    /// The parameters of a launch of `identity` into `subnet`, of an image that keeps no volume.
     pub fn new(desired: &Desired, identity: &Identity, subnet: &str, operator_id: &str) -> Self {
         Self {
             region: desired.region.clone(),
@@ -43,6 +46,7 @@ impl LaunchParameters {
             template: desired.template.clone(),
             revision: Some(desired.revision()),
             lasting: desired.lasting(),
+            kept_devices: Vec::new(),
             user_data: crate::bootstrap::user_data(desired, identity.ordinal),
             tags: Self::tags(desired, identity, operator_id),
         }

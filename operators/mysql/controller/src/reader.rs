@@ -53,6 +53,8 @@ pub struct Reader<I> {
     clock: Clock,
     regions: Arc<Mutex<HashMap<String, Slot>>>,
     zones: Arc<Mutex<HashMap<String, String>>>,
+    /// By region and image.
+    kept_devices: Arc<Mutex<HashMap<(String, String), Vec<String>>>>,
 }
 
 impl<I> Clone for Reader<I> {
@@ -63,6 +65,7 @@ impl<I> Clone for Reader<I> {
             clock: self.clock.clone(),
             regions: self.regions.clone(),
             zones: self.zones.clone(),
+            kept_devices: self.kept_devices.clone(),
         }
     }
 }
@@ -76,6 +79,7 @@ impl<I: Instances> Reader<I> {
             clock,
             regions: Arc::default(),
             zones: Arc::default(),
+            kept_devices: Arc::default(),
         }
     }
 
@@ -111,6 +115,17 @@ impl<I: Instances> Reader<I> {
         let listing = Arc::new(Listing { at, by_cluster });
         slot.listing = Some(listing.clone());
         Ok(listing)
+    }
+
+    /// The devices of an image whose volumes outlive its instances; an image never changes, so each is asked for once.
+    pub async fn kept_devices(&self, region: &str, image: &str) -> Result<Vec<String>, CloudError> {
+        let which = (region.to_owned(), image.to_owned());
+        if let Some(known) = self.kept_devices.lock().get(&which) {
+            return Ok(known.clone());
+        }
+        let found = self.cloud.kept_devices(region, image).await?;
+        self.kept_devices.lock().insert(which, found.clone());
+        Ok(found)
     }
 
     /// The zones of subnets; a zone never changes, so each is asked for once.

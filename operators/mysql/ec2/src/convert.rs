@@ -48,7 +48,7 @@ pub(crate) fn launch(
         .set_security_group_ids(Some(template.groups.clone()))
         .set_key_name(template.key_name.clone())
         .set_iam_instance_profile(profile)
-        .block_device_mappings(data_volume(parameters))
+        .set_block_device_mappings(Some(volumes(parameters)))
         .disable_api_termination(template.termination_protection)
         .instance_initiated_shutdown_behavior(ShutdownBehavior::Stop)
         .metadata_options(metadata(parameters))
@@ -56,6 +56,16 @@ pub(crate) fn launch(
         .tag_specifications(specify(ResourceType::Instance))
         .tag_specifications(specify(ResourceType::Volume))
         .tag_specifications(specify(ResourceType::NetworkInterface))
+}
+
+/// The data volume, and what is said of volumes in the image that would outlive the instance. All else of those is as the image
+/// says.
+fn volumes(parameters: &LaunchParameters) -> Vec<BlockDeviceMapping> {
+    let kept = parameters.kept_devices.iter().map(|device| {
+        let ebs = EbsBlockDevice::builder().delete_on_termination(true).build();
+        BlockDeviceMapping::builder().device_name(device).ebs(ebs).build()
+    });
+    std::iter::once(data_volume(parameters)).chain(kept).collect()
 }
 
 fn data_volume(parameters: &LaunchParameters) -> BlockDeviceMapping {
@@ -84,6 +94,19 @@ fn metadata(parameters: &LaunchParameters) -> InstanceMetadataOptionsRequest {
         .http_put_response_hop_limit(parameters.template.metadata_hop_limit)
         .http_endpoint(InstanceMetadataEndpointState::Enabled)
         .build()
+}
+
+/// The devices of an image whose volumes outlive its instances. In place of one of the data volume's name there is that.
+pub(crate) fn kept_devices(image: &types::Image) -> Vec<String> {
+    let mappings = image.block_device_mappings().iter();
+    let kept = mappings.filter(|mapping| {
+        let ebs = mapping.ebs();
+        ebs.is_some_and(|ebs| ebs.delete_on_termination() == Some(false))
+    });
+    kept.filter_map(|mapping| mapping.device_name())
+        .filter(|device| *device != DATA_DEVICE)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// An instance as the SDK gives it; nothing if it lacks an id or has a state that nobody knows.

@@ -276,6 +276,13 @@ impl Instances for Ec2 {
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    async fn kept_devices(&self, region: &str, image: &str) -> Result<Vec<String>, CloudError> {
+        let request = self.client(region).describe_images().image_ids(image);
+        let answer = request.send().await.map_err(failed("DescribeImages"))?;
+        let images = answer.images().iter();
+        Ok(images.flat_map(convert::kept_devices).collect())
+    }
+
     async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {
         let request = self
             .client(region)

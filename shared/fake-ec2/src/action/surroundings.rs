@@ -96,6 +96,15 @@ pub(super) fn images(estate: &mut Estate, request: &Request<'_>, xml: &mut Xml) 
         xml.element("architecture", &image.architecture);
         xml.element("rootDeviceType", "ebs");
         xml.element("rootDeviceName", &image.root_device);
+        xml.items("blockDeviceMapping", [image], |xml, image| {
+            xml.element("deviceName", &image.root_device);
+            xml.group("ebs", |xml| {
+                xml.element("snapshotId", &image.snapshot());
+                xml.element("volumeSize", &image.root_size.to_string());
+                let goes_along = if image.keeps_root { "false" } else { "true" };
+                xml.element("deleteOnTermination", goes_along);
+            });
+        });
     });
     Ok(false)
 }

@@ -289,7 +289,8 @@ fn address(params: &Params, subnet: &Subnet, most: u32) -> Result<Option<String>
     Ok(Some(address.to_owned()))
 }
 
-/// The volumes of a launch; the root volume is there whether or not it is mapped.
+/// The volumes of a launch; the root volume is there whether or not it is mapped. What a mapping does not say of a volume of the
+/// image is as the image says: *Block device mappings for volumes on Amazon EC2 instances*.
 fn disks(params: &Params, image: &Image) -> Result<Vec<(String, Disk, bool)>, ApiError> {
     let mut disks: Vec<(String, Disk, bool)> = Vec::new();
     for member in params.members("BlockDeviceMapping") {
@@ -302,7 +303,7 @@ fn disks(params: &Params, image: &Image) -> Result<Vec<(String, Disk, bool)>, Ap
         let disk = Disk::read(params, &format!("{member}.Ebs"), root)?;
         let goes_along = params
             .flag(&format!("{member}.Ebs.DeleteOnTermination"))?
-            .unwrap_or(true);
+            .unwrap_or(!root.is_some_and(|image| image.keeps_root));
         disks.push((name, disk, goes_along));
     }
     if !disks.iter().any(|(device, ..)| *device == image.root_device) {
@@ -314,7 +315,7 @@ fn disks(params: &Params, image: &Image) -> Result<Vec<(String, Disk, bool)>, Ap
             encrypted: false,
             snapshot: Some(image.snapshot()),
         };
-        disks.insert(0, (image.root_device.clone(), root, true));
+        disks.insert(0, (image.root_device.clone(), root, !image.keeps_root));
     }
     Ok(disks)
 }

@@ -2,7 +2,7 @@
 
 use fake_ec2::{State, StateReason};
 
-use crate::bed::{Bed, OTHER_ZONE, options};
+use crate::bed::{AMI, Bed, OTHER_ZONE, options};
 
 #[tokio::test]
 async fn a_protected_instance_shields_its_zone_and_no_other() {
@@ -130,6 +130,38 @@ async fn volumes_go_with_the_instance_unless_told_to_stay() {
     assert_eq!(bed.ask("DescribeVolumes", &[]).await.one("status"), "available");
     assert_eq!(bed.ask("DeleteVolume", &[("VolumeId", &kept)]).await.status, 200);
     assert!(bed.ec2.world().volumes().is_empty());
+}
+
+#[tokio::test]
+async fn an_image_may_leave_its_root_volume_behind_unless_the_launch_says_otherwise() {
+    let bed = Bed::new(&options(20_000));
+    let world = bed.ec2.world();
+    let goes_along = async || {
+        let images = bed.ask("DescribeImages", &[("ImageId.1", AMI)]).await;
+        (
+            images.one("deviceName").to_owned(),
+            images.one("deleteOnTermination").to_owned(),
+        )
+    };
+    assert_eq!(goes_along().await, ("/dev/xvda".into(), "true".into()));
+    world.change_account(|account| {
+        let images = account.regions.values_mut().flat_map(|region| &mut region.images);
+        images.for_each(|image| image.keeps_root = true);
+    });
+    assert_eq!(goes_along().await.1, "false");
+    let named = ("BlockDeviceMapping.1.DeviceName", "/dev/xvda");
+    let said = |text| [named, ("BlockDeviceMapping.1.Ebs.DeleteOnTermination", text)];
+    for (params, left) in [
+        (vec![], 1),
+        (vec![named, ("BlockDeviceMapping.1.Ebs.VolumeSize", "9")], 2),
+        (said("true").to_vec(), 2),
+        (said("false").to_vec(), 3),
+    ] {
+        let id = bed.launched(&params).await;
+        bed.ask("TerminateInstances", &[("InstanceId.1", &id)]).await;
+        bed.until(&id, "terminated").await;
+        assert_eq!(world.volumes().len(), left, "{params:?}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 //!   permissions before it looks at the client token: a repetition may be refused although the first attempt, whose
 //!   answer was lost, was made. Then the launch is looked for by its token, for as long as EC2 may take to show it.
 //! - What prevents the launch of one member, be it EC2 or the Secret that its parameters are kept in, prevents nothing else.
+//! - Every volume that a launch makes goes with its instance, also those that the image would leave behind, unless the operator
+//!   may not look at images.
 
 use std::future::Future;
 
@@ -15,7 +17,7 @@ use super::{Event, Outcome, PassError, Work};
 use crate::{
     cloud::{CloudError, Instance, Instances},
     desired::Desired,
-    identity::{OPERATOR_ID, member_name},
+    identity::{Identity, OPERATOR_ID, member_name},
     outcome::{Verdict, verdict},
     parameters::{Frozen, LaunchParameters},
     records::Records,
@@ -43,8 +45,18 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         outcome: &mut Outcome,
     ) -> Option<Call> {
         let identity = self.identity(ordinal, incarnation);
-        let operator_id = &self.operator.operator_id;
-        let wanted = Frozen::new(LaunchParameters::new(desired, &identity, subnet, operator_id));
+        let wanted = match self.kept_devices(desired).await {
+            Ok(kept_devices) => Frozen::new(LaunchParameters {
+                kept_devices,
+                ..self.parameters(desired, &identity, subnet)
+            }),
+            Err(error) => {
+                let now = self.operator.clock.now();
+                let mut evidence = self.evidence.lock();
+                evidence.hold(ordinal, verdict(&error), error.to_string(), now);
+                return None;
+            }
+        };
         match self.freeze(ordinal, incarnation, &wanted).await {
             Ok(frozen) => {
                 let now = self.operator.clock.now();
@@ -55,6 +67,23 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 self.hold_back(ordinal, &error);
                 None
             }
+        }
+    }
+
+    fn parameters(&self, desired: &Desired, identity: &Identity, subnet: &str) -> LaunchParameters {
+        LaunchParameters::new(desired, identity, subnet, &self.operator.operator_id)
+    }
+
+    /// The devices whose volumes the image would leave behind. Who may not look at it launches all the same, and whether there
+    /// is such an image the launch will say: what is left then is told of at the end of the cluster.
+    async fn kept_devices(&self, desired: &Desired) -> Result<Vec<String>, CloudError> {
+        let image = &desired.template.image;
+        match self.operator.reader.kept_devices(self.region, image).await {
+            Err(error) if matches!(verdict(&error), Verdict::Denied | Verdict::Refused) => {
+                tracing::warn!(image, %error, "It is not known which volumes instances of the image leave behind");
+                Ok(Vec::new())
+            }
+            found => found,
         }
     }
 
@@ -138,19 +167,22 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         desired: Option<&Desired>,
     ) -> Result<Option<LaunchParameters>, R::Error> {
         let identity = self.identity(entry.ordinal, entry.incarnation);
-        let operator_id = &self.operator.operator_id;
-        let again =
-            |desired: &Desired, subnet: &str| LaunchParameters::new(desired, &identity, subnet, operator_id);
         if let Some(desired) = desired.filter(|_| sabotage::active("thaw-parameters")) {
             let subnet = desired.subnets.last().unwrap_or(&entry.subnet_id);
-            return Ok(Some(again(desired, subnet)));
+            return Ok(Some(self.parameters(desired, &identity, subnet)));
         }
         let kept = self.records.frozen(entry.ordinal, entry.incarnation).await?;
         let same = |frozen: &Frozen| frozen.digest() == entry.params_hash;
-        let frozen = kept.filter(same).or_else(|| {
-            let again = again(desired?, &entry.subnet_id);
-            Some(Frozen::new(again)).filter(same)
-        });
+        let frozen = match (kept.filter(same), desired) {
+            (None, Some(desired)) => {
+                let again = LaunchParameters {
+                    kept_devices: self.kept_devices(desired).await.unwrap_or_default(),
+                    ..self.parameters(desired, &identity, &entry.subnet_id)
+                };
+                Some(Frozen::new(again)).filter(same)
+            }
+            (kept, _) => kept,
+        };
         Ok(frozen.map(|frozen| frozen.parameters))
     }
 
@@ -251,12 +283,15 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         self.search(ordinal, outcome).await;
     }
 
-    /// Whether a launch would be made with other parameters today: another image, another tag, another subnet.
+    /// Whether a launch would be made with other parameters today: another image, another tag, another subnet. What an image
+    /// leaves behind follows from the image.
     fn is_outdated(&self, entry: &Launch, frozen: &LaunchParameters, desired: &Desired) -> bool {
         let identity = self.identity(entry.ordinal, entry.incarnation);
-        let operator_id = &self.operator.operator_id;
-        !desired.subnets.contains(&frozen.subnet)
-            || LaunchParameters::new(desired, &identity, &frozen.subnet, operator_id) != *frozen
+        let today = LaunchParameters {
+            kept_devices: frozen.kept_devices.clone(),
+            ..self.parameters(desired, &identity, &frozen.subnet)
+        };
+        !desired.subnets.contains(&frozen.subnet) || today != *frozen
     }
 
     /// Looks for the instance of a launch by its token. One that has lost our tags is known by it as well, unless they are

@@ -201,6 +201,15 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         Ok(released)
     }
 
+    /// What members that are gone have left behind, where the others stay: nobody uses it, and nobody deletes it.
+    pub async fn idle(&self) -> Result<Vec<Part>, PassError<R::Error>> {
+        let (cloud, operator_id) = (&self.operator.cloud, &self.operator.operator_id);
+        let parts = cloud.parts(self.region, operator_id, self.cluster_uid).await;
+        let mut parts = parts.map_err(PassError::Cloud)?;
+        parts.retain(|part| part.attached_to.is_none());
+        Ok(parts)
+    }
+
     /// Whether a listing made after this moment shows nothing of ours. What it shows is ours to terminate: it carries
     /// our id, the cluster's UID and a token of ours.
     async fn sweep(&self) -> Result<Vec<Instance>, PassError<R::Error>> {

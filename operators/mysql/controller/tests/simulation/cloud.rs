@@ -229,6 +229,11 @@ impl Instances for Cloud {
         Ok(None)
     }
 
+    /// The image leaves nothing behind.
+    async fn kept_devices(&self, _: &str, _: &str) -> Result<Vec<String>, CloudError> {
+        Ok(Vec::new())
+    }
+
     async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {
         let ids = (1..)
             .zip(ids)

@@ -1,6 +1,6 @@
 //! Volumes and network interfaces that outlive their instance: gone with their cluster, or told of.
 
-use fake_ec2::StateReason;
+use fake_ec2::{Account, StateReason, World};
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api, ResourceExt as _,
@@ -13,6 +13,22 @@ use serde_json::json;
 use crate::bed::{Bed, eventually, message, ready, sample, says};
 
 const REGION: &str = "us-east-1";
+
+/// Every image was registered so that its root volume outlives an instance.
+fn keep_roots(account: &mut Account) {
+    let images = account.regions.values_mut().flat_map(|region| &mut region.images);
+    images.for_each(|image| image.keeps_root = true);
+}
+
+/// The volumes that are attached to nothing.
+fn at_rest(world: &World) -> Vec<String> {
+    let params = [("Filter.1.Name", "status"), ("Filter.1.Value.1", "available")];
+    let answer = world.ask(REGION, "DescribeVolumes", &params).unwrap();
+    let found = answer.split("<volumeId>").skip(1);
+    found
+        .map(|rest| rest.split('<').next().unwrap().to_owned())
+        .collect()
+}
 
 impl Bed {
     async fn delete(&self, name: &str) {
@@ -84,6 +100,98 @@ async fn what_outlives_its_instance_goes_with_the_cluster() {
     bed.delete("tidy").await;
     bed.until("tidy", "it is gone", |cluster| cluster.is_none()).await;
     assert_eq!((world.volumes(), world.interfaces()), (vec![], vec![]));
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_image_would_leave_behind_goes_with_each_member() {
+    let bed = Bed::new().await;
+    let world = bed.ec2.world();
+    world.change_account(keep_roots);
+    let cluster = bed.create("rooted", sample(3)).await;
+    let uid = cluster.metadata.uid.unwrap();
+    let cluster = bed.until("rooted", "it is ready", ready).await.unwrap();
+    let volumes = || world.volumes().len();
+    assert_eq!(volumes(), 6);
+    // One ends behind the operator's back, and is replaced; then one is not wanted any more.
+    let lost = &cluster.status.unwrap().aws_instance_ids[1];
+    let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+    assert!(world.terminate(lost, &reason));
+    let replaced = |cluster: Option<&MySQLCluster>| {
+        let status = cluster.and_then(|cluster| cluster.status.as_ref());
+        ready(cluster) && status.is_some_and(|status| status.launches[1].incarnation == 2)
+    };
+    bed.until("rooted", "a member is replaced", replaced).await;
+    assert_eq!(volumes(), 6);
+    bed.patch("rooted", json!({"spec": {"replicas": 2}})).await;
+    eventually("it has two members", async || {
+        world.live(CLUSTER_UID, &uid).len() == 2 && volumes() == 4
+    })
+    .await;
+    bed.delete("rooted").await;
+    bed.until("rooted", "it is gone", |cluster| cluster.is_none())
+        .await;
+    assert_eq!((world.volumes(), world.interfaces()), (vec![], vec![]));
+
+    let audit = world.audit();
+    let calls = |action: &'static str| audit.iter().filter(move |call| call.action == action);
+    for launch in calls("RunInstances") {
+        let says = |key: &str, value: &str| launch.params.get(key).is_some_and(|found| found == value);
+        let root = (1..=2).find(|n| says(&format!("BlockDeviceMapping.{n}.DeviceName"), "/dev/xvda"));
+        let goes_along = |n| says(&format!("BlockDeviceMapping.{n}.Ebs.DeleteOnTermination"), "true");
+        assert!(root.is_some_and(goes_along), "{launch:?}");
+    }
+    assert_eq!(calls("DescribeImages").count(), 1, "an image does not change");
+    assert_eq!(calls("DeleteVolume").count(), 0, "EC2 has deleted them itself");
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_that_may_not_look_at_images_launches_and_tells_of_what_is_left() {
+    let bed = Bed::new().await;
+    let world = bed.ec2.world();
+    world.change_account(keep_roots);
+    world.deny("DescribeImages", Some("UnauthorizedOperation"));
+    bed.create("unseen", sample(1)).await;
+    bed.until("unseen", "it is ready", ready).await;
+    bed.delete("unseen").await;
+    bed.until("unseen", "it is gone", |cluster| cluster.is_none())
+        .await;
+    let [root]: [String; 1] = world.volumes().try_into().unwrap();
+    assert!(world.snapshot_of(&root).is_some());
+    eventually("it is told of", async || bed.tells_of(&[&root]).await).await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_member_has_left_is_told_of_when_the_others_are_retained() {
+    let bed = Bed::new().await;
+    let mut spec = sample(2);
+    spec["deletionPolicy"] = json!("Retain");
+    bed.create("stays", spec).await;
+    let cluster = bed.until("stays", "it is ready", ready).await.unwrap();
+    let world = bed.ec2.world();
+    let before = world.volumes();
+    assert!(before.iter().all(|volume| world.keep(volume)));
+    let lost = &cluster.status.unwrap().aws_instance_ids[1];
+    let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+    assert!(world.terminate(lost, &reason));
+    let replaced = |cluster: Option<&MySQLCluster>| {
+        let status = cluster.and_then(|cluster| cluster.status.as_ref());
+        ready(cluster) && status.is_some_and(|status| status.launches[1].incarnation == 2)
+    };
+    bed.until("stays", "a member is replaced", replaced).await;
+    let left = at_rest(world);
+    assert!(
+        left.len() == 2 && left.iter().all(|volume| before.contains(volume)),
+        "{left:?}"
+    );
+    bed.delete("stays").await;
+    bed.until("stays", "it is gone", |cluster| cluster.is_none())
+        .await;
+    assert_eq!(world.volumes().len(), 6, "nothing is deleted");
+    let all: Vec<&str> = left.iter().map(String::as_str).collect();
+    eventually("it is told of", async || bed.tells_of(&all).await).await;
     bed.stop().await;
 }
 

@@ -120,8 +120,19 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
                 Released::Now => return Ok(Progress::waiting(RELEASED_AGAIN)),
                 Released::Lost(name) => return self.miss(pass, &name).await,
             }
+            let idle = work.idle().await?;
             let kept = work.retain(&ledger).await?;
             remains::clear(pass, &ledger).await?;
+            if !idle.is_empty() {
+                let why = "members that are gone have left them behind, and deletionPolicy is Retain";
+                tell(
+                    pass,
+                    EventKind::Warning,
+                    ("LeftBehind", "Delete"),
+                    left_behind(&idle, why),
+                )
+                .await;
+            }
             let note = format!(
                 "deletionPolicy is Retain: these instances are left running: {}. With the Secrets {} and {}, which stay as well, a new MySQLCluster {name} takes them over if it is created with the annotation {ADOPT}={uid}",
                 kept.join(", "),
@@ -154,7 +165,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             return self.let_go(pass, NOTHING).await;
         }
         let (kind, what) = (EventKind::Warning, ("LeftBehind", "Delete"));
-        tell(pass, kind, what, left_behind(left)).await;
+        let why = format!(
+            "somebody keeps them ({RETAINED}), uses them, has given them the tags, or has made them from a snapshot"
+        );
+        tell(pass, kind, what, left_behind(left, &why)).await;
         self.let_go(pass, PARTS).await
     }
 
@@ -290,14 +304,14 @@ fn obstacle(error: &ClusterError) -> Option<(Reason, String)> {
 }
 
 /// What of a cluster outlives it, and why.
-fn left_behind(left: &[Part]) -> String {
+fn left_behind(left: &[Part], why: &str) -> String {
     let each = left.iter().map(|part| match (&part.attached_to, &part.snapshot) {
         (Some(instance), _) => format!("{} (attached to {instance})", part.id),
         (None, Some(snapshot)) => format!("{} (made from {snapshot})", part.id),
         (None, None) => part.id.clone(),
     });
     format!(
-        "these carry the cluster's tags and stay, because somebody keeps them ({RETAINED}), uses them, has given them the tags, or has made them from a snapshot: {}; delete them when they are not needed",
+        "these carry the cluster's tags and stay, because {why}: {}; delete them when they are not needed",
         each.collect::<Vec<_>>().join(", ")
     )
 }
