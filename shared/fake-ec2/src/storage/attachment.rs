@@ -1,4 +1,4 @@
-//! What the owner of an account does to volumes and attachments, behind everybody's back.
+//! What the owner of an account does to volumes, attachments and ids, behind everybody's back.
 
 use crate::{tag::TagLog, world::World};
 
@@ -16,6 +16,27 @@ impl World {
             interface.goes_along = false;
             true
         })
+    }
+
+    /// Gives an instance another id, with what is attached to it: in a world that stands for one of which only ids are known. Says
+    /// whether there is such an instance, and none of that id.
+    pub fn renumber(&self, id: &str, as_id: &str) -> bool {
+        let mut estate = self.estate.lock();
+        if estate.instances.contains_key(as_id) {
+            return false;
+        }
+        let Some(mut instance) = estate.instances.remove(id) else {
+            return false;
+        };
+        as_id.clone_into(&mut instance.id);
+        for volume in estate.volumes.values_mut().filter(|one| one.attachment.0 == id) {
+            as_id.clone_into(&mut volume.attachment.0);
+        }
+        for interface in estate.interfaces.values_mut().filter(|one| one.instance == id) {
+            as_id.clone_into(&mut interface.instance);
+        }
+        estate.instances.insert(as_id.to_owned(), instance);
+        true
     }
 
     /// The snapshot that a volume was made from; nothing of a blank one.

@@ -189,6 +189,20 @@ async fn a_backup_of_a_volume_is_restored_with_its_tags_and_attached_to_nothing(
 }
 
 #[tokio::test]
+async fn an_instance_of_another_id_keeps_what_is_attached_to_it() {
+    let bed = Bed::new(&options(20_000));
+    let id = bed.launched(&[]).await;
+    let world = bed.ec2.world();
+    let other = "i-00000000000000001";
+    assert!(world.renumber(&id, other) && !world.renumber(&id, other));
+    let volumes = bed.ask("DescribeVolumes", &[]).await;
+    assert_eq!(volumes.all("instanceId"), [other]);
+    bed.ask("TerminateInstances", &[("InstanceId.1", other)]).await;
+    bed.until(other, "terminated").await;
+    assert!(world.volumes().is_empty() && world.interfaces().is_empty());
+}
+
+#[tokio::test]
 async fn an_interface_that_was_told_to_stay_does_until_it_is_deleted() {
     let bed = Bed::new(&options(20_000));
     let id = bed.launched(&[]).await;

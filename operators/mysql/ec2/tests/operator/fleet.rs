@@ -115,6 +115,13 @@ impl Fleet {
         found.is_some_and(|(_, server)| !server.read_only)
     }
 
+    /// For how many replicas a commit waits on the server of an instance, and for how many milliseconds.
+    pub(crate) fn acknowledgement(&self, instance: &str) -> (u32, u64) {
+        let servers = self.servers.lock();
+        let (_, server) = servers.values().find(|(id, _)| id == instance).unwrap();
+        (server.acknowledgement.replicas, server.acknowledgement.timeout)
+    }
+
     /// Whether the server of an instance follows another.
     pub(crate) fn is_following(&self, instance: &str) -> bool {
         let servers = self.servers.lock();

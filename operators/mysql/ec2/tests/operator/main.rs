@@ -30,3 +30,4 @@ mod silence;
 mod smoke;
 mod supervision;
 mod tags;
+mod upgrade;
