@@ -68,6 +68,8 @@ struct Shared {
     /// Networks that refuse addresses that are asked for, by id.
     assigning: Mutex<BTreeSet<String>>,
     pulls: pull::Pulls,
+    /// Held while a network is made.
+    network_making: tokio::sync::Mutex<()>,
 }
 
 impl DockerEngine {
@@ -330,6 +332,16 @@ impl Engine for DockerEngine {
             ..NetworkCreateRequest::default()
         };
         let create = async {
+            // Many daemons take a second network of the same name, after which neither can be found by it; and one that is
+            // being made holds its subnet before anybody sees it.
+            let _alone = self.shared.network_making.lock().await;
+            if self.network(name).await?.is_some() {
+                return Err(EngineError {
+                    kind: Failure::NameTaken,
+                    action: action.clone(),
+                    message: "it was made in this moment".into(),
+                });
+            }
             let made = self.acting(&action).await?.create_network(request).await;
             made.map(|_| ()).map_err(|error| explain(&action, &error))
         };

@@ -15,6 +15,7 @@ use docker_controller::{
     launch::{Launch, ensure_network, launch},
     node::{self, Machine},
 };
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 use testkit::{
     docker::Docker,
@@ -26,7 +27,7 @@ use testkit::{
 const RUNTIME_LIMIT: Duration = Duration::from_mins(5);
 
 const SWEEP: &str = r#"docker ps -aq --filter "label=capdkc.cluster.x-k8s.io/namespace=$1" | xargs -r docker rm -fv
-docker network rm "$1" "$1-any""#;
+docker network ls -q --filter "name=^$1" | xargs -r docker network rm"#;
 
 struct Bed {
     docker: Docker,
@@ -199,6 +200,24 @@ async fn smoke_what_a_machine_asks_for_reaches_docker() {
     assert_eq!(networks, [&bed.namespace]);
     let parameter = "cat /proc/sys/kernel/shm_rmid_forced";
     assert_eq!(bed.shell(&plan.name, parameter).await, ["1"]);
+}
+
+/// As the machines of a cluster do whose load balancer is somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn smoke_a_network_that_many_ask_for_at_once_is_made_once() {
+    let bed = Bed::start(Image::Toolbox).await;
+    for round in 0..4 {
+        let name = format!("{}-{round}", bed.namespace);
+        let asked = (0..8).map(|_| ensure_network(&bed.engine, &name));
+        let found = try_join_all(asked).await.unwrap();
+        let filter = format!("name=^{name}$");
+        let list = ["network", "ls", "--no-trunc", "--quiet", "--filter", &filter];
+        let there = bed.docker.run(&list).await.unwrap();
+        let there: Vec<_> = there.lines().collect();
+        assert_eq!(there.len(), 1, "{there:?}");
+        assert!(found.iter().all(|network| network.id == there[0]), "{found:?}");
+        bed.engine.remove_network(&name).await.unwrap();
+    }
 }
 
 /// Docker chose the subnet, as it does for the network that kind makes; a look at the network does not tell.
