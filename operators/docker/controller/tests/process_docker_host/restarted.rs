@@ -134,7 +134,7 @@ async fn smoke_a_daemon_that_is_killed_or_ended_brings_back_what_it_had_and_noth
         ("DockerCluster", "c1"),
     ] {
         bed.objects.delete(kind, name).await.unwrap();
-        bed.wait(kind, name, |object| object.is_null()).await;
+        bed.wait(kind, name, Value::is_null).await;
     }
     assert_eq!(containers(daemon.docker()).await, Containers::new());
     let networks = ["network", "ls", "--filter", "name=^nodes$", "--quiet"];
