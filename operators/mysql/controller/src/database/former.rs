@@ -15,12 +15,17 @@ use k8s_openapi::{
 use super::{
     job::{Phase, Reached, Seen, Whose},
     pods::{self, Stuck},
+    desired::Desired,
 };
 
+    server::container_in,
 /// How long its restore Job may load, from its beginning.
 pub const LOADING: Duration = Duration::from_hours(24);
 
 /// What is to be done about its restore Job before its server is replaced.
+
+/// Variable of its server with the database that was made, which is what the server has served since.
+const DATABASE: &str = "MYSQL_DATABASE";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     /// Nothing.
@@ -88,6 +93,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+/// The database that its server was made with, if that is another than is `wanted`: the spec was changed since, at which its
+/// operator did not look.
+pub fn other_database<'a>(server: &'a Deployment, wanted: &str) -> Option<&'a str> {
+    let pod = server.spec.as_ref()?.template.spec.as_ref()?;
+    let mut variables = container_in(pod)?.env.iter().flatten();
+    let theirs = variables
+        .find(|variable| variable.name == DATABASE)?
+        .value
+        .as_deref()?;
+    Some(theirs).filter(|theirs| !theirs.is_empty() && *theirs != wanted)
+}
+
+/// What is said of a server of its with another database, and of the ways on.
+pub fn differs(theirs: &str, desired: &Desired) -> String {
+    let (ours, name, uid) = (&desired.database, desired.names.name(), &desired.uid);
+    format!(
+        "Deployment {name} of an earlier operator was made with the database {theirs:?}, and spec.database is {ours:?}: no \
+         backup would have the rows of the former, so it stays as it is. To go on with {theirs:?}: set spec.deletionPolicy \
+         to Retain, annotate this object with otus.homework/skip-backup={uid}, delete it, and create it again with that \
+         database. To go on with {ours:?} and without the rows of the other: set {DATABASE} of that Deployment to it"
+    )
+}
+
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

@@ -337,9 +337,8 @@ pub fn is_step(from: Version, to: Version) -> bool {
 
 /// The image that is kept instead of `wanted`, if data of the one that last `served` cannot be carried to that: the one
 /// that is `there`, if they can be carried to it. Nothing if `wanted` may be had.
-pub fn kept_image<'a>(served: Option<&'a str>, there: Option<&'a str>, wanted: &str) -> Option<&'a str> {
+pub fn kept_image<'a>(served: &'a str, there: Option<&'a str>, wanted: &str) -> Option<&'a str> {
     let step = |from: &str, to: &str| is_step(Version::of_image(from), Version::of_image(to));
-    let served = served.or(there)?;
     if step(served, wanted) {
         return None;
     }

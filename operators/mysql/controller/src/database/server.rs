@@ -283,12 +283,21 @@ pub fn is_serving(deployment: &Deployment) -> bool {
 
 /// The image that a Deployment's server runs.
 pub fn image_of(deployment: &Deployment) -> Option<&str> {
-    let pod = deployment.spec.as_ref()?.template.spec.as_ref()?;
+    image_in(deployment.spec.as_ref()?.template.spec.as_ref()?)
+}
+
+/// The image that the server in a Pod runs, or else its first container.
+pub fn image_in(pod: &PodSpec) -> Option<&str> {
+    container_in(pod)?.image.as_deref()
+}
+
+/// The container of a Pod that is the server's, or else its first one.
+pub(super) fn container_in(pod: &PodSpec) -> Option<&Container> {
     let server = pod
         .containers
         .iter()
         .find(|container| container.name == CONTAINER);
-    server.or_else(|| pod.containers.first())?.image.as_deref()
+    server.or_else(|| pod.containers.first())
 }
 
 /// What says of a Pod that no node takes it.

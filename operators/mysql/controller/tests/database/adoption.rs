@@ -27,8 +27,15 @@ pub(crate) async fn left(bed: &Bed, name: &str) -> MySQL {
 
 /// The same with another password.
 pub(crate) async fn left_with(bed: &Bed, name: &str, password: &str) -> MySQL {
+    left_of(bed, name, &json!({"password": password})).await
+}
+
+/// The same with a spec that was changed since, at which the first operator did not look.
+pub(crate) async fn left_of(bed: &Bed, name: &str, changes: &Value) -> MySQL {
     let mut spec = original();
-    spec["password"] = json!(password);
+    for (key, value) in changes.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
     let object = json!({
         "apiVersion": "otus.homework/v1", "kind": "MySQL",
         "metadata": {"name": name, "finalizers": [FORMER_FINALIZER], "annotations": {LAST: "{}"}},
@@ -47,7 +54,8 @@ pub(crate) async fn left_with(bed: &Bed, name: &str, password: &str) -> MySQL {
                      "spec": {"clusterIP": "None", "ports": [{"port": 3306}], "selector": {"app": name}}}))
         .await;
     let container = json!({"name": "mysql", "image": "mysql:5.7", "args": ["--ignore-db-dir=lost+found"],
-                           "env": [{"name": "MYSQL_ROOT_PASSWORD", "value": "otuspassword"}]});
+                           "env": [{"name": "MYSQL_ROOT_PASSWORD", "value": "otuspassword"},
+                                   {"name": "MYSQL_DATABASE", "value": "otus-database"}]});
     let volume = json!({"name": "persistent", "persistentVolumeClaim": {"claimName": format!("{name}-pvc")}});
     let pod = json!({"metadata": {"labels": {"app": name}},
                      "spec": {"containers": [container], "volumes": [volume]}});

@@ -7,8 +7,10 @@ use crate::bed::{Bed, message, says, spec};
 
 async fn runs(bed: &Bed, name: &str, image: &str) {
     bed.eventually(&format!("{image} is what is to run"), async || {
-        let server = bed.api::<Deployment>().get(name).await.unwrap();
-        serde_json::to_string(&server.spec).unwrap().contains(image)
+        let server = bed.api::<Deployment>().get_opt(name).await.unwrap();
+        serde_json::to_string(&server.and_then(|server| server.spec))
+            .unwrap()
+            .contains(image)
     })
     .await;
 }
@@ -39,6 +41,30 @@ async fn from_an_image_of_the_next_series_that_never_ran_there_is_a_way_back() {
     runs(&bed, "typo", "mysql:8.0.36").await;
     bed.kubelet.let_go("mysql");
     let object = bed.ready("typo").await;
+    assert!(says(Some(&object), "UpToDate", "True", "Applied"));
+    bed.stop().await;
+}
+
+/// The data are those of the image that has made them, although no server has answered yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_an_image_that_never_ran_there_is_a_way_back_before_any_server_has_answered() {
+    let bed = Bed::new().await;
+    bed.kubelet.hold("mysql", "ErrImagePull");
+    bed.create("early", spec(&json!({"image": "mysql:8.0.36"}))).await;
+    runs(&bed, "early", "mysql:8.0.36").await;
+    bed.patch("early", json!({"spec": {"image": "mysql:8.4.33"}}))
+        .await;
+    runs(&bed, "early", "mysql:8.4.33").await;
+    bed.patch("early", json!({"spec": {"image": "mysql:9.7"}})).await;
+    bed.until("early", "it is refused", |object| {
+        says(object, "UpToDate", "False", "VersionChangeRefused")
+    })
+    .await;
+    bed.patch("early", json!({"spec": {"image": "mysql:8.0.36"}}))
+        .await;
+    runs(&bed, "early", "mysql:8.0.36").await;
+    bed.kubelet.let_go("mysql");
+    let object = bed.ready("early").await;
     assert!(says(Some(&object), "UpToDate", "True", "Applied"));
     bed.stop().await;
 }

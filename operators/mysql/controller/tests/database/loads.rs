@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Lets the first operator's server answer.
-async fn answers(bed: &Bed, name: &str) {
+pub(crate) async fn answers(bed: &Bed, name: &str) {
     let (pods, selector) = (
         bed.api::<Pod>(),
         ListParams::default().labels(&format!("app={name}")),

@@ -19,4 +19,5 @@ mod losses;
 mod moves;
 mod neighbours;
 mod refusals;
+mod takeovers;
 mod upgrade;

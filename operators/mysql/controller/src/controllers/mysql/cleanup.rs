@@ -5,11 +5,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    batch::v1::Job,
-    core::v1::{PersistentVolumeClaim, Secret},
-};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::{Api, ResourceExt as _};
 use mysql_api::{
     MySQL, MySQLSpec,
@@ -21,7 +17,7 @@ use super::{
     DatabaseError,
     backups::{self, Sight},
     blocked::{blocked, held, is_overdue, lessen, lessened, still_blocked},
-    desired,
+    desired, former,
     hand::{Hand, Stop},
     life, secrets, version, volumes,
 };
@@ -90,8 +86,12 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
     }
     match (step, live) {
         (Farewell::Create, _) => {
-            if whole && let Some(held) = heal(hand, &mut wanted, claim.as_ref(), facts).await? {
-                return Err(held);
+            if whole && let Some((said, after)) = heal(hand, &mut wanted, claim.as_ref(), facts).await? {
+                if said.reason == Reason::DatabaseInvalid {
+                    facts.backup = Some(said.clone());
+                    blocked(object, facts);
+                }
+                return Err(Stop::Held { said, after });
             }
             create(hand, object, &wanted, claim.as_ref(), facts).await
         }
@@ -209,14 +209,13 @@ async fn room(hand: &Hand<'_>, wanted: &Desired, facts: &mut Facts) -> Result<()
 }
 
 /// Keeps up the server that is to be backed up. What stands in its way is said, and is no reason not to try; but for what an
-/// earlier operator has under way while there is no Secret yet, which is returned: a Job that cannot have its Secret would
-/// count as one that was tried.
+/// earlier operator has left that holds the backup, too, which is returned with when to look again.
 async fn heal(
     hand: &Hand<'_>,
     wanted: &mut Desired,
     data: Option<&PersistentVolumeClaim>,
     facts: &mut Facts,
-) -> Result<Option<Stop>, Stop> {
+) -> Result<Option<(Said, Duration)>, Stop> {
     let attempt = async {
         let live = hand.get::<Deployment>(wanted.names.name()).await?;
         version::hold(hand, wanted, live.as_ref(), facts).await?;
@@ -228,8 +227,8 @@ async fn heal(
     let said = match attempt.await {
         Ok(_) => return Ok(None),
         Err(Stop::Held { said, after }) => {
-            if said.reason == Reason::LeftoversGoing && !has_secret(hand, wanted).await? {
-                return Ok(Some(Stop::Held { said, after }));
+            if former::holds(hand, wanted, &said).await? {
+                return Ok(Some((said, after)));
             }
             said
         }
@@ -243,12 +242,6 @@ async fn heal(
     };
     facts.server = Some(said);
     Ok(None)
-}
-
-/// Whether the Secret is there that the Pods of this object's Jobs mount.
-async fn has_secret(hand: &Hand<'_>, wanted: &Desired) -> Result<bool, Stop> {
-    let secret = hand.get::<Secret>(&wanted.names.credentials()).await?;
-    Ok(secret.is_some_and(|secret| owned(&secret, &wanted.names, &wanted.uid) == Owned::Ours))
 }
 
 async fn create(
@@ -338,11 +331,7 @@ async fn go(
     hand.may()?;
     if let Some(claim) = claim {
         if object.spec.deletion_policy == DeletionPolicy::Retain || is_orphaning(hand, object).await? {
-            let note = format!(
-                "{} stays, with the data; the next MySQL of this name goes on with it",
-                claim.name_any()
-            );
-            hand.tell("VolumeRetained", "Delete", note).await;
+            volumes::retain(hand, object, claim).await?;
         } else {
             hand.remove(claim).await?;
             if let Some(volume) = fixed_of(claim) {

@@ -1,5 +1,7 @@
 //! Filling a new data folder, before a server may have it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::Job,
@@ -24,7 +26,7 @@ use crate::database::{
     program::Outcome,
     report::{Facts, Said},
     server,
-    volumes::{Content, DATA, is_set_aside},
+    volumes::{Content, DATA, SERVED, is_set_aside},
 };
 
 /// Fills the data folder, before a server may have it.
@@ -98,7 +100,10 @@ pub(super) async fn fill(
             hand.remove(&job).await?;
             soon(Reason::Restoring, again(&name, seen.as_ref()))
         }
-        (Start::Record(content), _) => record(hand, data, &content, facts).await,
+        (Start::Record(content), job) => {
+            let image = job.as_ref().and_then(|job| maker(job, &content));
+            record(hand, data, &content, image, facts).await
+        }
         (Start::Failed { after }, _) => {
             facts.restore = Some(failure.clone());
             held(failure, after)
@@ -174,14 +179,21 @@ fn is_told(hand: &Hand<'_>, failure: &Said) -> bool {
     told.is_some_and(|told| told.status == ConditionStatus::False.as_str() && told.message == failure.message)
 }
 
+/// The image whose server has made what a Job filled the folder with; nothing if it found it there.
+fn maker<'a>(job: &'a Job, content: &Content) -> Option<&'a str> {
+    let pod = job.spec.as_ref()?.template.spec.as_ref()?;
+    server::image_in(pod).filter(|_| matches!(content, Content::Restored(_) | Content::Empty))
+}
+
 /// Writes down that a server may have the volume, before one does.
 async fn record(
     hand: &Hand<'_>,
     data: &PersistentVolumeClaim,
     content: &Content,
+    image: Option<&str>,
     facts: &mut Facts,
 ) -> Result<(), Stop> {
-    note(hand, data, content).await?;
+    note(hand, data, Some(content), image).await?;
     filled(content, facts);
     let text = facts
         .restore
@@ -192,16 +204,20 @@ async fn record(
     Ok(())
 }
 
-/// Notes on the claim what is on its volume, if nobody has changed it meanwhile.
+/// Notes on the claim what is on its volume, and of which image, as far as that is known, if nobody has changed it meanwhile.
 pub(super) async fn note(
     hand: &Hand<'_>,
     data: &PersistentVolumeClaim,
-    content: &Content,
+    content: Option<&Content>,
+    image: Option<&str>,
 ) -> Result<(), Stop> {
+    let content = content.map(|content| (DATA, content.annotation()));
+    let image = image.map(|image| (SERVED, image.to_owned()));
+    let annotations: BTreeMap<_, _> = content.into_iter().chain(image).collect();
     let patch = json!({"metadata": {
         "uid": data.metadata.uid,
         "resourceVersion": data.metadata.resource_version,
-        "annotations": {DATA: content.annotation()},
+        "annotations": annotations,
     }});
     hand.merge::<PersistentVolumeClaim>(&data.name_any(), &patch)
         .await?;

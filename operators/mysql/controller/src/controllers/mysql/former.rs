@@ -1,22 +1,30 @@
 //! Taking over from a server of the kind's first operator: [`crate::database::former`].
 //!
-//! It holds the password in clear and is replaced. One that answers is not taken away before another can take its place.
+//! It holds the password in clear and is replaced. One that answers is not taken away before another can take its place,
+//! nor any whose rows would be in no backup.
 
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{PersistentVolumeClaim, Secret},
+};
 use kube::ResourceExt as _;
-use mysql_api::database::Reason;
+use mysql_api::database::{BackupOnDelete, Reason};
 
 use super::{
-    DatabaseError, filling,
+    DatabaseError, IDLE, filling,
     hand::{Hand, Stop, held},
     life::{pods_of, server_pods},
 };
 use crate::database::{
     desired::Desired,
     former::{self, Load},
-    job, pods,
+    job,
+    names::{Owned, owned},
+    pods,
     report::Said,
-    volumes::{Content, DATA, Role, Standing, standing},
+    server::image_in,
+    volumes::{Content, DATA, Role, SERVED, Standing, standing},
 };
 
 /// To be called before it is removed: holds while it is still needed.
@@ -27,19 +35,55 @@ pub(super) async fn relieve(
 ) -> Result<(), Stop> {
     claim(hand, desired, Role::Backups).await?;
     let data = claim(hand, desired, Role::Data).await?;
+    if let Some(theirs) = server.and_then(|server| former::other_database(server, &desired.database)) {
+        return held(
+            Said::no(Reason::DatabaseInvalid, former::differs(theirs, desired)),
+            IDLE / 10,
+        );
+    }
     let servers = server_pods(hand, desired).await?;
     let serves = servers.iter().any(pods::answers);
     let now = hand.pass.clock().now();
     if serves || server.is_some_and(|server| former::may_answer_again(server, now)) {
         loaded(hand, desired, serves).await?;
     }
+    let lacks = |data: &PersistentVolumeClaim, note: &str| !data.annotations().contains_key(note);
+    // The spec may have been changed since; its operator looked at no change. One that never began has written nothing.
+    let begun = servers.iter().find(|pod| pods::has_begun(pod));
+    let image = begun.and_then(|pod| image_in(pod.spec.as_ref()?));
     match data {
         // A server answers from them: no Job has to look before the next one starts.
-        Some(data) if serves && !data.annotations().contains_key(DATA) => {
-            filling::note(hand, &data, &Content::Kept).await
+        Some(data) if serves && lacks(&data, DATA) => {
+            filling::note(hand, &data, Some(&Content::Kept), image).await
         }
         // It may never have come up: what is on the volume is looked at when it is gone.
+        Some(data) if image.is_some() && lacks(&data, SERVED) => {
+            filling::note(hand, &data, None, image).await
+        }
         _ => Ok(()),
+    }
+}
+
+/// Whether what is `said` to hold its server holds the final backup, too.
+pub(super) async fn holds(hand: &Hand<'_>, desired: &Desired, said: &Said) -> Result<bool, Stop> {
+    let policy = hand
+        .pass
+        .current()
+        .spec
+        .backup
+        .clone()
+        .unwrap_or_default()
+        .on_delete;
+    match said.reason {
+        // A backup would be taken of what does not hold its rows.
+        Reason::DatabaseInvalid => Ok(policy == BackupOnDelete::Required),
+        // A Job that cannot have its Secret would count as one that was tried.
+        Reason::LeftoversGoing => {
+            let secret = hand.get::<Secret>(&desired.names.credentials()).await?;
+            let ours = |secret: Secret| owned(&secret, &desired.names, &desired.uid) == Owned::Ours;
+            Ok(!secret.is_some_and(ours))
+        }
+        _ => Ok(false),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which version a server's data are of: that of the image that last answered from them.
+//! Which version a server's data are of: that of the image that last answered from them, or that filled the folder.
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
 use kube::ResourceExt as _;
@@ -32,11 +32,16 @@ pub(super) async fn hold(
     let ours = live.filter(|live| live.annotations().contains_key(APPLIED));
     let there = ours.and_then(server::image_of);
     let claim = claim.filter(|claim| goes_with(claim, &desired.names, &desired.uid));
-    let served = claim.and_then(|claim| claim.annotations().get(SERVED).cloned());
-    let Some(kept) = plan::kept_image(served.as_deref(), there, &desired.image) else {
+    let noted = claim.and_then(|claim| claim.annotations().get(SERVED).cloned());
+    // There is no note on a volume from before there were any.
+    let answers = ours.filter(|live| server::is_serving(live)).and(there);
+    let Some(served) = noted.as_deref().or(answers) else {
         return Ok(());
     };
-    let from = Version::of_image(served.as_deref().unwrap_or(kept));
+    let Some(kept) = plan::kept_image(served, there, &desired.image) else {
+        return Ok(());
+    };
+    let from = Version::of_image(served);
     facts.refused = Some(Said::no(
         Reason::VersionChangeRefused,
         format!(

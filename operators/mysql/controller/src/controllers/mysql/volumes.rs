@@ -9,7 +9,7 @@ use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ListParams, PostParams, Preconditions},
 };
-use mysql_api::database::Reason;
+use mysql_api::{MySQL, database::Reason};
 use reconcile::{
     apply::APPLIED,
     error::{ApiError, is_not_found},
@@ -25,7 +25,7 @@ use crate::{
     database::{
         self,
         desired::Desired,
-        names::MADE_FOR,
+        names::{MADE_FOR, Names},
         nodes::NODE,
         report::{self, Facts, Said},
         volumes::{self, BEREFT, Placement, Resize, Role, Standing},
@@ -77,6 +77,25 @@ async fn inherit(
     )
     .await;
     Ok(claim)
+}
+
+/// Leaves the data volume for the next object of the name. One that the first operator made is the object's own, and would
+/// go with it.
+pub(super) async fn retain(
+    hand: &Hand<'_>,
+    object: &MySQL,
+    claim: &PersistentVolumeClaim,
+) -> Result<(), Stop> {
+    let (name, uid) = (claim.name_any(), object.uid().unwrap_or_default());
+    if let Ok(names) = Names::new(&object.name_any())
+        && volumes::standing(claim, Role::Data, &names, &uid) == Standing::Inherited
+    {
+        let patch = volumes::inheritance(claim, Role::Data, &names, &uid);
+        hand.merge::<PersistentVolumeClaim>(&name, &patch).await?;
+    }
+    let note = format!("{name} stays, with the data; the next MySQL of this name goes on with it");
+    hand.tell("VolumeRetained", "Delete", note).await;
+    Ok(())
 }
 
 async fn make(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<PersistentVolumeClaim, Stop> {
