@@ -13,19 +13,19 @@ use k8s_openapi::{
 };
 
 use super::{
+    desired::Desired,
     job::{Phase, Reached, Seen, Whose},
     pods::{self, Stuck},
-    desired::Desired,
+    server::container_in,
 };
 
-    server::container_in,
 /// How long its restore Job may load, from its beginning.
 pub const LOADING: Duration = Duration::from_hours(24);
 
-/// What is to be done about its restore Job before its server is replaced.
-
 /// Variable of its server with the database that was made, which is what the server has served since.
 const DATABASE: &str = "MYSQL_DATABASE";
+
+/// What is to be done about its restore Job before its server is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     /// Nothing.
@@ -83,16 +83,6 @@ pub fn may_answer_again(server: &Deployment, now: Timestamp) -> bool {
     since.is_some_and(|Time(since)| lasts(*since, now) < pods::MUTE)
 }
 
-fn lasts(since: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(since)).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::json;
-
-    use super::*;
 /// The database that its server was made with, if that is another than is `wanted`: the spec was changed since, at which its
 /// operator did not look.
 pub fn other_database<'a>(server: &'a Deployment, wanted: &str) -> Option<&'a str> {
@@ -116,6 +106,16 @@ pub fn differs(theirs: &str, desired: &Desired) -> String {
     )
 }
 
+fn lasts(since: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

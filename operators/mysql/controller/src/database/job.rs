@@ -6,7 +6,7 @@
 mod request;
 mod words;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -46,10 +46,10 @@ const INPUTS: &str = "otus.homework/inputs";
 const SERVER: &str = "otus.homework/server";
 /// How often a Pod is tried again.
 const RETRIES: i32 = 3;
-/// When a backup gives up, in seconds: a dump of hundreds of gigabytes takes hours.
-const DEADLINE: i64 = 6 * 60 * 60;
-/// When a restore gives up, in seconds. It begins anew after that, and loading takes many times as long as dumping.
-const RESTORE_DEADLINE: i64 = 7 * 24 * 60 * 60;
+/// When a backup gives up: a dump of hundreds of gigabytes takes hours.
+pub const DEADLINE: Duration = Duration::from_hours(6);
+/// When a restore gives up. It begins anew after that, and loading takes many times as long as dumping.
+const RESTORE_DEADLINE: Duration = Duration::from_hours(7 * 24);
 /// Label that keeps a mesh from putting a program of its own into a Pod, which would never end.
 const NO_SIDECAR: &str = "sidecar.istio.io/inject";
 /// The containers of the two Jobs.
@@ -154,7 +154,7 @@ fn hexadecimal(digest: &[u8], bytes: usize) -> String {
 /// The one container of a Job.
 struct Task {
     name: &'static str,
-    deadline: i64,
+    deadline: Duration,
     amounts: Amounts,
     program: &'static str,
     environment: Vec<EnvVar>,
@@ -207,7 +207,7 @@ fn job(desired: &Desired, name: String, annotations: BTreeMap<&str, String>, tas
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
-            active_deadline_seconds: Some(task.deadline),
+            active_deadline_seconds: i64::try_from(task.deadline.as_secs()).ok(),
             backoff_limit: Some(RETRIES),
             pod_failure_policy: Some(hopeless(task.name)),
             // Two Pods at a time on one volume are two too many.

@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use mysql_api::database::{BackupOnDelete, ConcurrencyPolicy};
 
 use super::{
+    former,
     job::{Phase, Request, Seen, Whose},
     program::{Origin, Outcome},
     schedule::Schedule,
@@ -167,7 +168,8 @@ pub fn backup(asked: Asked<'_>) -> Backup {
         (_, Whose::Foreign) => due.map_or(Backup::Rest, |_| Backup::Conflict),
         // It was begun for a server that is gone, and would close the one that is here to writes.
         (Phase::Running, Whose::Left) => Backup::Remove,
-        (Phase::Running, Whose::Former) => Backup::Wait,
+        (Phase::Running, Whose::Former) if !former::hangs(job, asked.now) => Backup::Wait,
+        (Phase::Running, Whose::Former) => Backup::Remove,
         (_, Whose::Left | Whose::Former) => due.map_or(Backup::Rest, |_| Backup::Remove),
         (Phase::Running, Whose::Ours) => match due {
             Some(Request::Scheduled(_)) if asked.concurrency == ConcurrencyPolicy::Replace => Backup::Remove,
@@ -313,6 +315,14 @@ pub fn farewell(ending: Ending<'_>) -> Farewell {
         _ if job.going.is_some() => Farewell::Wait,
         (_, Whose::Foreign) => Farewell::Conflict,
         (Phase::Running, Whose::Left) => Farewell::Remove,
+        // Its dump is not ours, and what keeps it from beginning says nothing of ours.
+        (Phase::Running, Whose::Former) => {
+            if former::hangs(job, ending.now) || ending.held != Held::Nothing {
+                Farewell::Remove
+            } else {
+                Farewell::Wait
+            }
+        }
         (Phase::Running, _) if ending.policy == BackupOnDelete::BestEffort => match ending.held {
             Held::Nothing => Farewell::Wait,
             // Nobody loses rows for amounts that need not be.

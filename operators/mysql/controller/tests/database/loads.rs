@@ -50,16 +50,23 @@ async fn show(bed: &Bed, pod: &str, status: Value) {
 
 /// The first operator's restore Job of this object; returns the Pod that it has.
 async fn load(bed: &Bed, object: &MySQL) -> String {
+    at_work(bed, object, "restore").await
+}
+
+/// A Job of the first operator's; returns the Pod that it has.
+async fn at_work(bed: &Bed, object: &MySQL, what: &str) -> String {
     let name = object.name_any();
     let pod = json!({"restartPolicy": "OnFailure", "containers": [{"name": "load", "image": "i"}], "volumes": [
         {"name": "b", "persistentVolumeClaim": {"claimName": format!("backup-{name}-pvc")}}]});
+    // That of a backup has no owner.
+    let owners: Vec<Value> = (what == "restore").then(|| owner(object)).into_iter().collect();
     let _: Job = bed
         .make(
-            json!({"metadata": {"name": format!("restore-{name}-job"), "ownerReferences": [owner(object)]},
+            json!({"metadata": {"name": format!("{what}-{name}-job"), "ownerReferences": owners},
                      "spec": {"backoffLimit": 2, "template": {"spec": pod}}}),
         )
         .await;
-    let selector = format!("batch.kubernetes.io/job-name=restore-{name}-job");
+    let selector = format!("batch.kubernetes.io/job-name={what}-{name}-job");
     let (pods, selector) = (bed.api::<Pod>(), ListParams::default().labels(&selector));
     bed.eventually("it has a Pod", async || {
         !pods.list(&selector).await.unwrap().items.is_empty()
@@ -238,6 +245,47 @@ async fn a_restore_of_the_first_operators_that_never_ends_is_ended(#[case] name:
     );
     let rows = bed.kubelet.disks.rows(&bed.data(name).await);
     assert_eq!(rows.unwrap(), ["old row"]);
+    bed.stop().await;
+}
+
+/// The first operator was replaced while it took the last backup, and the Job of that has no deadline.
+#[rstest]
+#[case::its_program_hangs("hangs", "Running", 2_000)]
+#[case::its_pod_never_begins("waits", "Pending", SPEED)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_the_first_operators_that_never_ends_is_ended_and_another_taken(
+    #[case] name: &str,
+    #[case] phase: &str,
+    #[case] speed: u32,
+) {
+    let mut bed = Bed::without_operator().await;
+    let object = left(&bed, name).await;
+    let job = format!("backup-{name}-job");
+    let now = DeleteParams::background().grace_period(0);
+    bed.api::<Job>().delete(&job, &now).await.unwrap();
+    bed.eventually("the one before is gone", async || bed.lacks::<Job>(&job).await)
+        .await;
+    let pod = at_work(&bed, &object, "backup").await;
+    show(&bed, &pod, json!({ "phase": phase })).await;
+    let backups = bed.claim(&format!("backup-{name}-pvc")).await;
+    bed.delete(name).await;
+    // In real time it is waited for, and told of.
+    bed.start_at(1);
+    let object = bed
+        .until(name, "it is told", |object| {
+            says(object, "BackupTaken", "Unknown", "LeftoversGoing")
+        })
+        .await
+        .unwrap();
+    let told = message(&object, "BackupTaken");
+    assert!(told.contains(&format!("kubectl delete job {job}")), "{told}");
+    bed.halt().await;
+    bed.start_at(speed);
+    bed.gone(name).await;
+    let reasons = bed.reasons(name).await;
+    assert!(reasons.contains(&"LeftoverEnded".to_owned()), "{reasons:?}");
+    assert!(bed.api::<Pod>().get_opt(&pod).await.unwrap().is_none());
+    assert_eq!(bed.kubelet.disks.newest(&backups), ["old row"]);
     bed.stop().await;
 }
 

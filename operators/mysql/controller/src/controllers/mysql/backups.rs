@@ -84,7 +84,7 @@ pub(super) async fn tend(
             begun => begun.map(|()| at_once()),
         },
         (Backup::Remove, Some(job)) => {
-            hand.remove(&job).await?;
+            remove(hand, &job, seen.as_ref()).await?;
             Ok(at_once())
         }
         (Backup::Wait | Backup::Remove, _) => Ok(Progress::waiting(job::pace(seen.as_ref(), now))),
@@ -143,8 +143,16 @@ pub(super) async fn look(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) 
             let message = why.unwrap_or_else(|| format!("{name} takes backup {id}"));
             facts.backup = Some(Said::pending(Reason::BackupRunning, message));
         }
-        (Whose::Left | Whose::Former, Phase::Running) => {
+        (Whose::Left, Phase::Running) => {
             let message = format!("{name} of an earlier MySQL of this name has to end before another begins");
+            facts.backup = Some(Said::pending(Reason::LeftoversGoing, message));
+        }
+        (Whose::Former, Phase::Running) => {
+            let all = pods_of(hand, &seen.uid).await?;
+            stuck = pods::stuck(&seen, &name, &all, hand.pass.clock().now());
+            let message = format!(
+                "{name} of an earlier operator has to end before another begins; if it never will, `kubectl delete job {name}`: it is ended six hours after it was made"
+            );
             facts.backup = Some(Said::pending(Reason::LeftoversGoing, message));
         }
         (Whose::Ours, _) if recorded != Some(&seen.uid) => {
@@ -158,6 +166,17 @@ pub(super) async fn look(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) 
     }
     let seen = Some(seen);
     Ok(Sight { live, seen, stuck })
+}
+
+/// Removes a Job for backups. That one is ended which is none of ours is told.
+pub(super) async fn remove(hand: &Hand<'_>, job: &Job, seen: Option<&Seen>) -> Result<(), Stop> {
+    hand.remove(job).await?;
+    if seen.is_some_and(|seen| seen.whose == Whose::Former && seen.phase == Phase::Running) {
+        let name = job.name_any();
+        let note = format!("{name} of an earlier operator has not ended, and is ended");
+        hand.warn("LeftoverEnded", "Backup", note).await;
+    }
+    Ok(())
 }
 
 /// Notes on the volume's claim which backup is the newest on it, and where it is, before anybody relies on that: a restore

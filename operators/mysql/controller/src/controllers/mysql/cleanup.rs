@@ -115,7 +115,7 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
         (Farewell::Lessen, Some(job)) => lessen(hand, claim.as_ref(), &job).await,
         (Farewell::Remove | Farewell::Lessen, job) => {
             if let Some(job) = job {
-                hand.remove(&job).await?;
+                backups::remove(hand, &job, seen.as_ref()).await?;
             }
             Ok(life::at_once())
         }

@@ -66,6 +66,44 @@ fn a_backup_under_way_of_an_earlier_server_goes_before_it_closes_this_one() {
     assert_eq!(farewell(ending(content, Some(&left))), Farewell::Wait);
 }
 
+/// It has no deadline of its own. What is in its way is not in ours.
+#[test]
+fn a_backup_of_the_first_operators_is_ended_when_it_hangs_or_never_begins() {
+    let mut former = job(Phase::Running, None);
+    former.whose = Whose::Former;
+    let content = Some(&Content::Kept);
+    for (made, policy, held, expected) in [
+        ("06:01", BackupOnDelete::Required, Held::Nothing, Farewell::Wait),
+        ("06:01", BackupOnDelete::BestEffort, Held::Nothing, Farewell::Wait),
+        ("06:00", BackupOnDelete::Required, Held::Nothing, Farewell::Remove),
+        (
+            "06:00",
+            BackupOnDelete::BestEffort,
+            Held::Nothing,
+            Farewell::Remove,
+        ),
+        ("11:00", BackupOnDelete::Required, Held::Trouble, Farewell::Remove),
+        (
+            "11:00",
+            BackupOnDelete::BestEffort,
+            Held::Trouble,
+            Farewell::Remove,
+        ),
+        ("11:00", BackupOnDelete::BestEffort, Held::Room, Farewell::Remove),
+    ] {
+        former.made = Some(at(&format!("2026-11-21T{made}:00Z")));
+        let mut asked = ending(content, Some(&former));
+        (asked.policy, asked.held) = (policy, held);
+        assert_eq!(farewell(asked), expected, "{made} {policy:?} {held:?}");
+    }
+    former.made = Some(at("2026-11-21T06:01:00Z"));
+    assert_eq!(backup(asked(Some(&former), None)), Backup::Wait);
+    former.made = Some(at("2026-11-21T06:00:00Z"));
+    assert_eq!(backup(asked(Some(&former), None)), Backup::Remove);
+    former.going = Some(now());
+    assert_eq!(backup(asked(Some(&former), None)), Backup::Wait);
+}
+
 #[test]
 fn a_backup_that_cannot_begin_is_waited_for_unless_the_policy_asks_for_no_more() {
     let running = job(Phase::Running, Some(last()));
