@@ -3,6 +3,8 @@
 //! Its restore Job loads a dump through the server that answers: a server that goes before the end leaves half the tables.
 //! So it is waited for, while the server serves or may yet serve again; and not for ever, for some never end. One that has
 //! begun to load goes on, or begins anew, after its Pod or the server was interrupted: a Pod that is missing is no end of it.
+//!
+//! Nor has its backup Job a deadline: one that hangs would hold up every other backup, and with it a deletion.
 
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ use super::{
 
 /// How long its restore Job may load, from its beginning.
 pub const LOADING: Duration = Duration::from_hours(24);
+/// How long its backup Job may dump, from its beginning: as long as one of ours.
+pub const DUMPING: Duration = super::job::DEADLINE;
 
 /// Variable of its server with the database that was made, which is what the server has served since.
 const DATABASE: &str = "MYSQL_DATABASE";
@@ -63,6 +67,12 @@ pub fn load(job: &Seen, pods: &[Pod], stuck: Option<&Stuck>, now: Timestamp) -> 
         since.is_some_and(|since| lasts(since, now) >= stuck.patience)
     });
     if held { Load::End } else { Load::Wait }
+}
+
+/// Whether its backup Job has had its time.
+pub fn hangs(job: &Seen, now: Timestamp) -> bool {
+    let is_at_work = job.whose == Whose::Former && job.phase == Phase::Running;
+    is_at_work && job.made.is_some_and(|made| lasts(made, now) >= DUMPING)
 }
 
 /// Whether its restore Job, with these Pods, may have written something.
