@@ -121,6 +121,11 @@ fn user_of(image: &str) -> i64 {
     }
 }
 
+/// Whether the image is one of those that Oracle publishes itself.
+pub(super) fn is_oracles(image: &str) -> bool {
+    user_of(image) == ORACLE
+}
+
 /// Gives the server a folder for its socket that is the user's, whoever that is.
 pub fn add_run_folder(pod: &mut PodSpec, container: &str) {
     let server = |one: &&mut Container| one.name == container;

@@ -31,7 +31,7 @@ use super::{
     desired::Desired,
     names::{MADE_FOR, Names, Owned, owned},
     program,
-    server::{claimed, client_mounts, client_volumes, mount, scratch},
+    server::{claimed, client_mounts, client_volumes, config_argument, mount, scratch},
 };
 
 /// Annotation with what a backup was begun for.
@@ -101,6 +101,7 @@ pub fn restore(desired: &Desired, claim: &str) -> Job {
         policy,
         from: desired.restore.from.as_deref(),
         expected: desired.expected.as_deref(),
+        config: config_argument(desired),
         version: desired.version,
     };
     let annotations = [

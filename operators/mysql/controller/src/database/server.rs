@@ -20,10 +20,12 @@ use crate::sabotage;
 
 /// Name of the server's container.
 pub const CONTAINER: &str = "mysql";
-/// Where the options are mounted; every image of MySQL reads the files there.
+/// Where the options are mounted; the official images read the files there.
 const CONFIG_FOLDER: &str = "/etc/mysql/conf.d";
 /// Their file.
 const CONFIG_FILE: &str = "mysql-operator.cnf";
+/// What has mysqld read that file where an image does not have it read the folder. It has to be the first argument.
+const CONFIG_ARGUMENT: &str = "--defaults-extra-file=/etc/mysql/conf.d/mysql-operator.cnf";
 /// Annotation on the Pod: a mark of the password, so that another one restarts the server.
 const REVISION: &str = "otus.homework/credentials-revision";
 /// Annotation on the Pod: a digest of the options.
@@ -54,6 +56,13 @@ fn options_file(desired: &Desired) -> String {
         }
     });
     std::iter::once("[mysqld]\n".to_owned()).chain(lines).collect()
+}
+
+/// The argument by which mysqld reads the options, where it would not without: the images that Oracle publishes itself have
+/// no file that includes the folder.
+pub(super) fn config_argument(desired: &Desired) -> Option<&'static str> {
+    let is_unread = !desired.options.is_empty() && confinement::is_oracles(&desired.image);
+    is_unread.then_some(CONFIG_ARGUMENT)
 }
 
 /// The Service, by which clients and backups reach the server.
@@ -140,10 +149,12 @@ fn pod(desired: &Desired) -> PodSpec {
         resources: desired.resources.requirements(),
         ..Container::default()
     };
+    let mut arguments = program::server_arguments(desired.version);
+    arguments.splice(..0, config_argument(desired).map(str::to_owned));
     let mut server = Container {
         name: CONTAINER.to_owned(),
         image: Some(desired.image.clone()),
-        args: Some(program::server_arguments(desired.version)),
+        args: Some(arguments),
         ports: Some(vec![ContainerPort {
             name: Some("mysql".to_owned()),
             container_port: i32::from(program::PORT),

@@ -205,6 +205,7 @@ async fn smoke_a_backup_of_another_database_is_neither_restored_nor_rotated_away
                 policy,
                 from,
                 expected: None,
+                config: None,
                 version: VERSION,
             }
             .environment()
@@ -328,5 +329,16 @@ async fn smoke_a_server_that_cannot_be_made_says_why_and_leaves_an_empty_folder(
         assert_eq!(site.shell("ls /var/lib/mysql").await, "", "{reason}");
     }
     let failed = site.run(RESTORE, &environment, &["--volume", &wrong]).await;
+    assert!(failed.failure().error.contains("no_such_option"), "{failed:?}");
+    // Where an image reads no folder, mysqld is told.
+    let mut environment = environment;
+    let told = environment
+        .iter_mut()
+        .find(|one| one.name == "CONFIG_ARGUMENT")
+        .unwrap();
+    told.value = Some("--defaults-extra-file=/own/own.cnf".to_owned());
+    let own = format!("{}:/own:ro", folder.path().display());
+    let failed = site.run(RESTORE, &environment, &["--volume", &own]).await;
+    assert_eq!(failed.reason(), Reason::ServerFailed, "{failed:?}");
     assert!(failed.failure().error.contains("no_such_option"), "{failed:?}");
 }

@@ -267,6 +267,7 @@ pub(crate) fn restore(policy: Policy, from: Option<&str>) -> Vec<EnvVar> {
         policy,
         from,
         expected: None,
+        config: None,
         version: VERSION,
     };
     order.environment()
@@ -280,6 +281,7 @@ pub(crate) fn knowing(id: &str) -> Vec<EnvVar> {
         policy: Policy::IfBackupExists,
         from: None,
         expected: Some(id),
+        config: None,
         version: VERSION,
     };
     order.environment()

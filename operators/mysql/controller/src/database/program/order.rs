@@ -48,6 +48,8 @@ pub struct Restore<'a> {
     pub from: Option<&'a str>,
     /// The id of the newest backup that is known of: a volume without it is the wrong volume.
     pub expected: Option<&'a str>,
+    /// The argument by which mysqld reads the options, where it would not without.
+    pub config: Option<&'a str>,
     /// The version of the image.
     pub version: Version,
 }
@@ -82,6 +84,7 @@ impl Restore<'_> {
             variable("FROM", self.from.unwrap_or_default()),
             variable("EXPECTED", self.expected.unwrap_or_default()),
             variable("PRIVATE_ARGUMENTS", &self.version.private_arguments().join(" ")),
+            variable("CONFIG_ARGUMENT", self.config.unwrap_or_default()),
         ]
     }
 }
@@ -107,6 +110,7 @@ mod tests {
             policy: Policy::Required,
             from: None,
             expected: None,
+            config: None,
             version: Version::V9,
         };
         let environment = restore.environment();

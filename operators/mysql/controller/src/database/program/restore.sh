@@ -2,7 +2,8 @@
 # What is there already stays as it is, whatever it is. The folder is filled in one step, by renaming what a private
 # server without networking has made and closed in good order; a kill leaves nothing, or what the next run goes on with.
 # Environment: DATABASE, OWNER (namespace/name), POLICY (IfBackupExists, Required or Never), FROM (the id of a backup;
-# empty: the newest), EXPECTED (the id of the newest backup that is known of; may be empty), PRIVATE_ARGUMENTS.
+# empty: the newest), EXPECTED (the id of the newest backup that is known of; may be empty), PRIVATE_ARGUMENTS, CONFIG_ARGUMENT (comes
+# first, where mysqld needs one to read its options; may be empty).
 data=/var/lib/mysql
 accounts=/etc/mysql-client/accounts.sql
 work=$data/.mysql-operator
@@ -109,7 +110,7 @@ sql() { mysql --no-defaults --socket="$scratch/socket" --user=root --binary-mode
 
 # Of an option that it does not know mysqld may say nothing at all unless it is asked.
 mysqld_failed() {
-  [ -s "$scratch/log" ] || [ -s "$scratch/said" ] || mysqld $user --validate-config > "$scratch/said" 2>&1
+  [ -s "$scratch/log" ] || [ -s "$scratch/said" ] || mysqld $CONFIG_ARGUMENT $user --validate-config > "$scratch/said" 2>&1
   fail ServerFailed "mysqld $1: $(last_words "$scratch/log") $(last_words "$scratch/said")"
 }
 
@@ -121,12 +122,13 @@ initialize() {
     chown "$user" "$data" "$work" "$mine" "$scratch" || fail VolumeUnusable "cannot give the data folder to $user"
     user=--user=$user
   fi
-  waits mysqld --initialize-insecure $user --datadir="$mine" --log-error="$scratch/log" > "$scratch/said" 2>&1 \
+  waits mysqld $CONFIG_ARGUMENT --initialize-insecure $user --datadir="$mine" --log-error="$scratch/log" > "$scratch/said" 2>&1 \
     || mysqld_failed "cannot make an empty data folder"
 }
 
 start() {
-  mysqld $user --datadir="$mine" --log-error="$scratch/log" --socket="$scratch/socket" --pid-file="$scratch/pid" \
+  mysqld $CONFIG_ARGUMENT $user --datadir="$mine" --log-error="$scratch/log" --socket="$scratch/socket" \
+    --pid-file="$scratch/pid" \
     --skip-networking $PRIVATE_ARGUMENTS --event-scheduler=OFF --read-only=OFF --super-read-only=OFF --autocommit=ON \
     --performance-schema=OFF --max-allowed-packet=1073741824 --innodb-flush-log-at-trx-commit=0 --sync-binlog=0 \
     > "$scratch/said" 2>&1 &

@@ -56,6 +56,38 @@ fn a_server_ends_before_the_next_one_starts_and_never_without_a_filled_folder() 
     assert_eq!(pod.automount_service_account_token, Some(false));
 }
 
+/// The images that Oracle publishes itself include no folder of options.
+#[rstest]
+#[case::official("mysql:8.4", true, false)]
+#[case::oracles("mysql/mysql-server:8.0", true, true)]
+#[case::oracles_without_options("mysql/mysql-server:8.0", false, false)]
+fn options_are_read_by_every_image(#[case] image: &str, #[case] has_options: bool, #[case] is_told: bool) {
+    let config = if has_options {
+        json!({"max_connections": "7"})
+    } else {
+        json!({})
+    };
+    let desired = desired(&json!({"image": image, "config": config}));
+    let told = format!("--defaults-extra-file={CONFIG_FOLDER}/{CONFIG_FILE}");
+    let server = deployment(&desired, "r").spec.unwrap().template.spec.unwrap();
+    let arguments = server.containers[0].args.clone().unwrap();
+    // mysqld takes it in no other place.
+    assert_eq!(
+        arguments.iter().position(|one| *one == told),
+        is_told.then_some(0)
+    );
+    let restore = job::restore(&desired, "c").spec.unwrap().template.spec.unwrap();
+    let variables = restore.containers[0].env.clone().unwrap();
+    let given = variables
+        .iter()
+        .find(|one| one.name == "CONFIG_ARGUMENT")
+        .unwrap();
+    assert_eq!(
+        given.value.as_deref(),
+        Some(if is_told { told.as_str() } else { "" })
+    );
+}
+
 /// Of everything that the restricted Pod Security Standard asks of a Pod.
 fn is_restricted(pod: &PodSpec) -> bool {
     let whole = pod.security_context.as_ref().unwrap();
