@@ -277,3 +277,30 @@ do n=$((n + 1)); echo $n > /tmp/next; done"#;
     assert_eq!(stored, told);
     server.sql("INSERT INTO t VALUES (1000000, '')").await;
 }
+
+/// A last backup is taken again, and takes the place of the one before: between the two names neither has its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn smoke_a_backup_that_was_to_be_replaced_by_one_that_never_came_has_its_name_again() {
+    let site = Site::new().await;
+    let server = filled(&site).await;
+    site.backup(&order("last"), &server, &[]).await.backup();
+    site.shell("cd /backup && mv last replaced.partial && cp -r replaced.partial last.other.partial")
+        .await;
+    // Whatever else fails.
+    let nowhere = Backup {
+        host: "nowhere.invalid",
+        ..order("more")
+    };
+    let failed = site.backup(&nowhere, &server, &["--env=PATIENCE=1"]).await;
+    assert_eq!(failed.reason(), Reason::ServerUnreachable, "{failed:?}");
+    assert_eq!(site.shell("ls -A /backup").await, "last");
+    // One that is there already, or is not whole, is nobody's.
+    for harm in ["true", "rm -r last && echo short > replaced.partial/dump.sql.gz"] {
+        site.shell(&format!("cd /backup && cp -r last replaced.partial && {harm}"))
+            .await;
+        site.backup(&order("more"), &server, &[]).await.backup();
+        let there = site.shell("ls -A /backup").await;
+        assert_eq!(there.contains("last"), harm == "true", "{there}");
+        assert!(!there.contains("partial"), "{there}");
+    }
+}

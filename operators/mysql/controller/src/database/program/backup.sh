@@ -115,12 +115,10 @@ later_than_all() {
 }
 
 # A name is taken away before what it names is, so that nothing half removed has it.
-set_aside() {
+drop() {
   rm -rf dropped.partial
-  mv -T "$1" dropped.partial
+  mv -T "$1" dropped.partial && rm -rf dropped.partial
 }
-
-drop() { set_aside "$1" && rm -rf dropped.partial; }
 
 # The ids of the backups of this database, newest first.
 of_this() {
@@ -136,6 +134,15 @@ keep_newest() {
   done
 }
 
+# A kill between the going of a backup and the coming of the one that takes its place leaves neither: it gets its name back.
+put_back() {
+  [ -f replaced.partial/manifest.json ] || return 0
+  old=$(field replaced.partial/manifest.json id)
+  case $old in '' | .* | *.partial | *[!A-Za-z0-9._-]*) return 0 ;; esac
+  [ ! -e "$old" ] && [ -z "$(damage replaced.partial)" ] || return 0
+  mv -T replaced.partial "$old" || fail VolumeUnusable "cannot put back the backup $old, which is in replaced.partial"
+}
+
 # Tells of the backup, once its name is written through, too.
 done_with() {
   sync . || fail VolumeUnusable "cannot write the name of the backup $BACKUP_ID through to its volume"
@@ -145,6 +152,7 @@ done_with() {
   exit 0
 }
 
+put_back
 # What others left half done; should one of them be alive yet, it finds its work gone, all of it.
 for left in *.partial; do
   [ ! -e "$left" ] || drop "$left"
@@ -181,9 +189,9 @@ waits sync "$partial/dump.sql.gz" "$partial/manifest.json" "$partial" \
 text=$(mismatch "$partial")
 [ -z "$text" ] || fail VolumeUnusable "what was written is not what is read: $text"
 # The server, closed, has all that is in the one that goes.
-[ "$whole" != yes ] || set_aside "$BACKUP_ID" \
+[ "$whole" != yes ] || mv -T "$BACKUP_ID" replaced.partial \
   || fail VolumeUnusable "cannot take the place of the backup $BACKUP_ID"
 mv -T "$partial" "$BACKUP_ID" \
-  || { mv -T dropped.partial "$BACKUP_ID"; fail VolumeUnusable "cannot name the backup $BACKUP_ID"; }
-rm -rf dropped.partial
+  || { mv -T replaced.partial "$BACKUP_ID"; fail VolumeUnusable "cannot name the backup $BACKUP_ID"; }
+rm -rf replaced.partial
 done_with
