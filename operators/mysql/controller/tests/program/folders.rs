@@ -2,7 +2,7 @@
 
 use mysql_controller::database::program::{Backup, Origin, Policy, RESTORE, Reason, Restore};
 
-use crate::site::{PASSWORD, Site, VERSION, knowing, order, restore};
+use crate::site::{PASSWORD, Server, Site, VERSION, knowing, order, restore};
 
 /// Two tables with every sort of thing that a dump has to carry.
 const CONTENT: &str = r#"
@@ -24,6 +24,29 @@ SELECT event_name, status FROM information_schema.events WHERE event_schema = DA
 SELECT default_character_set_name, default_collation_name FROM information_schema.schemata
   WHERE schema_name = DATABASE();
 ";
+
+/// A replica that comes later gets everything from the binary log: the rows are in it, and nothing counts as known before.
+async fn is_logged(server: &Server<'_>) {
+    let modes = "SELECT @@GLOBAL.gtid_mode, @@GLOBAL.gtid_purged = ''";
+    assert_eq!(server.sql(modes).await, "ON\t1");
+    let mut tables = Vec::new();
+    for log in server.sql("SHOW BINARY LOGS").await.lines() {
+        let log = log.split('\t').next().unwrap();
+        let events = server.sql(&format!("SHOW BINLOG EVENTS IN '{log}'")).await;
+        let lines: Vec<_> = events.lines().collect();
+        for pair in lines.windows(2) {
+            if pair[0].contains("Table_map") && pair[1].contains("Write_rows") {
+                tables.push(pair[0].to_owned());
+            }
+        }
+    }
+    for table in [".test)", ".hard)"] {
+        assert!(
+            tables.iter().any(|map| map.contains(table)),
+            "{table}: {tables:?}"
+        );
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn smoke_a_server_that_is_made_again_has_everything_back_whatever_its_names_and_its_password_are() {
@@ -56,8 +79,13 @@ async fn smoke_a_server_that_is_made_again_has_everything_back_whatever_its_name
         before.contains("00FF0A0D5C271A") && before.contains("latin1_german1_ci"),
         "{before}"
     );
+    let positions = "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')";
+    let executed = server.sql(positions).await;
     let made = site.backup(&order("b1"), &server, &[]).await;
     let backup = made.backup();
+    let noted = r#"sed -n 's/^  "gtid": "\(.*\)",$/\1/p' /backup/b1/manifest.json"#;
+    assert!(executed.contains(':'), "{executed}");
+    assert_eq!(site.shell(noted).await.trim(), executed);
     assert_eq!(backup.version, server.sql("SELECT VERSION()").await);
     let again = site.backup(&order("b1"), &server, &[]).await;
     assert_eq!(again.backup(), backup, "the same request is the same backup");
@@ -74,6 +102,7 @@ async fn smoke_a_server_that_is_made_again_has_everything_back_whatever_its_name
     assert_eq!(filled.origin(), Origin::Backup(backup.clone()));
     let server = site.server(&[]).await;
     assert_eq!(server.sql(SEEN).await, before);
+    is_logged(&server).await;
     server.sql("INSERT INTO test VALUES (null, 'later')").await;
     assert!(
         server.sql("SELECT name FROM test").await.contains("LATER"),
