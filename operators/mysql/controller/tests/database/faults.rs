@@ -4,11 +4,22 @@
 //! volume gone whose rows are in no backup; and an end. The line `REPLAY='…'` of a plan that failed runs that plan alone.
 //! `TESTKIT_FULL=1` makes the loops dense.
 
+mod stories;
 mod world;
 
-use testkit::fault::{Fault, Schedule, report::Coverage, schedule::Which};
+use rstest::rstest;
+use testkit::fault::{
+    Fault, Schedule,
+    crash::Harness,
+    plan::FaultPlan,
+    report::{Coverage, Report},
+    schedule::{CrashSite, Which},
+};
 
-use self::world::{check, full, harness, run, world, world_of_folders};
+use self::{
+    stories::Story,
+    world::{World, check, full, harness, run, world, world_of, world_of_folders},
+};
 
 fn coverage(plans: usize, sites: usize, crash_sites: usize) -> Coverage {
     Coverage {
@@ -26,6 +37,46 @@ async fn after_a_crash_at_any_request_every_row_is_there_and_nothing_was_begun_t
         .await
         .unwrap();
     report.at_least(coverage(7, 15, 5)).unwrap();
+}
+
+/// A crash at every request; without `--full` two plans of six crashes each, where one incarnation after the other dies.
+async fn crashes<M>(harness: &Harness, world: M) -> Report
+where
+    M: AsyncFn(FaultPlan) -> anyhow::Result<World>,
+{
+    if full() {
+        return harness.crash_at_every_request(world, run, check).await.unwrap();
+    }
+    let several = |first: u64, step: u64| {
+        let sites = CrashSite::ALL.into_iter().cycle().take(6);
+        (0..)
+            .zip(sites)
+            .fold(Schedule::default(), |schedule, (nth, site)| {
+                schedule.crash(first + nth * step, site)
+            })
+    };
+    let schedules = [several(14, 6), several(21, 9)];
+    harness.schedules(schedules, world, run, check).await.unwrap()
+}
+
+#[rstest]
+#[case::what_the_first_operator_left(Story::Adopted)]
+#[case::a_last_backup_that_fails(Story::Blocked)]
+#[case::a_last_backup_that_is_given_up(Story::GivenUp)]
+#[case::a_volume_that_is_kept(Story::Retained)]
+#[case::a_volume_that_is_lost(Story::Lost)]
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_at_any_request_every_other_story_ends_as_it_should(#[case] story: Story) {
+    let harness = harness(&format!("crash at every request, {story:?}"));
+    let report = crashes(&harness, async |plan| world_of(story, plan).await).await;
+    report.at_least(coverage(2, 20, 7)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_at_any_request_folders_of_nodes_are_tied() {
+    let harness = harness("crash at every request, folders of nodes");
+    let report = crashes(&harness, world_of_folders).await;
+    report.at_least(coverage(2, 20, 7)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,9 @@
-//! One server's life twice over: created, written to, backed up, deleted, created again, deleted again.
+//! One server's life twice over: created, written to, backed up, deleted, created again, deleted again. Other stories are
+//! in [`super::stories`].
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -16,7 +17,7 @@ use kube::{
 };
 use mysql_api::MySQL;
 use reconcile::{client::wire_layer, clock::Clock, manager::Options};
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::{
     audit::{Filter, Position},
     control_plane::{ControlPlane, TestNamespace},
@@ -25,23 +26,26 @@ use testkit::{
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::stories::{self, Story};
 use crate::{
-    bed::{SPEED, classless, manager, plane, says, spec},
-    disks::Disks,
+    bed::{Bed, SPEED, classless, manager, plane, says, spec},
     kubelet::Kubelet,
 };
 
-const NAME: &str = "m";
+pub(super) const NAME: &str = "m";
 const POLL: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_mins(5);
 
 pub(crate) struct World {
     plane: &'static ControlPlane,
     namespace: TestNamespace,
-    kubelet: Kubelet,
+    pub(super) kubelet: Kubelet,
     clock: Clock,
+    story: Story,
     /// How far the story has come; it survives the operator.
     chapter: AtomicU8,
+    /// UID of the claim that is lost in it.
+    pub(super) lost: OnceLock<String>,
 }
 
 pub(crate) fn full() -> bool {
@@ -82,10 +86,15 @@ async fn warm(plane: &ControlPlane, known: &OnceCell<()>) -> Result<()> {
 }
 
 pub(crate) async fn world(plan: FaultPlan) -> Result<World> {
+    world_of(Story::Whole, plan).await
+}
+
+/// One of another story.
+pub(crate) async fn world_of(story: Story, plan: FaultPlan) -> Result<World> {
     static WARM: OnceCell<()> = OnceCell::const_new();
     let plane = plane().await;
     warm(plane, &WARM).await?;
-    on(plane, &plan).await
+    on(plane, story, &plan).await
 }
 
 /// One whose volumes are folders of nodes.
@@ -93,33 +102,40 @@ pub(crate) async fn world_of_folders(plan: FaultPlan) -> Result<World> {
     static WARM: OnceCell<()> = OnceCell::const_new();
     let plane = classless().await;
     warm(plane, &WARM).await?;
-    let world = on(plane, &plan).await?;
+    let world = on(plane, Story::Whole, &plan).await?;
     let (client, namespace) = (plane.client(), world.namespace.name());
     world.kubelet.nodes(&client, namespace, 2).await?;
     Ok(world)
 }
 
-async fn on(plane: &'static ControlPlane, plan: &FaultPlan) -> Result<World> {
-    let namespace = plane.namespace().await?;
-    let kubelet = Kubelet::start(plane.client(), namespace.name(), Disks::default());
-    kubelet.disks.be_strict();
+async fn on(plane: &'static ControlPlane, story: Story, plan: &FaultPlan) -> Result<World> {
+    let bed = Bed::on(plane).await;
+    stories::prepare(story, &bed).await;
+    let Bed {
+        kubelet, namespace, ..
+    } = bed;
     Ok(World {
         plane,
         kubelet,
         namespace,
         clock: plan.clock().clone(),
+        story,
         chapter: AtomicU8::new(0),
+        lost: OnceLock::new(),
     })
 }
 
 impl World {
-    fn databases(&self) -> Api<MySQL> {
+    pub(super) fn databases(&self) -> Api<MySQL> {
         Api::namespaced(self.plane.client(), self.namespace.name())
     }
 
-    async fn claim(&self, name: &str) -> Result<String> {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.plane.client(), self.namespace.name());
-        match claims.get_opt(name).await? {
+    pub(super) fn claims(&self) -> Api<PersistentVolumeClaim> {
+        Api::namespaced(self.plane.client(), self.namespace.name())
+    }
+
+    pub(super) async fn claim(&self, name: &str) -> Result<String> {
+        match self.claims().get_opt(name).await? {
             Some(claim) => Ok(claim.uid().unwrap_or_default()),
             None => bail!("{name} is gone; {}", self.what_was_written().await?),
         }
@@ -145,7 +161,7 @@ impl World {
         Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(Option<&MySQL>) -> bool) -> Result<()> {
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(Option<&MySQL>) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.databases().get_opt(NAME).await?;
@@ -161,45 +177,64 @@ impl World {
         }
     }
 
-    /// One chapter; each can be begun again after a crash in its middle.
+    /// One chapter of the whole story; each can be begun again after a crash in its middle.
     async fn tell(&self, chapter: u8) -> Result<()> {
-        let databases = self.databases();
-        let ready = |object: Option<&MySQL>| says(object, "Ready", "True", "Serving");
         match chapter {
             0 | 3 => {
-                if databases.get_opt(NAME).await?.is_none() {
-                    let spec = serde_json::from_value(spec(&json!({"backup": {"keep": 3}})))?;
-                    databases
-                        .create(&PostParams::default(), &MySQL::new(NAME, spec))
-                        .await?;
-                }
-                self.until("it is ready", ready).await?;
-                let data = self.claim("m-pvc").await?;
-                let row = format!("row of chapter {chapter}");
-                let rows = self.kubelet.disks.rows(&data).unwrap_or_default();
+                let rows = self.begin(&json!({"backup": {"keep": 3}})).await?;
                 ensure!(rows.len() >= usize::from(chapter > 0), "rows were lost: {rows:?}");
-                ensure!(
-                    rows.contains(&row) || self.kubelet.disks.write(&data, &row),
-                    "the server takes no rows"
-                );
+                self.write(&format!("row of chapter {chapter}")).await
             }
-            1 => {
-                let asked = json!({"metadata": {"annotations": {"otus.homework/backup-now": "1"}}});
-                databases
-                    .patch(NAME, &PatchParams::default(), &Patch::Merge(asked))
-                    .await?;
-                self.until("it was backed up", |object| {
-                    says(object, "BackupTaken", "True", "BackupDone")
-                })
-                .await?;
-            }
+            1 => self.back_up().await,
             2 | 4 => {
-                if databases.get_opt(NAME).await?.is_some() {
-                    databases.delete(NAME, &DeleteParams::default()).await?;
-                }
-                self.until("it is gone", |object| object.is_none()).await?;
+                self.delete().await?;
+                self.until("it is gone", |object| object.is_none()).await
             }
             _ => bail!("there is no chapter {chapter}"),
+        }
+    }
+
+    /// Makes the object with these changes to its spec, if it is not there, and waits until it serves; returns the rows.
+    pub(super) async fn begin(&self, changes: &Value) -> Result<Vec<String>> {
+        let databases = self.databases();
+        if databases.get_opt(NAME).await?.is_none() {
+            let spec = serde_json::from_value(spec(changes))?;
+            let object = MySQL::new(NAME, spec);
+            databases.create(&PostParams::default(), &object).await?;
+        }
+        self.until("it is ready", |object| says(object, "Ready", "True", "Serving"))
+            .await?;
+        let data = self.claim("m-pvc").await?;
+        Ok(self.kubelet.disks.rows(&data).unwrap_or_default())
+    }
+
+    /// Writes a row, if it is not there.
+    pub(super) async fn write(&self, row: &str) -> Result<()> {
+        let data = self.claim("m-pvc").await?;
+        let rows = self.kubelet.disks.rows(&data).unwrap_or_default();
+        let there = rows.iter().any(|there| there == row);
+        ensure!(
+            there || self.kubelet.disks.write(&data, row),
+            "the server takes no rows"
+        );
+        Ok(())
+    }
+
+    pub(super) async fn back_up(&self) -> Result<()> {
+        let asked = json!({"metadata": {"annotations": {"otus.homework/backup-now": "1"}}});
+        self.databases()
+            .patch(NAME, &PatchParams::default(), &Patch::Merge(asked))
+            .await?;
+        self.until("it was backed up", |object| {
+            says(object, "BackupTaken", "True", "BackupDone")
+        })
+        .await
+    }
+
+    /// Deletes the object, if it is there.
+    pub(super) async fn delete(&self) -> Result<()> {
+        if self.databases().get_opt(NAME).await?.is_some() {
+            self.databases().delete(NAME, &DeleteParams::default()).await?;
         }
         Ok(())
     }
@@ -213,9 +248,12 @@ pub(crate) async fn run(world: Arc<World>, plan: FaultPlan) -> Result<()> {
     options.wire = Some(wire_layer(FaultLayer::new(&plan)));
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(manager(options, world.plane.config().clone()).run(shutdown.clone()));
-    while world.chapter.load(Ordering::Acquire) < 5 {
+    while world.chapter.load(Ordering::Acquire) < world.story.chapters() {
         let chapter = world.chapter.load(Ordering::Acquire);
-        world.tell(chapter).await?;
+        match world.story {
+            Story::Whole => world.tell(chapter).await?,
+            other => stories::tell(&world, other, chapter).await?,
+        }
         world.chapter.store(chapter + 1, Ordering::Release);
     }
     shutdown.cancel();
@@ -228,6 +266,9 @@ pub(crate) async fn check(world: Arc<World>) -> Result<()> {
     let disks = &world.kubelet.disks;
     let misdeeds = disks.misdeeds();
     ensure!(misdeeds.is_empty(), "{misdeeds:?}");
+    if world.story != Story::Whole {
+        return stories::check(&world, world.story).await;
+    }
     let backups = disks.backups(&world.claim("backup-m-pvc").await?);
     ensure!(
         backups.len() == 3,
