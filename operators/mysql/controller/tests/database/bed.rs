@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim, storage::v1::StorageClass};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt as _, watcher::watch_object},
 };
 use mysql_api::MySQL;
 use mysql_controller::controllers::mysql::controllers;
@@ -18,7 +20,10 @@ use reconcile::{
 };
 use serde_json::{Value, json};
 use testkit::control_plane::{ControlPlane, Options as PlaneOptions, TestNamespace};
-use tokio::{sync::OnceCell, time::Instant};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{disks::Disks, kubelet::Kubelet};
@@ -189,17 +194,23 @@ impl Bed {
         holds: impl Fn(Option<&MySQL>) -> bool,
     ) -> Option<MySQL> {
         let deadline = Instant::now() + DEADLINE;
+        let states = watch_object(self.databases.clone(), name).default_backoff();
+        pin_mut!(states);
+        let mut status = None;
         loop {
-            let found = self.databases.get_opt(name).await.unwrap();
-            if holds(found.as_ref()) {
-                return found;
+            // An error is a server that is stopped; it answers later.
+            if let Ok(Some(Ok(found))) = timeout(Duration::from_millis(50), states.next()).await {
+                if holds(found.as_ref()) {
+                    return found;
+                }
+                status = found.and_then(|object| object.status);
             }
-            let status = found.and_then(|object| object.status);
+            // What it waits for may never come after that.
+            assert_eq!(self.kubelet.disks.misdeeds(), [""; 0], "before: {what}");
             assert!(
                 Instant::now() < deadline,
                 "not within {DEADLINE:?}: {what}; {status:#?}"
             );
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -245,6 +256,7 @@ impl Bed {
     pub(crate) async fn eventually(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !holds().await {
+            assert_eq!(self.kubelet.disks.misdeeds(), [""; 0], "before: {what}");
             assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
