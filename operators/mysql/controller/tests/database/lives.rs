@@ -14,7 +14,8 @@ use kube::{
 };
 use mysql_api::MySQL;
 use reconcile::reconciler::Kind;
-use serde_json::json;
+use rstest::rstest;
+use serde_json::{Value, json};
 
 use crate::bed::{Bed, GROWS, message, says, spec};
 
@@ -298,6 +299,45 @@ async fn a_volume_whose_class_does_not_let_it_grow_says_so_and_serves_on() {
     let shrunk = Patch::Merge(json!({"spec": {"storage_size": "2Gi"}}));
     let refused = bed.databases.patch("fixed", &params, &shrunk).await.unwrap_err();
     assert!(refused.to_string().contains("never shrink"), "{refused}");
+    bed.stop().await;
+}
+
+/// In words that the API cannot compare with those before.
+#[rstest]
+#[case::the_size_in_its_other_field("shrunk", json!({"storage_size": null, "storage": {"size": "1Gi"}}), "ShrinkRefused",
+    "larger than 1Gi")]
+#[case::a_class_where_there_was_none("moved", json!({"storage": {"storageClassName": GROWS}}), "StorageClassFixed",
+    "\"standard\"")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_would_shrink_or_change_its_class_stays_and_its_server_serves_on(
+    #[case] name: &str,
+    #[case] change: Value,
+    #[case] reason: &str,
+    #[case] word: &str,
+) {
+    let bed = Bed::new().await;
+    bed.create(name, spec(&json!({"storage_size": "2Gi"}))).await;
+    bed.ready(name).await;
+    let before = bed.data(name).await;
+    bed.patch(name, json!({ "spec": change })).await;
+    let object = bed
+        .until(name, "it is refused", |object| {
+            says(object, "UpToDate", "False", reason) && says(object, "Ready", "True", "Serving")
+        })
+        .await
+        .unwrap();
+    let told = message(&object, "UpToDate");
+    assert!(
+        told.contains(&format!("{name}-pvc")) && told.contains(word),
+        "{told}"
+    );
+    assert_eq!(bed.data(name).await, before);
+    bed.patch(name, json!({"spec": {"storage_size": "2Gi", "storage": null}}))
+        .await;
+    bed.until(name, "it is up to date", |object| {
+        says(object, "UpToDate", "True", "Applied")
+    })
+    .await;
     bed.stop().await;
 }
 
