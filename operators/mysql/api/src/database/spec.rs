@@ -37,7 +37,7 @@ use super::status::MySQLStatus;
         name = "Version",
         type_ = "string",
         json_path = ".status.serverVersion",
-        description = "What the server says it is."
+        description = "What the tag of the image that last answered says."
     ),
     printcolumn(
         name = "Storage",
