@@ -324,11 +324,12 @@ pub fn last_word(object: &MySQL) -> String {
     found.map_or_else(|| "it failed".to_owned(), |condition| condition.message.clone())
 }
 
-/// For when a backup was asked for, where it says so.
+/// For when a backup was asked for; where that is not said, when its Job was made.
 fn asked_at(job: &Seen) -> Option<Timestamp> {
     match job.request {
         Some(Request::Scheduled(at) | Request::Final(at)) => Some(at),
-        _ => None,
+        Some(Request::Now(_)) => job.made,
+        None => None,
     }
 }
 

@@ -102,11 +102,23 @@ fn what_became_of_a_job_is_written_down_whole() {
 fn a_backup_whose_pod_cannot_be_asked_any_more_counts_and_its_size_is_not_made_up() {
     let mut facts = serving();
     facts.ended = Some((ended(Phase::Succeeded, Request::Scheduled(now())), None));
-    let status = status(&object(&json!({})), &facts, now());
-    let last = status.last_backup.clone().unwrap();
+    let status_ = status(&object(&json!({})), &facts, now());
+    let last = status_.last_backup.clone().unwrap();
     assert_eq!((last.time, last.bytes, last.sha256), (Time(now()), None, None));
-    assert_eq!(status.last_schedule_time, Some(Time(now())));
-    assert_eq!(says(&status, ConditionType::BackupTaken).0, "True");
+    assert_eq!(status_.last_schedule_time, Some(Time(now())));
+    assert_eq!(says(&status_, ConditionType::BackupTaken).0, "True");
+    // Of one that was asked for at once it is known when its Job was made.
+    let mut before = object(&json!({}));
+    before.status = Some(status_);
+    let later: Timestamp = "2026-11-21T13:00:00Z".parse().unwrap();
+    let mut job = ended(Phase::Succeeded, Request::Now("1".into()));
+    (job.uid, job.id, job.made) = ("job-2".into(), Some("b2".into()), Some(later));
+    facts.ended = Some((job, None));
+    let last = status(&before, &facts, now()).last_backup.unwrap();
+    assert_eq!(
+        (last.id.as_str(), last.time, last.bytes),
+        ("b2", Time(later), None)
+    );
 }
 
 #[test]
