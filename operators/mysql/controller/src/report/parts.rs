@@ -146,6 +146,22 @@ pub(super) fn credentials(findings: Findings<'_>, replicas: i32) -> DesiredCondi
     }
 }
 
+/// That every member has the current spec, and of which it is not known.
+fn current(findings: Findings<'_>, desired: &Desired) -> String {
+    let entries = findings.ledger.entries().iter();
+    let unknown = entries.filter(|entry| entry.phase == LaunchPhase::Launched && entry.revision.is_none());
+    let names: Vec<_> = unknown
+        .map(|entry| member_name(&desired.name, entry.ordinal))
+        .collect();
+    if names.is_empty() {
+        return "every member has the current spec".to_owned();
+    }
+    format!(
+        "every member has the current spec, but for those of which it is not known, for they were taken over or launched before it was recorded, and which stay as they are: {}; a replica whose instance is terminated comes back with the current spec",
+        names.join(", ")
+    )
+}
+
 /// The members' tags, where everything else of them is as the spec says.
 fn tags(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> DesiredCondition {
     let mistagged = findings.seen.mistagged.iter();
@@ -157,7 +173,7 @@ fn tags(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> DesiredCon
             ConditionType::UpToDate,
             true,
             Reason::MembersCurrent,
-            "every member has the current spec",
+            current(findings, desired),
         );
     }
     let what = findings.evidence.tags_refused(now).map_or_else(

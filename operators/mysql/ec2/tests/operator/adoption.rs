@@ -129,6 +129,41 @@ async fn members_that_are_missing_or_wanted_besides_join_those_that_are_taken_ov
     bed.stop().await;
 }
 
+/// What they were launched with is not known, and nobody replaces them for what their new cluster asks for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_another_size_are_taken_over_as_they_are_which_is_said() {
+    let bed = Bed::new().await;
+    bed.create("sized", retained(3)).await;
+    let old = bed.until("sized", "it is ready", ready).await.unwrap();
+    let (from, ids) = (old.uid().unwrap(), old.status.unwrap().aws_instance_ids);
+    bed.gone("sized").await;
+    let mut spec = sample(3);
+    spec["aws"]["instanceType"] = json!("t3.small");
+    spec["storage"] = json!({"size": "30Gi"});
+    bed.heir("sized", &from, spec).await;
+    let told = |cluster: Option<&MySQLCluster>| {
+        let text = message(cluster, "UpToDate").unwrap_or_default();
+        let named = (0..3).all(|ordinal| text.contains(&format!("sized-{ordinal}")));
+        ready(cluster) && says(cluster, "UpToDate", "True", "MembersCurrent") && named
+    };
+    let new = bed
+        .until("sized", "it says of whom it is not known", told)
+        .await
+        .unwrap();
+    assert_eq!(new.status.unwrap().aws_instance_ids, ids);
+    // One that is launched since has what is asked for.
+    let reason = StateReason::new("Client.UserInitiatedShutdown", "User initiated shutdown");
+    assert!(bed.ec2.world().terminate(&ids[2], &reason));
+    let replaced = |cluster: Option<&MySQLCluster>| {
+        let text = message(cluster, "UpToDate").unwrap_or_default();
+        ready(cluster) && text.contains("sized-1") && !text.contains("sized-2")
+    };
+    let after = bed.until("sized", "one is replaced", replaced).await.unwrap();
+    let after = after.status.unwrap().aws_instance_ids;
+    assert!(after[..2] == ids[..2] && after[2] != ids[2], "{after:?}");
+    bed.stop().await;
+}
+
 /// With `--cascade=orphan` Kubernetes takes the cluster off the owners during the deletion: here before the operator looks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_taken_over_half_way_is_given_back_also_when_nobody_owns_it_any_more() {

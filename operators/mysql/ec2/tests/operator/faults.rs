@@ -4,6 +4,7 @@
 //! when the object is gone. Each suite prints how much it exercised; the line `REPLAY='…'` of a plan that failed runs
 //! that plan alone. `TESTKIT_FULL=1` makes the loops dense and the schedules many.
 
+mod heir;
 mod protocol;
 mod world;
 
@@ -51,6 +52,37 @@ async fn a_deletion_in_the_middle_of_a_launch_leaves_nothing_whatever_crashes() 
         .await
         .unwrap();
     report.at_least(coverage(11, 7, 5)).unwrap();
+}
+
+/// The adopting cluster lives on what an earlier one has left, then goes with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_at_any_request_of_an_adoption_all_is_taken_over_and_then_gone() {
+    let stride = if full() { 1 } else { 23 };
+    let report = harness("crash at every request of an adoption")
+        .stride(stride)
+        .crash_at_every_request(async |plan| world(plan, Life::Heir).await, run, check)
+        .await
+        .unwrap();
+    report.at_least(coverage(9, 9, 6)).unwrap();
+}
+
+/// The operator dies at the requests around what is taken over, and before another one looks somebody deletes the cluster with
+/// `--cascade=foreground`: Kubernetes removes what it owns by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_that_ends_half_way_leaves_instances_with_their_key_or_nothing() {
+    let last = if full() { 40 } else { 22 };
+    let first = if full() { 1 } else { 8 };
+    let schedules = (first..=last).map(|request| Schedule::default().crash(request, CrashSite::ALL[1]));
+    let report = harness("deleted while adopting")
+        .schedules(
+            schedules,
+            async |plan| world(plan, Life::HeirCutShort).await,
+            run,
+            check,
+        )
+        .await
+        .unwrap();
+    report.at_least(coverage(15, 6, 5)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,10 @@
 //! 1. `mysql.alx.ke/adopt=<UID>` stands on a cluster that has launched nothing yet.
 //! 2. The instances of that UID are looked at; what speaks against taking them over is a condition, and nothing is
 //!    launched as long as the annotation is there.
-//! 3. The Secret by which their members know the operator is taken over, and the binding.
-//! 4. They are recorded as this cluster's, and then tagged so, with the volumes and interfaces that they were launched with.
-//!    After a crash in between they are tagged as any member whose tags were taken off.
+//! 3. The Secret by which their members know the operator is taken over, and the binding: nobody owns them yet.
+//! 4. They are recorded as this cluster's, and the Secrets made its own: from now on they go with it.
+//! 5. They are tagged so, with the volumes and interfaces that they were launched with. After a crash in between they are tagged
+//!    as any member whose tags were taken off.
 
 use std::time::Duration;
 
@@ -122,6 +123,7 @@ pub(super) async fn adopt<I: Instances>(
         ledger.enter(entry.clone());
     }
     StatusRecords { pass }.write(&ledger).await?;
+    retention::own(pass).await?;
     for entry in entries {
         let tags = tags(desired, &entry, &operator.operator_id);
         let along = launched_along(&entry, from, &parts);

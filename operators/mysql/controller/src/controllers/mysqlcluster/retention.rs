@@ -115,7 +115,7 @@ pub(super) async fn give_back(pass: &Pass<MySQLCluster>) -> Result<Released, Api
         let mut owners = found.owner_references().to_vec();
         let before = owners.len();
         owners.retain(|owner| owner.uid != uid);
-        // With `--cascade=orphan` Kubernetes takes the cluster off the owners, and may have been faster.
+        // It is owned last; and with `--cascade=orphan` Kubernetes takes the cluster off the owners, and may have been faster.
         let is_orphaned = before == 0 && found.annotations().get(CLUSTER_UID) == Some(&uid);
         let from = found.annotations().get(TAKEN);
         if let Some(from) = from.filter(|_| owners.len() < before || is_orphaned) {
@@ -170,15 +170,31 @@ pub(super) async fn holder(pass: &Pass<MySQLCluster>, name: &str, from: &str) ->
     })
 }
 
-/// Makes a Secret this cluster's that was free, and notes whose it was.
+/// Notes on a Secret that was free that it is this cluster's, and whose it was. Nobody owns it until the instances are recorded:
+/// with `--cascade=foreground` Kubernetes removes what a cluster owns, and it is the only way to them.
 pub(super) async fn take_over(
     pass: &Pass<MySQLCluster>,
     secret: &Secret,
     from: &str,
 ) -> Result<(), ApiError> {
-    let owner = pass.current().controller_owner_ref(&());
     let marks = json!({RELEASED: null, TAKEN: from, CLUSTER_UID: pass.uid()});
-    write(pass, secret, (json!([owner]), marks)).await
+    write(pass, secret, (json!([]), marks)).await
+}
+
+/// Makes the cluster the owner of the Secrets that it has taken over, once the instances are recorded as its own.
+pub(super) async fn own(pass: &Pass<MySQLCluster>) -> Result<(), ApiError> {
+    let (name, uid) = (&pass.key().name, pass.uid());
+    for secret in [operator_name(name), binding_name(name)] {
+        let found = find(pass, &secret).await?;
+        let taken = found.filter(|found| {
+            found.owner_references().is_empty() && found.annotations().get(CLUSTER_UID) == Some(&uid)
+        });
+        if let Some(taken) = taken {
+            let owner = pass.current().controller_owner_ref(&());
+            write(pass, &taken, (json!([owner]), json!({CLUSTER_UID: uid}))).await?;
+        }
+    }
+    Ok(())
 }
 
 fn secrets(pass: &Pass<MySQLCluster>) -> Api<Secret> {

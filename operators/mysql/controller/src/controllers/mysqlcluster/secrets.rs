@@ -11,6 +11,10 @@ use crate::authority::Authority;
 
 /// The authority of a cluster: as it stands in its Secret, else a new one.
 pub(super) async fn authority(pass: &Pass<MySQLCluster>) -> Result<Authority, ClusterError> {
+    if has_adopted(&pass.current()) {
+        // Nobody may have come to it.
+        retention::own(pass).await?;
+    }
     let secret = match read(pass).await? {
         Some(secret) => secret,
         None if has_members(&pass.current()) => {
@@ -37,6 +41,11 @@ pub(super) async fn restore(pass: &Pass<MySQLCluster>, authority: &Authority) ->
     }
     tracing::warn!(secret = what(pass), "Deleted, and made again");
     create(pass, authority).await.map(drop)
+}
+
+fn has_adopted(cluster: &MySQLCluster) -> bool {
+    let mut launches = cluster.status.iter().flat_map(|status| &status.launches);
+    launches.any(|launch| launch.adopted_from.is_some())
 }
 
 /// Whether there are instances, or may be, that were launched with an authority.

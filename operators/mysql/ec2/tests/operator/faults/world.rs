@@ -27,15 +27,18 @@ use testkit::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::protocol::{Ec2Protocol, Misdeeds};
+use super::{
+    heir::Estate,
+    protocol::{Ec2Protocol, Misdeeds},
+};
 use crate::{
     bed::{manager, sample, says, sdk},
     fleet::Fleet,
 };
 
-const NAME: &str = "c";
+pub(crate) const NAME: &str = "c";
 const SPEED: u32 = 200;
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What happens to the cluster.
@@ -45,18 +48,24 @@ pub(crate) enum Life {
     Whole,
     /// It is deleted as soon as launches are recorded.
     CutShort,
+    /// It takes over what an earlier one has left, and is deleted.
+    Heir,
+    /// It is deleted in the foreground as soon as it has begun to take over, before an operator looks again.
+    HeirCutShort,
 }
 
 pub(crate) struct World {
-    plane: &'static ControlPlane,
-    namespace: TestNamespace,
-    ec2: FakeEc2,
-    fleet: Fleet,
+    pub(crate) plane: &'static ControlPlane,
+    pub(crate) namespace: TestNamespace,
+    pub(crate) ec2: FakeEc2,
+    pub(crate) fleet: Fleet,
     proxy: Proxy,
-    clock: Clock,
+    pub(crate) clock: Clock,
     life: Life,
     misdeeds: Misdeeds,
     struck: AtomicBool,
+    /// What an earlier cluster has left.
+    pub(crate) estate: Option<Estate>,
 }
 
 pub(crate) fn full() -> bool {
@@ -99,10 +108,7 @@ pub(crate) async fn world(plan: FaultPlan, life: Life) -> Result<World> {
         misdeeds: misdeeds.clone(),
     };
     let proxy = Proxy::start(ec2.address(), protocol, proxy::Options::new(&plan))?;
-    let clusters: Api<MySQLCluster> = Api::namespaced(plane.client(), namespace.name());
-    let cluster = MySQLCluster::new(NAME, serde_json::from_value(sample(3))?);
-    clusters.create(&PostParams::default(), &cluster).await?;
-    Ok(World {
+    let mut world = World {
         plane,
         namespace,
         fleet: Fleet::new(ec2.world()),
@@ -112,11 +118,19 @@ pub(crate) async fn world(plan: FaultPlan, life: Life) -> Result<World> {
         life,
         misdeeds,
         struck: AtomicBool::new(false),
-    })
+        estate: None,
+    };
+    if matches!(life, Life::Heir | Life::HeirCutShort) {
+        world.estate = Some(world.inherit().await?);
+    } else {
+        let cluster = MySQLCluster::new(NAME, serde_json::from_value(sample(3))?);
+        world.clusters().create(&PostParams::default(), &cluster).await?;
+    }
+    Ok(world)
 }
 
 impl World {
-    fn clusters(&self) -> Api<MySQLCluster> {
+    pub(crate) fn clusters(&self) -> Api<MySQLCluster> {
         Api::namespaced(self.plane.client(), self.namespace.name())
     }
 
@@ -128,7 +142,7 @@ impl World {
 
     /// Waits until the cluster satisfies `holds`; `None` is one that is gone. A plan that takes too long says where it
     /// stood.
-    async fn until(&self, holds: impl Fn(Option<&MySQLCluster>) -> bool) -> Result<()> {
+    pub(crate) async fn until(&self, holds: impl Fn(Option<&MySQLCluster>) -> bool) -> Result<()> {
         let clusters = self.clusters();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -193,10 +207,20 @@ pub(crate) async fn run(world: Arc<World>, plan: FaultPlan) -> Result<()> {
         &sdk(&world.proxy.endpoint()),
         world.fleet.clone(),
     );
+    let cut_short = world.life == Life::HeirCutShort;
+    if cut_short && world.is_taken().await? {
+        world.delete_in_foreground().await?;
+    }
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(manager.run(shutdown.clone()));
     if !world.is_leaving().await? {
         match world.life {
+            Life::Heir => world.until(|cluster| world.has_inherited(cluster)).await?,
+            Life::HeirCutShort => {
+                while !world.is_taken().await? {
+                    tokio::time::sleep(POLL).await;
+                }
+            }
             Life::CutShort => world.until(launching).await?,
             Life::Whole => {
                 if !world.struck.load(Ordering::Acquire) {
@@ -206,7 +230,12 @@ pub(crate) async fn run(world: Arc<World>, plan: FaultPlan) -> Result<()> {
                 world.until(replaced).await?;
             }
         }
-        world.clusters().delete(NAME, &DeleteParams::default()).await?;
+        let params = if cut_short {
+            DeleteParams::foreground()
+        } else {
+            DeleteParams::default()
+        };
+        world.clusters().delete(NAME, &params).await?;
     }
     world.until(|cluster| cluster.is_none()).await?;
     shutdown.cancel();
@@ -220,6 +249,12 @@ pub(crate) async fn check(world: Arc<World>) -> Result<()> {
     ensure!(misdeeds.is_empty(), "{misdeeds:?}");
     let account = world.ec2.world();
     let all = account.instances();
+    if let Some(estate) = &world.estate
+        && world.is_left(estate).await?
+    {
+        ensure!(world.life == Life::HeirCutShort, "nothing was taken over");
+        return Ok(());
+    }
     let left: Vec<_> = all
         .iter()
         .filter(|instance| instance.state != State::Terminated)
