@@ -102,6 +102,13 @@ impl Bed {
         self.start_operator();
     }
 
+    /// The nodes start again, with everything that runs on them.
+    pub(crate) async fn restart_nodes(&self) {
+        for node in self.cluster.nodes() {
+            self.cluster.docker().run(&["restart", &node]).await.unwrap();
+        }
+    }
+
     pub(crate) async fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let whole = [&["--namespace", &self.namespace], arguments].concat();
         let printed = self.cluster.kubectl(&whole, input).await;

@@ -128,3 +128,21 @@ async fn smoke_no_row_is_lost_whatever_is_killed_while_a_database_goes_and_comes
         "nothing was hit: {backups} backups, {restores} restores"
     );
 }
+
+/// The server, which the backup may have closed, comes again open.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: --full"]
+async fn smoke_a_node_that_starts_again_in_the_midst_of_the_last_backup_loses_no_row() {
+    let bed = Bed::new("node").await;
+    bed.apply().await;
+    bed.ready().await;
+    bed.sql(&format!("{ROWS}{}", DOUBLE.repeat(15))).await;
+    let sum = bed.sql(SUM).await;
+    bed.kubectl(&["delete", "ms", NAME, "--wait=false"]).await;
+    runs(&bed, Victim::Backup, &format!("backup-{NAME}-job")).await;
+    bed.restart_nodes().await;
+    bed.eventually("it is gone", async || bed.is_gone().await).await;
+    bed.apply().await;
+    bed.eventually("it is ready", async || bed.is_ready().await).await;
+    assert_eq!(bed.sql(SUM).await, sum);
+}
