@@ -44,6 +44,9 @@ struct Shelf {
     failure: Option<(Duration, CloudError)>,
 }
 
+/// The devices of images whose volumes outlive their instances, by region and image.
+type Kept = HashMap<(String, String), Vec<String>>;
+
 type Slot = Arc<AsyncMutex<Shelf>>;
 
 /// Shares listings. Clones share them too.
@@ -53,8 +56,7 @@ pub struct Reader<I> {
     clock: Clock,
     regions: Arc<Mutex<HashMap<String, Slot>>>,
     zones: Arc<Mutex<HashMap<String, String>>>,
-    /// By region and image.
-    kept_devices: Arc<Mutex<HashMap<(String, String), Vec<String>>>>,
+    kept_devices: Arc<Mutex<Kept>>,
 }
 
 impl<I> Clone for Reader<I> {

@@ -303,7 +303,7 @@ fn disks(params: &Params, image: &Image) -> Result<Vec<(String, Disk, bool)>, Ap
         let disk = Disk::read(params, &format!("{member}.Ebs"), root)?;
         let goes_along = params
             .flag(&format!("{member}.Ebs.DeleteOnTermination"))?
-            .unwrap_or(!root.is_some_and(|image| image.keeps_root));
+            .unwrap_or_else(|| !root.is_some_and(|image| image.keeps_root));
         disks.push((name, disk, goes_along));
     }
     if !disks.iter().any(|(device, ..)| *device == image.root_device) {

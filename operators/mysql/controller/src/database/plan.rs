@@ -166,10 +166,9 @@ pub fn backup(asked: Asked<'_>) -> Backup {
     let recorded = asked.recorded == Some(job.uid.as_str()) || sabotage::active(sabotage::FORGET_RECORD);
     match (&job.phase, job.whose) {
         (_, Whose::Foreign) => due.map_or(Backup::Rest, |_| Backup::Conflict),
-        // It was begun for a server that is gone, and would close the one that is here to writes.
-        (Phase::Running, Whose::Left) => Backup::Remove,
         (Phase::Running, Whose::Former) if !former::hangs(job, asked.now) => Backup::Wait,
-        (Phase::Running, Whose::Former) => Backup::Remove,
+        // It was begun for a server that is gone, and would close the one that is here to writes; or it never ends.
+        (Phase::Running, Whose::Left | Whose::Former) => Backup::Remove,
         (_, Whose::Left | Whose::Former) => due.map_or(Backup::Rest, |_| Backup::Remove),
         (Phase::Running, Whose::Ours) => match due {
             Some(Request::Scheduled(_)) if asked.concurrency == ConcurrencyPolicy::Replace => Backup::Remove,
