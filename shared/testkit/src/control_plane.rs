@@ -24,6 +24,7 @@
 //! - The garbage collector learns of a new CRD within 30 s (its own resync); an owner of a kind that is younger may
 //!   keep its children for as long.
 
+mod definitions;
 mod error;
 mod kubeconfig;
 mod namespace;
@@ -32,19 +33,14 @@ mod processes;
 mod servers;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use k8s_openapi::{
-    api::core::v1::ServiceAccount,
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-};
-use kube::{
-    Api, Client, Config, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-    core::{ApiResource, DynamicObject, GroupVersionKind},
-};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, Client, Config};
+use parking_lot::Mutex;
 use tokio::{sync::OnceCell, time::Instant};
 
 pub use error::ControlPlaneError;
@@ -67,16 +63,12 @@ pub const AUDIT_LOG_VARIABLE: &str = "TESTKIT_AUDIT_LOG";
 
 /// How long a control plane may take to become ready.
 const READY_DEADLINE: Duration = Duration::from_mins(1);
-/// How long a CRD may take to be established and served.
-const CRD_DEADLINE: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(50);
 /// How often a start is tried with other ports when a process ends at once.
 const ATTEMPTS: usize = 3;
 /// The user of [`ControlPlane::client`].
 pub const ADMIN: &str = "test-admin";
-/// The field manager of what the test bed itself applies.
-const FIELD_MANAGER: &str = "testkit";
 
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 
@@ -85,7 +77,7 @@ static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 pub struct Options {
     /// Further arguments of kube-apiserver, for instance `--feature-gates=…`.
     pub apiserver_args: Vec<String>,
-    /// Leaves kube-controller-manager out: nothing is collected, no namespace ever goes away.
+    /// Leaves kube-controller-manager out: nothing is collected, no namespace that is deleted ever goes away.
     pub without_controllers: bool,
     /// Where everything is kept; the folder must not exist and is removed at the end. By default a new one below
     /// the system's temporary folder.
@@ -99,6 +91,8 @@ pub struct ControlPlane {
     config: Config,
     audit: AuditLog,
     owned: Option<Owned>,
+    /// What this process has applied of CRDs, by name: a digest, and the generation that came of it.
+    applied: Mutex<HashMap<String, (u64, Option<i64>)>>,
 }
 
 impl ControlPlane {
@@ -147,6 +141,7 @@ impl ControlPlane {
             config,
             audit,
             owned: Some(owned),
+            applied: Mutex::default(),
         };
         plane.wait_until_ready().await?;
         if !options.without_controllers {
@@ -181,6 +176,7 @@ impl ControlPlane {
             config,
             audit: AuditLog::at(audit_log),
             owned: None,
+            applied: Mutex::default(),
         })
     }
 
@@ -219,27 +215,9 @@ impl ControlPlane {
         &self.audit
     }
 
-    /// A new namespace with a name of its own, deleted when the value is dropped.
+    /// A new namespace with a name of its own. It stays as long as the control plane.
     pub async fn namespace(&self) -> Result<TestNamespace, ControlPlaneError> {
         TestNamespace::create(&self.config, "test").await
-    }
-
-    /// Creates or updates `crds` and waits until each is served.
-    pub async fn apply_crds(&self, crds: &[CustomResourceDefinition]) -> Result<(), ControlPlaneError> {
-        let client = self.client();
-        let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        for crd in crds {
-            let name = crd.name_any();
-            let applied = api.patch(&name, &params, &Patch::Apply(crd)).await;
-            applied.map_err(requesting(format!("apply the CRD {name}")))?;
-        }
-        for crd in crds {
-            let what = format!("the CRD {} is established and served", crd.name_any());
-            self.wait(CRD_DEADLINE, &what, async || is_served(&api, &client, crd).await)
-                .await?;
-        }
-        Ok(())
     }
 
     /// Kills the API server, as a crash would. Requests fail until [`ControlPlane::start_apiserver`].
@@ -356,35 +334,4 @@ pub(crate) async fn read_config(path: &Path) -> Result<Config, ControlPlaneError
 )]
 pub(crate) fn make_client(config: Config) -> Client {
     Client::try_from(config).expect("a configuration made by the test bed is valid")
-}
-
-/// Whether the API server has taken the CRD on and answers requests for each of its versions.
-async fn is_served(
-    api: &Api<CustomResourceDefinition>,
-    client: &Client,
-    crd: &CustomResourceDefinition,
-) -> Result<bool, kube::Error> {
-    let live = api.get(&crd.name_any()).await?;
-    let conditions = live
-        .status
-        .and_then(|status| status.conditions)
-        .unwrap_or_default();
-    let holds = |kind: &str| {
-        conditions
-            .iter()
-            .any(|condition| condition.type_ == kind && condition.status == "True")
-    };
-    if !holds("Established") || !holds("NamesAccepted") {
-        return Ok(false);
-    }
-    for version in live.spec.versions.iter().filter(|version| version.served) {
-        let kind = GroupVersionKind::gvk(&live.spec.group, &version.name, &live.spec.names.kind);
-        let resource = ApiResource::from_gvk_with_plural(&kind, &live.spec.names.plural);
-        let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        match objects.list(&ListParams::default().limit(1)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
-            answer => drop(answer?),
-        }
-    }
-    Ok(true)
 }

@@ -12,18 +12,18 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Namespace, ServiceAccount},
+    api::core::v1::{ConfigMap, ServiceAccount},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::json;
 use testkit::{
-    audit::Filter,
+    audit::{Filter, Position},
     control_plane::{ADMIN, ControlPlane, Options},
 };
 use tokio::time::Instant;
@@ -82,23 +82,6 @@ fn widgets(client: Client, namespace: &str) -> (Api<DynamicObject>, ApiResource)
 }
 
 #[tokio::test]
-async fn a_dropped_namespace_goes_away_with_everything_in_it() {
-    let plane = ControlPlane::shared().await.unwrap();
-    let namespace = plane.namespace().await.unwrap();
-    let name = namespace.name().to_owned();
-    let maps: Api<ConfigMap> = Api::namespaced(plane.client(), &name);
-    maps.create(&PostParams::default(), &config_map("content"))
-        .await
-        .unwrap();
-    drop(namespace);
-    let namespaces: Api<Namespace> = Api::all(plane.client());
-    eventually("the namespace is gone", async || {
-        namespaces.get_opt(&name).await.unwrap().is_none()
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn what_an_object_owns_is_collected_after_it() {
     let plane = ControlPlane::shared().await.unwrap();
     let namespace = plane.namespace().await.unwrap();
@@ -142,6 +125,43 @@ async fn a_crd_is_served_once_applied_and_its_rules_hold() {
         refused.to_string().contains("size must not exceed 3"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn a_crd_is_applied_again_only_where_it_is_another_by_now() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let client = plane.client();
+    let applied = async || {
+        let patches = Filter::all().verb("patch").resource("customresourcedefinitions");
+        let position = Position::default();
+        plane
+            .audit()
+            .query(&client, position, &patches.username(ADMIN))
+            .await
+            .unwrap()
+            .len()
+    };
+    plane.apply_crds(&[crd()]).await.unwrap();
+    plane.apply_crds(&[crd()]).await.unwrap();
+    assert_eq!(applied().await, 1);
+
+    let definitions: Api<CustomResourceDefinition> = Api::all(plane.client());
+    let name = crd().name_any();
+    let short = json!({ "spec": { "names": { "shortNames": ["wd"] } } });
+    definitions
+        .patch(&name, &PatchParams::default(), &Patch::Merge(short))
+        .await
+        .unwrap();
+    plane.apply_crds(&[crd()]).await.unwrap();
+    assert_eq!(applied().await, 3);
+
+    definitions.delete(&name, &DeleteParams::default()).await.unwrap();
+    eventually("the definition is gone", async || {
+        definitions.get_opt(&name).await.unwrap().is_none()
+    })
+    .await;
+    plane.apply_crds(&[crd()]).await.unwrap();
+    assert_eq!(applied().await, 4);
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@
 //! | 2 | in files `tests/process*.rs` | the shipped programs as processes |
 //! | 3 | named `smoke_…` | a cluster with nodes in containers |
 //!
+//! Of level 3 runs what an operator does as a pod, one test for each; with `--smokes` all, as in CI.
+//!
 //! A test that takes minutes is `#[ignore = "takes …"]`d and runs with `--full` only, which also makes loops longer.
 
 mod second;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use self::smoke::Smokes;
+use self::smoke::{Smokes, Which};
 use crate::{
     build::{self, Artifacts, TestBinary, TestKind},
     images, prerequisites, sabotage, servers,
@@ -34,6 +36,9 @@ pub(crate) struct Args {
     /// The highest level to run, 0 to 3
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
     level: u8,
+    /// All tests on a real cluster, and not only one for each operator; whoever gives a filter gets all that it matches
+    #[arg(long)]
+    smokes: bool,
     /// The tests that take minutes, too, and longer loops: more seeds, more schedules, bigger clusters
     #[arg(long)]
     full: bool,
@@ -49,6 +54,19 @@ pub(crate) struct Args {
 /// How many binaries of level 1 run at the same time. Their tests wait for servers most of the time, and each binary
 /// runs as many of its own at once as the machine has cores.
 const LEVEL_1_AT_ONCE: usize = 2;
+
+/// How many tests of one binary of level 1 run at the same time, for the same reason.
+const TESTS_AT_ONCE: &str = "4";
+
+/// The suites of level 1 that take longest, in this order. Begun first they do not run alone at the end.
+const LONGEST: &[&str] = &[
+    "mysql-controller/database",
+    "mysql-ec2/operator",
+    "mysql-controller/simulation",
+    "docker-controller/faults",
+    "dynamodb-controller/job",
+    "dynamodb-controller/faults",
+];
 
 /// Runs what the arguments select. Fails if a test fails, after all of them have run.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -122,17 +140,25 @@ fn all_stages(args: &Args, stages: &mut Stages) -> Result<()> {
         _control_plane = Some(started);
     }
     let smokes = if args.level > 2 {
-        Smokes::among(&artifacts, args.filter.as_deref(), args.full)?
+        let which = match args.filter.as_deref() {
+            None if !args.smokes && !args.full => Which::OfEachOperator,
+            filter => Which::Matching(filter),
+        };
+        Smokes::among(&artifacts, which, args.full)?
     } else {
         Smokes::default()
     };
     let cluster = smokes.begin_cluster(&artifacts, args.filter.is_none())?;
     if args.level > 0 {
-        let several = Run {
+        let mut several = Run {
             at_once: LEVEL_1_AT_ONCE,
             ..run.clone()
         };
-        stages.tests("level 1: one controller", || several.all(at_level(&artifacts, 1)))?;
+        several
+            .environment
+            .push(("RUST_TEST_THREADS".to_owned(), TESTS_AT_ONCE.to_owned()));
+        let binaries = longest_first(at_level(&artifacts, 1));
+        stages.tests("level 1: one controller", || several.all(binaries))?;
     }
     if args.level > 1 {
         stages.tests("level 2: processes", || run.all(at_level(&artifacts, 2)))?;
@@ -207,6 +233,16 @@ fn at_level(artifacts: &Artifacts, level: u8) -> impl Iterator<Item = &TestBinar
         .filter(move |binary| level_of(binary) == level)
 }
 
+/// What takes longest first, and all else as it came.
+fn longest_first<'a>(binaries: impl Iterator<Item = &'a TestBinary>) -> Vec<&'a TestBinary> {
+    let mut binaries: Vec<_> = binaries.collect();
+    binaries.sort_by_key(|binary| {
+        let place = LONGEST.iter().position(|suite| *suite == binary.label());
+        place.unwrap_or(LONGEST.len())
+    });
+    binaries
+}
+
 fn level_of(binary: &TestBinary) -> u8 {
     match binary.kind {
         TestKind::Unit => 0,
@@ -238,6 +274,22 @@ mod tests {
             folder: ".".into(),
             executable: "/bin/false".into(),
         }
+    }
+
+    #[test]
+    fn what_takes_longest_is_begun_first() {
+        let mut all = ["job", "database", "leader"].map(|target| binary(TestKind::Integration, target));
+        for (binary, package) in all
+            .iter_mut()
+            .zip(["dynamodb-controller", "mysql-controller", "reconcile"])
+        {
+            package.clone_into(&mut binary.package);
+        }
+        let order: Vec<_> = longest_first(all.iter())
+            .into_iter()
+            .map(|binary| binary.target.as_str())
+            .collect();
+        assert_eq!(order, ["database", "job", "leader"]);
     }
 
     #[test]

@@ -99,7 +99,9 @@ async fn every_key_that_has_to_wait_first_counts_as_a_retry() {
     let taken = queue.next().await;
     queue.again_after(&taken, Duration::from_secs(1));
     let text = metrics.encode();
-    let line = text.lines().find(|line| line.starts_with("workqueue_retries_total"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("workqueue_retries_total"));
     assert!(line.is_some_and(|line| line.ends_with(" 2")), "{line:?}");
 }
 

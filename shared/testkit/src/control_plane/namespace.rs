@@ -1,27 +1,21 @@
 //! A namespace for one test.
 
-use std::{
-    sync::{LazyLock, mpsc},
-    thread,
-    time::Duration,
-};
-
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{ObjectMeta, PostParams},
 };
 
 use super::{ControlPlaneError, error::requesting, make_client};
 
-/// How long a drop waits for its delete request to be answered. What is deleted goes away later.
-const DELETE_DEADLINE: Duration = Duration::from_secs(2);
-
 /// The label on every namespace of the test bed.
 const LABEL: &str = "testkit.example.com/namespace";
 
-/// A namespace with a name of its own. Dropping it asks the API server to delete it with everything in it, and does
-/// not wait until that has happened.
+/// A namespace with a name of its own.
+///
+/// It stays until its control plane goes: to delete one takes two requests for each kind that the server knows, and where
+/// every test did so that was two thirds of all that the server was asked. What works on all namespaces must therefore not
+/// be misled by what other tests have left in theirs.
 #[derive(Debug)]
 pub struct TestNamespace {
     name: String,
@@ -65,52 +59,3 @@ impl TestNamespace {
         make_client(config)
     }
 }
-
-impl Drop for TestNamespace {
-    fn drop(&mut self) {
-        let (answered, answer) = mpsc::channel();
-        let doomed = Doomed {
-            name: self.name.clone(),
-            config: self.config.clone(),
-            answered,
-        };
-        if let Some(undertaker) = UNDERTAKER.as_ref()
-            && undertaker.send(doomed).is_ok()
-        {
-            // Best effort: with the server gone there is nothing left to delete.
-            answer.recv_timeout(DELETE_DEADLINE).ok();
-        }
-    }
-}
-
-/// A namespace to delete.
-struct Doomed {
-    name: String,
-    config: Config,
-    answered: mpsc::Sender<()>,
-}
-
-/// A thread with a runtime of its own, because a test's runtime is about to end when the test drops its namespace.
-static UNDERTAKER: LazyLock<Option<mpsc::Sender<Doomed>>> = LazyLock::new(|| {
-    let (sender, doomed) = mpsc::channel::<Doomed>();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .ok()?;
-    let work = move || {
-        for doomed in doomed {
-            runtime.block_on(async {
-                let api: Api<Namespace> = Api::all(make_client(doomed.config));
-                let params = DeleteParams::background();
-                let request = api.delete(&doomed.name, &params);
-                drop(tokio::time::timeout(DELETE_DEADLINE, request).await);
-            });
-            doomed.answered.send(()).ok();
-        }
-    };
-    thread::Builder::new()
-        .name("namespaces".to_owned())
-        .spawn(work)
-        .ok()?;
-    Some(sender)
-});

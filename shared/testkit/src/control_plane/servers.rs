@@ -90,6 +90,8 @@ pub(super) fn controller_manager(program: &Path, folder: &Path) -> Command {
         ])
         .args(["--leader-elect=false", "--controllers=*,-nodeipam"])
         .args(["--kube-api-qps", "500", "--kube-api-burst", "1000"])
+        // What a volume and its claim did not come to at once is looked at again every second, not every fifteen.
+        .args(["--pvclaimbinder-sync-period", "1s"])
         // Certificates and health are served to nobody.
         .args(["--secure-port", "0"])
         .env(GARBAGE.0, GARBAGE.1);

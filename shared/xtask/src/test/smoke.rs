@@ -13,6 +13,19 @@ use crate::{
 /// What the names of these tests begin with.
 pub(super) const PREFIX: &str = "smoke_";
 
+/// What the names begin with of those of which each operator has one: it is installed from its chart, does its work as a pod,
+/// and is killed at it.
+const AS_A_POD: &str = "smoke_as_a_pod_";
+
+/// Which smokes are to run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which<'a> {
+    /// One for each operator.
+    OfEachOperator,
+    /// Those whose name, or whose suite's, contains this; all, if it is nothing.
+    Matching(Option<&'a str>),
+}
+
 /// How many binaries run at the same time. Much of it is waiting: for a node to boot, a server to start, a lease to expire.
 const AT_ONCE: usize = 2;
 
@@ -21,12 +34,15 @@ const AT_ONCE: usize = 2;
 pub(super) struct Smokes(Vec<(TestBinary, Vec<String>)>);
 
 impl Smokes {
-    /// Those whose name, or whose suite's, contains `filter`; with `full`, also those that are ignored because they take long.
-    pub(super) fn among(artifacts: &Artifacts, filter: Option<&str>, full: bool) -> Result<Self> {
+    /// These; with `full`, also those that are ignored because they take long.
+    pub(super) fn among(artifacts: &Artifacts, which: Which<'_>, full: bool) -> Result<Self> {
         let mut found = Vec::new();
         for binary in &artifacts.tests {
             if binary.kind == TestKind::Integration {
-                let filter = binary.among_its_tests(filter);
+                let filter = match which {
+                    Which::OfEachOperator => Some(AS_A_POD),
+                    Which::Matching(filter) => binary.among_its_tests(filter),
+                };
                 let mut names = listed(binary, filter, &[])?;
                 if !full && !names.is_empty() {
                     let long = listed(binary, filter, &["--ignored"])?;
@@ -90,6 +106,8 @@ mod tests {
         let listing = "smoke_a: test\nplain: test\nmodule::smoke_b: test\nsmoke_c: benchmark\n";
         assert_eq!(picked(listing, None), ["smoke_a", "module::smoke_b"]);
         assert_eq!(picked(listing, Some("_b")), ["module::smoke_b"]);
+        let pods = "smoke_as_a_pod_it_works: test\nsmoke_as_clusterctl_installs_it: test\n";
+        assert_eq!(picked(pods, Some(AS_A_POD)), ["smoke_as_a_pod_it_works"]);
         assert_eq!(picked(listing, Some("plain")), Vec::<String>::new());
     }
 }

@@ -18,7 +18,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use reconcile::{clock::Clock, conditions, manager::Options};
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::{
     audit::Position,
     control_plane::{ControlPlane, TestNamespace},
@@ -290,28 +290,6 @@ impl Bed {
             found.pop().ok_or_else(|| format!("{seen:?}"))
         })
         .await
-    }
-}
-
-/// Nobody works for the namespace any more: a finalizer would keep it for ever.
-impl Drop for Bed {
-    fn drop(&mut self) {
-        let (config, namespace) = (self.plane.config().clone(), self.namespace.name().to_owned());
-        let release = async move {
-            let client = kube::Client::try_from(config)?;
-            let jobs: Api<DdbctlDpJob> = Api::namespaced(client, &namespace);
-            let patch = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-            for job in jobs.list(&ListParams::default()).await? {
-                jobs.patch(&job.name_any(), &PatchParams::default(), &patch)
-                    .await?;
-            }
-            Ok::<_, kube::Error>(())
-        };
-        let thread = std::thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(release))
-        });
-        drop(thread.join());
     }
 }
 

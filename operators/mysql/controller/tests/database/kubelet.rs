@@ -3,14 +3,25 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    fmt::Debug,
+    hash::Hash,
     sync::Arc,
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use futures::StreamExt as _;
+use k8s_openapi::{
+    api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+    serde::de::DeserializeOwned,
+};
 use kube::{
-    Api, Client, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    Api, Client, Resource, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{self, Store},
+        watcher,
+    },
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -45,9 +56,13 @@ impl Kubelet {
         let failures = Arc::<Mutex<HashMap<String, End>>>::default();
         let waiting = Arc::<Mutex<HashMap<String, String>>>::default();
         let machines = Machines::default();
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+        let (claims, claims_seen) = watched(Api::namespaced(client.clone(), namespace));
+        let (pods_there, pods_seen) = watched(pods.clone());
         let mut node = Node {
-            claims: Api::namespaced(client.clone(), namespace),
-            pods: Api::namespaced(client.clone(), namespace),
+            claims,
+            pods_there,
+            pods,
             scheduler: Scheduler::new(&client, namespace, machines.clone()),
             volumes: Api::all(client),
             disks: disks.clone(),
@@ -57,10 +72,17 @@ impl Kubelet {
             known: HashSet::new(),
         };
         let running = tokio::spawn(async move {
-            loop {
-                // A server that is stopped answers later.
-                let _ = node.look().await;
-                tokio::time::sleep(TICK).await;
+            let work = async {
+                loop {
+                    // A server that is stopped answers later.
+                    let _ = node.look().await;
+                    tokio::time::sleep(TICK).await;
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                () = claims_seen => {}
+                () = pods_seen => {}
             }
         });
         Self {
@@ -106,8 +128,26 @@ impl Kubelet {
     }
 }
 
+/// What is there of a kind, as far as a watch has shown, and the watch.
+fn watched<K>(api: Api<K>) -> (Store<K>, impl Future<Output = ()> + Send)
+where
+    K: Resource<DynamicType: Default + Eq + Hash + Clone>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let (there, seen) = reflector::store();
+    let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+    let seen = reflector::reflector(seen, events).for_each(|_| std::future::ready(()));
+    (there, seen)
+}
+
 struct Node {
-    claims: Api<PersistentVolumeClaim>,
+    claims: Store<PersistentVolumeClaim>,
+    pods_there: Store<Pod>,
     pods: Api<Pod>,
     scheduler: Scheduler,
     volumes: Api<PersistentVolume>,
@@ -121,22 +161,22 @@ struct Node {
 
 impl Node {
     async fn look(&mut self) -> kube::Result<()> {
-        let claims = self.claims.list(&ListParams::default()).await?.items;
+        let claims = self.claims.state();
         for claim in &claims {
             self.provide(claim).await?;
         }
-        let present: HashSet<_> = claims.iter().filter_map(kube::ResourceExt::uid).collect();
+        let present: HashSet<_> = claims.iter().filter_map(|claim| claim.uid()).collect();
         let claims: Claims = claims
-            .into_iter()
-            .map(|claim| (claim.name_any(), claim))
+            .iter()
+            .map(|claim| (claim.name_any(), PersistentVolumeClaim::clone(claim)))
             .collect();
         for gone in self.known.difference(&present) {
             self.disks.lose(gone);
         }
         self.known = present;
         self.scheduler.beat().await?;
-        let pods = self.pods.list(&ListParams::default()).await?.items;
-        let servers: HashSet<_> = pods.iter().flat_map(served).collect();
+        let pods = self.pods_there.state();
+        let servers: HashSet<_> = pods.iter().flat_map(|pod| served(pod)).collect();
         for pod in &pods {
             self.run(pod, &claims, &servers).await?;
         }
@@ -170,7 +210,7 @@ impl Node {
 
     /// A Pod that is on a node, and whose container does not begin.
     async fn wait(&self, pod: &Pod, program: &str, reason: &str) -> kube::Result<()> {
-        if reason.is_empty() {
+        if reason.is_empty() || waits_for(pod).as_deref() == Some(reason) {
             return Ok(());
         }
         let state = json!({"waiting": {"reason": reason}});
@@ -268,6 +308,12 @@ impl Node {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Why its container does not begin, if that was said.
+fn waits_for(pod: &Pod) -> Option<String> {
+    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    container.state.as_ref()?.waiting.as_ref()?.reason.clone()
 }
 
 /// Names of the claims that a Pod has.

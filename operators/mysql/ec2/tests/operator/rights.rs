@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// Asked for by an admission plugin that this API server does not run.
-static FOR_A_PLUGIN: [&str; 2] = [
+const FOR_A_PLUGIN: [&str; 2] = [
     "mysql.alx.ke/mysqlclusters/finalizers",
     "otus.homework/mysqls/finalizers",
 ];

@@ -193,19 +193,7 @@ mod tests {
             };
             Desired::resolve(owner, &serde_json::from_value(spec).unwrap()).unwrap()
         };
-        let job = Seen {
-            uid: "job".to_owned(),
-            whose: crate::database::job::Whose::Ours,
-            phase: crate::database::job::Phase::Running,
-            reached: crate::database::job::Reached::Nothing,
-            request: None,
-            id: None,
-            claim: None,
-            inputs: None,
-            server: None,
-            made: None,
-            going: None,
-        };
+        let job = Seen::at_work("job");
         let claim = |note: Option<&str>| -> PersistentVolumeClaim {
             serde_json::from_value(
                 json!({"metadata": {"name": "m-pvc", "annotations": {LESSENED: note.unwrap_or("")}}}),

@@ -11,7 +11,7 @@ use crate::database::{
 
 impl Seen {
     /// A Job of the object's own that is at work, and of which nothing else is known.
-    pub(in crate::database) fn at_work(uid: &str) -> Self {
+    pub(crate) fn at_work(uid: &str) -> Self {
         Self {
             uid: uid.to_owned(),
             whose: Whose::Ours,
