@@ -3,18 +3,16 @@
 
 mod copies;
 mod doubts;
+mod holds;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::holds::Hold;
 use crate::{
     cloud::{Instance, InstanceState},
     gtid::GtidSet,
-    outcome::Verdict,
 };
 
 /// An instance may be invisible for so long after its launch: AWS asks clients to allow for up to five minutes.
@@ -27,8 +25,6 @@ const EXHAUSTION: SignedDuration = SignedDuration::from_mins(3);
 const PUBLICATION: SignedDuration = SignedDuration::from_hours(1);
 /// How long it is believed of Secrets, which are not watched.
 const SECRETS: SignedDuration = SignedDuration::from_mins(5);
-/// The longest wait between two attempts whose outcome is unknown.
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// What is known about an instance whose id is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,25 +51,6 @@ impl Sighting {
             state: instance.state,
             reason: instance.reason.clone(),
         }
-    }
-}
-
-/// An attempt failed; the next one waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// Until when.
-    pub until: Timestamp,
-    /// What the last attempt meant.
-    pub verdict: Verdict,
-    /// What the cloud said.
-    pub message: String,
-    attempts: u32,
-}
-
-impl Hold {
-    /// Whether EC2 refused to terminate an instance because it is protected.
-    pub fn is_protected(&self) -> bool {
-        self.message.contains("disableApiTermination")
     }
 }
 
@@ -257,57 +234,6 @@ impl Evidence {
         self.exhausted
             .get(&(instance_type.to_owned(), subnet.to_owned()))
             .is_some_and(|until| *until > now)
-    }
-
-    /// An attempt for a member failed.
-    pub fn hold(&mut self, ordinal: i32, verdict: Verdict, message: String, now: Timestamp) {
-        let attempts = self
-            .holds
-            .get(&ordinal)
-            .filter(|hold| hold.verdict == verdict)
-            .map_or(0, |hold| hold.attempts);
-        let factor = 1u32 << attempts.min(10);
-        let wait = match verdict {
-            Verdict::Unknown | Verdict::Throttled | Verdict::Unrecorded => {
-                (verdict.retry_after() * factor).min(LONGEST_WAIT)
-            }
-            _ => verdict.retry_after(),
-        };
-        let until = now.checked_add(wait).unwrap_or(now);
-        let hold = Hold {
-            until,
-            verdict,
-            message,
-            attempts: attempts + 1,
-        };
-        self.holds.insert(ordinal, hold);
-    }
-
-    /// The last attempt for a member that failed, if none has succeeded since.
-    pub fn held(&self, ordinal: i32) -> Option<&Hold> {
-        self.holds.get(&ordinal)
-    }
-
-    /// Each member's last attempt that failed, if none has succeeded since.
-    pub fn holds(&self) -> impl Iterator<Item = (i32, &Hold)> {
-        self.holds.iter().map(|(ordinal, hold)| (*ordinal, hold))
-    }
-
-    /// Whether a member has to wait.
-    pub fn is_held(&self, ordinal: i32, now: Timestamp) -> bool {
-        self.held(ordinal).is_some_and(|hold| hold.until > now)
-    }
-
-    /// An attempt for a member succeeded.
-    pub fn release(&mut self, ordinal: i32) {
-        self.holds.remove(&ordinal);
-    }
-
-    /// The spec changed: what it was refused for may be right now.
-    pub fn reconsider(&mut self) {
-        self.holds
-            .retain(|_, hold| hold.verdict == Verdict::Unknown || hold.verdict == Verdict::Throttled);
-        self.untagged = None;
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Verdict {
     Denied,
     /// It did not happen: what the spec names is refused.
     Refused,
+    /// It did not happen: something that the spec names is not known, perhaps not everywhere yet.
+    Young,
     /// The token is in use with other parameters: look for the instance, never take another token.
     Mismatch,
     /// The launch happened and its instance is terminated.
@@ -39,7 +41,7 @@ impl Verdict {
     pub fn is_certain(self) -> bool {
         matches!(
             self,
-            Self::Throttled | Self::NoCapacity | Self::Quota | Self::Denied | Self::Refused
+            Self::Throttled | Self::NoCapacity | Self::Quota | Self::Denied | Self::Refused | Self::Young
         )
     }
 
@@ -47,7 +49,7 @@ impl Verdict {
     pub fn retry_after(self) -> Duration {
         match self {
             Self::Unknown | Self::Mismatch | Self::Spent => Duration::from_secs(2),
-            Self::Throttled | Self::Unrecorded => Duration::from_secs(5),
+            Self::Throttled | Self::Young | Self::Unrecorded => Duration::from_secs(5),
             Self::Foreign => Duration::from_mins(1),
             Self::NoCapacity | Self::Denied => Duration::from_mins(5),
             Self::Quota => Duration::from_mins(10),
@@ -63,7 +65,7 @@ impl Verdict {
             Self::NoCapacity => Reason::InsufficientCapacity,
             Self::Quota => Reason::QuotaExceeded,
             Self::Denied => Reason::CredentialsInvalid,
-            Self::Refused => Reason::LaunchRefused,
+            Self::Refused | Self::Young => Reason::LaunchRefused,
             Self::Mismatch => Reason::TokenTaken,
             Self::Spent => Reason::Replacing,
             Self::Unrecorded => Reason::LaunchUnrecorded,
@@ -122,11 +124,20 @@ pub fn verdict(error: &CloudError) -> Verdict {
         | "MissingInput"
         | "VPCIdNotSpecified"
         | "UnknownParameter" => Verdict::Refused,
-        // A subnet, a group or a profile may be young and not known everywhere yet: repeating it is harmless, because
-        // nothing was launched, and costs one call in half an hour when it is simply wrong.
+        _ if is_unknown(code, &error.message) => Verdict::Young,
         _ if is_refusal(code) => Verdict::Refused,
         // Server errors, and whatever EC2 adds one day: repeating a launch with its token is always safe.
         _ => Verdict::Unknown,
+    }
+}
+
+/// Whether a subnet, a group or a profile is not known. One that was made a moment ago need not be known everywhere yet:
+/// *Eventual consistency in the Amazon EC2 API*.
+fn is_unknown(code: &str, message: &str) -> bool {
+    match code {
+        "InvalidSubnetID.NotFound" | "InvalidGroup.NotFound" | "InvalidSecurityGroupID.NotFound" => true,
+        "InvalidParameterValue" => message.contains("Invalid IAM Instance Profile"),
+        _ => false,
     }
 }
 
@@ -159,7 +170,8 @@ mod tests {
     #[case(&["InsufficientInstanceCapacity", "InsufficientFreeAddressesInSubnet", "Unsupported", "VolumeTypeNotAvailableInZone"], Verdict::NoCapacity)]
     #[case(&["VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VolumeLimitExceeded", "PendingVerification"], Verdict::Quota)]
     #[case(&["UnauthorizedOperation", "AuthFailure", "AccessDenied", "OptInRequired", "Blocked", "ExpiredToken", "InvalidClientTokenId", "RequestExpired"], Verdict::Denied)]
-    #[case(&["InvalidAMIID.Malformed", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSubnetID.NotFound", "InvalidGroup.NotFound", "InvalidKeyPair.NotFound", "InvalidParameterValue", "InvalidParameterCombination", "InvalidBlockDeviceMapping", "UnsupportedOperation", "InvalidUserData.Malformed", "MissingParameter", "TagPolicyViolation"], Verdict::Refused)]
+    #[case(&["InvalidAMIID.Malformed", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSubnetID.Malformed", "InvalidGroup.Duplicate", "InvalidKeyPair.NotFound", "InvalidParameterValue", "InvalidParameterCombination", "InvalidBlockDeviceMapping", "UnsupportedOperation", "InvalidUserData.Malformed", "MissingParameter", "TagPolicyViolation"], Verdict::Refused)]
+    #[case(&["InvalidSubnetID.NotFound", "InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"], Verdict::Young)]
     #[case(&["IdempotentParameterMismatch"], Verdict::Mismatch)]
     #[case(&["IdempotentInstanceTerminated"], Verdict::Spent)]
     fn each_code_has_its_verdict(#[case] codes: &[&str], #[case] expected: Verdict) {
@@ -171,6 +183,28 @@ mod tests {
             };
             assert_eq!(verdict(&error), expected, "{code}");
         }
+    }
+
+    #[rstest]
+    #[case(
+        "Value (mysql) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+        Verdict::Young
+    )]
+    #[case(
+        "Value (mysql) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN",
+        Verdict::Young
+    )]
+    #[case("Value (t0.huge) for parameter instanceType is invalid.", Verdict::Refused)]
+    fn of_values_that_are_refused_only_a_profile_may_be_young(
+        #[case] message: &str,
+        #[case] expected: Verdict,
+    ) {
+        let error = CloudError {
+            action: "RunInstances",
+            code: Some("InvalidParameterValue".into()),
+            message: message.into(),
+        };
+        assert_eq!(verdict(&error), expected);
     }
 
     #[test]

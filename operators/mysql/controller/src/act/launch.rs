@@ -227,13 +227,13 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         };
         let verdict = verdict(&error);
         let is_refused = attempt.is_first && (verdict.is_certain() || error.is_unsent());
-        {
+        let verdict = {
             let mut evidence = self.evidence.lock();
-            evidence.hold(ordinal, verdict, error.to_string(), now);
             if is_refused {
                 evidence.refused(ordinal, &entry.token);
             }
-        }
+            evidence.hold(ordinal, verdict, error.to_string(), now)
+        };
         match verdict {
             Verdict::NoCapacity => {
                 let kind = &parameters.template.instance_type;
@@ -256,13 +256,14 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             Verdict::Mismatch => self.search(ordinal, outcome).await,
             // Not launched, and the spec has changed since: what was frozen is not wanted any more, and what is wanted
             // may be allowed.
-            Verdict::Quota | Verdict::Denied
+            Verdict::Quota | Verdict::Denied | Verdict::Young
                 if desired.is_some_and(|desired| self.is_outdated(entry, parameters, desired)) =>
             {
                 self.give_up(entry, is_refused, outcome).await;
             }
             Verdict::Quota
             | Verdict::Denied
+            | Verdict::Young
             | Verdict::Unknown
             | Verdict::Throttled
             | Verdict::Unrecorded

@@ -65,6 +65,13 @@ impl Stage {
         self.memory = Memory::new(&self.cloud, &self.clock);
     }
 
+    /// The token of each attempt to launch.
+    fn tokens(&self) -> Vec<String> {
+        let audit = self.cloud.world.audit();
+        let launches = audit.iter().filter(|call| call.action == "RunInstances");
+        launches.map(|call| call.params["ClientToken"].clone()).collect()
+    }
+
     fn deny(&self, code: Option<&str>) {
         self.cloud.world.deny("RunInstances", code);
     }
@@ -193,4 +200,36 @@ async fn parameters_that_are_lost_follow_from_the_spec_or_the_launch_is_looked_f
     assert_eq!(stage.cloud.world.instances().len(), usize::from(known));
     stage.pass(LONG).await;
     assert_eq!(stage.only().1, if known { 1 } else { 2 });
+}
+
+/// A group, a subnet or a profile that was made just before the cluster.
+#[tokio::test(start_paused = true)]
+async fn what_is_too_young_to_be_known_is_asked_for_with_the_same_token_for_five_minutes() {
+    let stage = Stage::new();
+    stage.deny(Some("InvalidGroup.NotFound"));
+    stage.pass(Duration::from_mins(4)).await;
+    let asked = stage.tokens();
+    assert!((5..=7).contains(&asked.len()), "{asked:?}");
+    assert!(asked.iter().all(|token| *token == asked[0]), "{asked:?}");
+    // Now it is known everywhere.
+    stage.deny(None);
+    stage.pass(Duration::from_mins(2)).await;
+    assert_eq!(stage.tokens().len(), asked.len() + 1);
+    assert_eq!(stage.cloud.world.live(CLUSTER_UID, UID).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_for_five_minutes_is_wrong_and_asked_for_twice_an_hour() {
+    let mut stage = Stage::new();
+    stage.deny(Some("InvalidSubnetID.NotFound"));
+    stage.pass(Duration::from_mins(20)).await;
+    let soon = stage.tokens().len();
+    stage.pass(Duration::from_hours(10)).await;
+    let late = stage.tokens().len() - soon;
+    assert!((15..=20).contains(&late), "{late} attempts in ten hours");
+    // With another spec it may be another one that is young.
+    let before = stage.tokens().len();
+    stage.edit();
+    stage.pass(Duration::from_mins(4)).await;
+    assert!(stage.tokens().len() >= before + 5);
 }

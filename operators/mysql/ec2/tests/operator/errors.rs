@@ -1,16 +1,17 @@
-//! Each answer of EC2, through the real SDK: verdict, condition, and that it heals.
+//! Each answer of EC2, through the real SDK: verdict, how long is waited, condition, and that it heals.
 
 use std::time::Duration;
 
 use mysql_controller::{
-    cloud::Instances as _,
+    cloud::{CloudError, Instances as _},
     desired::{Desired, Owner, Settings},
+    evidence::Evidence,
     identity::Identity,
     outcome::{Verdict, verdict},
     parameters::LaunchParameters,
 };
 use mysql_ec2::Ec2;
-use reconcile::fence::Fence;
+use reconcile::{clock::Clock, fence::Fence};
 use rstest::rstest;
 
 use crate::bed::{Bed, ec2, ready, sample, says, sdk};
@@ -32,50 +33,51 @@ pub(crate) fn parameters() -> LaunchParameters {
 }
 
 #[rstest]
-#[case("RequestLimitExceeded", Verdict::Throttled)]
-#[case("InsufficientInstanceCapacity", Verdict::NoCapacity)]
-#[case("InsufficientFreeAddressesInSubnet", Verdict::NoCapacity)]
-#[case("Unsupported", Verdict::NoCapacity)]
-#[case("VcpuLimitExceeded", Verdict::Quota)]
-#[case("InstanceLimitExceeded", Verdict::Quota)]
-#[case("PendingVerification", Verdict::Quota)]
-#[case("UnauthorizedOperation", Verdict::Denied)]
-#[case("AuthFailure", Verdict::Denied)]
-#[case("RequestExpired", Verdict::Denied)]
-#[case("OptInRequired", Verdict::Denied)]
-#[case("InvalidAMIID.NotFound", Verdict::Refused)]
-#[case("InvalidParameterValue", Verdict::Refused)]
-#[case("TagPolicyViolation", Verdict::Refused)]
-#[case("IdempotentParameterMismatch", Verdict::Mismatch)]
-#[case("IdempotentInstanceTerminated", Verdict::Spent)]
-#[case("InternalError", Verdict::Unknown)]
-#[case("ServiceUnavailable", Verdict::Unknown)]
-#[case("Throttling", Verdict::Throttled)]
-#[case("EC2ThrottledException", Verdict::Throttled)]
-#[case("VolumeTypeNotAvailableInZone", Verdict::NoCapacity)]
-#[case("MaxSpotInstanceCountExceeded", Verdict::Quota)]
-#[case("VolumeLimitExceeded", Verdict::Quota)]
-#[case("AccessDenied", Verdict::Denied)]
-#[case("Blocked", Verdict::Denied)]
-#[case("ExpiredToken", Verdict::Denied)]
-#[case("InvalidClientTokenId", Verdict::Denied)]
-#[case("InvalidAMIID.Malformed", Verdict::Refused)]
-#[case("InvalidAMIID.Unavailable", Verdict::Refused)]
-#[case("InvalidSubnetID.NotFound", Verdict::Refused)]
-#[case("InvalidGroup.NotFound", Verdict::Refused)]
-#[case("InvalidKeyPair.NotFound", Verdict::Refused)]
-#[case("InvalidParameterCombination", Verdict::Refused)]
-#[case("InvalidBlockDeviceMapping", Verdict::Refused)]
-#[case("UnsupportedOperation", Verdict::Refused)]
-#[case("InvalidUserData.Malformed", Verdict::Refused)]
-#[case("MissingParameter", Verdict::Refused)]
-#[case("Unavailable", Verdict::Unknown)]
-#[case("lose", Verdict::Unknown)]
-#[case("refuse", Verdict::Unknown)]
+#[case("RequestLimitExceeded", Verdict::Throttled, 5)]
+#[case("InsufficientInstanceCapacity", Verdict::NoCapacity, 300)]
+#[case("InsufficientFreeAddressesInSubnet", Verdict::NoCapacity, 300)]
+#[case("Unsupported", Verdict::NoCapacity, 300)]
+#[case("VcpuLimitExceeded", Verdict::Quota, 600)]
+#[case("InstanceLimitExceeded", Verdict::Quota, 600)]
+#[case("PendingVerification", Verdict::Quota, 600)]
+#[case("UnauthorizedOperation", Verdict::Denied, 300)]
+#[case("AuthFailure", Verdict::Denied, 300)]
+#[case("RequestExpired", Verdict::Denied, 300)]
+#[case("OptInRequired", Verdict::Denied, 300)]
+#[case("InvalidAMIID.NotFound", Verdict::Refused, 1800)]
+#[case("InvalidParameterValue", Verdict::Refused, 1800)]
+#[case("TagPolicyViolation", Verdict::Refused, 1800)]
+#[case("IdempotentParameterMismatch", Verdict::Mismatch, 2)]
+#[case("IdempotentInstanceTerminated", Verdict::Spent, 2)]
+#[case("InternalError", Verdict::Unknown, 2)]
+#[case("ServiceUnavailable", Verdict::Unknown, 2)]
+#[case("Throttling", Verdict::Throttled, 5)]
+#[case("EC2ThrottledException", Verdict::Throttled, 5)]
+#[case("VolumeTypeNotAvailableInZone", Verdict::NoCapacity, 300)]
+#[case("MaxSpotInstanceCountExceeded", Verdict::Quota, 600)]
+#[case("VolumeLimitExceeded", Verdict::Quota, 600)]
+#[case("AccessDenied", Verdict::Denied, 300)]
+#[case("Blocked", Verdict::Denied, 300)]
+#[case("ExpiredToken", Verdict::Denied, 300)]
+#[case("InvalidClientTokenId", Verdict::Denied, 300)]
+#[case("InvalidAMIID.Malformed", Verdict::Refused, 1800)]
+#[case("InvalidAMIID.Unavailable", Verdict::Refused, 1800)]
+#[case("InvalidSubnetID.NotFound", Verdict::Young, 5)]
+#[case("InvalidGroup.NotFound", Verdict::Young, 5)]
+#[case("InvalidKeyPair.NotFound", Verdict::Refused, 1800)]
+#[case("InvalidParameterCombination", Verdict::Refused, 1800)]
+#[case("InvalidBlockDeviceMapping", Verdict::Refused, 1800)]
+#[case("UnsupportedOperation", Verdict::Refused, 1800)]
+#[case("InvalidUserData.Malformed", Verdict::Refused, 1800)]
+#[case("MissingParameter", Verdict::Refused, 1800)]
+#[case("Unavailable", Verdict::Unknown, 2)]
+#[case("lose", Verdict::Unknown, 2)]
+#[case("refuse", Verdict::Unknown, 2)]
 #[tokio::test]
-async fn each_answer_arrives_as_its_verdict_after_one_attempt(
+async fn each_answer_arrives_as_its_verdict_after_one_attempt_and_is_waited_for_after(
     #[case] fault: &str,
     #[case] expected: Verdict,
+    #[case] seconds: i64,
 ) {
     let ec2 = ec2();
     ec2.world()
@@ -87,6 +89,30 @@ async fn each_answer_arrives_as_its_verdict_after_one_attempt(
         .unwrap_err();
     assert_eq!(verdict(&error), expected, "{error}");
     assert_eq!(ec2.world().audit().len(), 1, "one attempt");
+    assert_eq!(waits(&error), seconds);
+}
+
+/// How many seconds a member waits whose first attempt fails like this.
+fn waits(error: &CloudError) -> i64 {
+    let now = Clock::accelerated(1).now();
+    let mut evidence = Evidence::default();
+    evidence.hold(0, verdict(error), error.to_string(), now);
+    evidence.held(0).unwrap().until.duration_since(now).as_secs()
+}
+
+/// EC2 has no code of its own for it, only words.
+#[tokio::test]
+async fn a_profile_that_is_not_known_may_be_young() {
+    let ec2 = ec2();
+    let mut parameters = parameters();
+    parameters.template.instance_profile = Some("made-just-now".into());
+    let cloud = Ec2::new(sdk(&ec2.endpoint()));
+    let error = cloud
+        .launch(&parameters, Some("mct"), &Fence::open())
+        .await
+        .unwrap_err();
+    assert_eq!(verdict(&error), Verdict::Young, "{error}");
+    assert_eq!(waits(&error), 5);
 }
 
 #[tokio::test]
@@ -119,6 +145,7 @@ async fn what_was_launched_is_what_was_asked_for() {
 #[case("quota", "VcpuLimitExceeded", "QuotaExceeded")]
 #[case("denied", "UnauthorizedOperation", "CredentialsInvalid")]
 #[case("refused", "InvalidParameterValue", "LaunchRefused")]
+#[case("young", "InvalidGroup.NotFound", "LaunchRefused")]
 #[case("throttled", "RequestLimitExceeded", "Throttled")]
 #[case("failing", "InternalError", "AWSAPIError")]
 #[case("taken", "IdempotentParameterMismatch", "TokenTaken")]
