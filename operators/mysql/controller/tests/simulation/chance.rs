@@ -6,12 +6,17 @@ use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::sync::Notify;
 
+/// What a request is answered that comes on top of too many.
+pub(crate) const THROTTLED: &str = "request limit exceeded";
+
 /// What happens to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Pass,
     /// It never arrives.
     Refused,
+    /// It is answered that there are too many, and nothing else happens.
+    Throttled,
     /// It takes effect, its answer is lost.
     Lost,
     /// The operator dies before it.
@@ -76,24 +81,27 @@ impl Chance {
         if state.random.random_range(0..1000) >= state.per_mille {
             return Fate::Pass;
         }
-        match state.random.random_range(0..4) {
+        match state.random.random_range(0..5) {
             0 => Fate::Refused,
             1 => {
                 state.lost += 1;
                 Fate::Lost
             }
             2 => Fate::CrashBefore,
+            3 => Fate::Throttled,
             _ => Fate::CrashAfter,
         }
     }
 
-    /// Carries out a request, or what fate makes of it. An error is a broken connection.
+    /// Carries out a request, or what fate makes of it. An error is a broken
+    /// connection, or [`THROTTLED`].
     pub(crate) async fn request<T>(&self, effect: impl FnOnce() -> T) -> Result<T, &'static str> {
         // A request takes time, in which others get their turn.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         match self.fate() {
             Fate::Pass => Ok(effect()),
             Fate::Refused => Err("connection refused"),
+            Fate::Throttled => Err(THROTTLED),
             Fate::Lost => {
                 effect();
                 Err("connection reset")

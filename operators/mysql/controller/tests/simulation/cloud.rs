@@ -1,6 +1,13 @@
 //! The simulated EC2 as the operator's cloud.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use fake_ec2::{ApiError, Options, State, Timings, World};
 use mysql_controller::{
@@ -12,7 +19,7 @@ use parking_lot::Mutex;
 use reconcile::{clock::Clock, fence::Fence};
 
 use crate::{
-    chance::{Chance, Fate},
+    chance::{Chance, Fate, THROTTLED},
     notebook::Notebook,
 };
 
@@ -23,6 +30,8 @@ pub(crate) struct Cloud {
     pub(crate) chance: Chance,
     pub(crate) notebook: Notebook,
     pub(crate) violations: Arc<Mutex<Vec<String>>>,
+    /// How many requests were answered that they were too many.
+    pub(crate) throttled: Arc<AtomicU64>,
     /// What becomes of the next launch.
     pub(crate) doom: Arc<Mutex<Option<Fate>>>,
 }
@@ -35,6 +44,7 @@ impl Cloud {
             notebook: Notebook::new(chance.clone()),
             chance,
             violations: Arc::default(),
+            throttled: Arc::default(),
             doom: Arc::default(),
         }
     }
@@ -65,10 +75,14 @@ impl Cloud {
             self.inspect();
             answer
         });
-        let answer = answer.await.map_err(|broken| CloudError {
-            action,
-            code: None,
-            message: broken.to_owned(),
+        let answer = answer.await.map_err(|broken| {
+            let throttled = broken == THROTTLED;
+            self.throttled.fetch_add(u64::from(throttled), Ordering::Relaxed);
+            CloudError {
+                action,
+                code: throttled.then(|| "RequestLimitExceeded".to_owned()),
+                message: broken.to_owned(),
+            }
         })?;
         answer.map_err(|ApiError { code, message }| CloudError {
             action,

@@ -1,8 +1,11 @@
 //! One life of a cluster: three members, then five, two, four, none.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use fake_ec2::{InstanceView, Options, State, StateReason, Timings, World};
+use fake_ec2::{InstanceView, Options, Outcome, State, StateReason, Timings, World};
 use mysql_api::cluster::{Aws, MySQLClusterSpec, Tag};
 use mysql_controller::{
     act::{Leaving, Operator, SWEEP_AGAIN, Work},
@@ -73,6 +76,8 @@ struct Life {
     /// The instance of another operator, whose cluster has our UID.
     neighbour: String,
     trouble: bool,
+    /// How late EC2 shows what has happened.
+    lag: Duration,
 }
 
 /// Lives one life, and says what was violated.
@@ -106,6 +111,7 @@ pub(crate) async fn live(seed: u64, trouble: u32) -> Result<Report, String> {
         edits: 0,
         neighbour,
         trouble: trouble > 0,
+        lag,
     };
     for replicas in [3, 5, 2, 4] {
         life.reach(replicas).await?;
@@ -336,11 +342,16 @@ impl Life {
         let audit = self.cloud.world.audit();
         // Less the neighbour's.
         let launches = audit.iter().filter(|call| call.action == "RunInstances").count() - 1;
+        let no_room = Outcome::Refused("InsufficientInstanceCapacity".into());
+        let crowded = audit.iter().filter(|call| call.outcome == no_room).count();
         Ok(Report {
             lives: 1,
             requests,
             crashes,
             lost,
+            throttled: self.cloud.throttled.load(Ordering::Relaxed),
+            crowded: u64::try_from(crowded).unwrap(),
+            late: u64::from(!self.lag.is_zero()),
             kills: self.kills,
             retags: self.retags,
             keeps: self.keeps,

@@ -14,6 +14,7 @@ mod chance;
 mod cloud;
 mod doubts;
 mod life;
+mod limits;
 mod lookout;
 mod notebook;
 mod report;
@@ -70,6 +71,9 @@ fn no_schedule_leads_to_two_instances_of_a_member_or_leaves_one_behind() {
         total.lives == 1
             || (total.crashes > 0
                 && total.lost > 0
+                && total.throttled > 0
+                && total.crowded > 0
+                && total.late > 0
                 && total.kills > 0
                 && total.retags > 0
                 && total.keeps > 0

@@ -9,6 +9,12 @@ pub(crate) struct Report {
     pub(crate) requests: u64,
     pub(crate) crashes: u64,
     pub(crate) lost: u64,
+    /// Requests that were answered that they were too many.
+    pub(crate) throttled: u64,
+    /// Launches that were answered that there is no room in the zone.
+    pub(crate) crowded: u64,
+    /// How many lives had an EC2 that shows late what has happened.
+    pub(crate) late: u64,
     pub(crate) kills: u64,
     pub(crate) retags: u64,
     /// Volumes and interfaces that were told to stay when their instance goes.
@@ -25,6 +31,9 @@ impl Report {
         self.requests += other.requests;
         self.crashes += other.crashes;
         self.lost += other.lost;
+        self.throttled += other.throttled;
+        self.crowded += other.crowded;
+        self.late += other.late;
         self.kills += other.kills;
         self.retags += other.retags;
         self.keeps += other.keeps;
@@ -38,11 +47,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "schedules {} requests {} crashes {} lost-answers {} kills {} retags {} kept-parts {} edits {} RunInstances {} instances {}",
+            "schedules {} requests {} crashes {} lost-answers {} throttled {} no-capacity {} late-listings {} kills {} retags {} kept-parts {} edits {} RunInstances {} instances {}",
             self.lives,
             self.requests,
             self.crashes,
             self.lost,
+            self.throttled,
+            self.crowded,
+            self.late,
             self.kills,
             self.retags,
             self.keeps,
