@@ -1,7 +1,8 @@
 //! RunInstances.
 //!
-//! In EC2's order: parameters and what they refer to, permissions, `DryRun`, the client token, quota, capacity,
-//! addresses; then everything happens at once.
+//! In this order: parameters and what they refer to, permissions, `DryRun`, the client token, quota, capacity, addresses; then
+//! everything happens at once. Of it AWS documents only that `DryRun` answers whether the permissions are there (*RunInstances*);
+//! the rest is an assumption, and for a client the hardest: a repetition may be refused although its first attempt was made.
 
 mod validation;
 

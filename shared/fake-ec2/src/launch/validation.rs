@@ -14,7 +14,7 @@ use crate::{
     world::Estate,
 };
 
-/// User data is limited to 16 KB, before it is encoded.
+/// User data is limited to 16 KB, before it is encoded: *RunInstances*, `UserData`.
 const USER_DATA_LIMIT: usize = 16_384;
 
 /// Reads a launch and everything that it refers to.
