@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct Fleet {
     silent: Arc<Mutex<BTreeSet<String>>>,
     /// Whether no server becomes a copy, and how many were told to.
     copies: Arc<Mutex<(bool, usize)>>,
+    /// Whether no machine prints anything.
+    mute: Arc<AtomicBool>,
     _printing: Arc<Printing>,
 }
 
@@ -45,12 +50,14 @@ impl Fleet {
     /// Servers on the instances of `world`; their consoles are filled as long as it exists.
     pub(crate) fn new(world: &World) -> Self {
         let account = world.clone();
+        let mute = Arc::<AtomicBool>::default();
+        let is_mute = mute.clone();
         let printing = tokio::spawn(async move {
             loop {
                 for instance in account.instances() {
                     let tag = |key: &str| instance.tags.get(key).cloned().unwrap_or_default();
                     let member = format!("{}-{}", tag("Name").trim_start_matches("mysql-"), tag(ORDINAL));
-                    if instance.state == State::Running {
+                    if instance.state == State::Running && !is_mute.load(Ordering::Relaxed) {
                         let text = complaint(&instance).unwrap_or_else(|| console(&member, &instance.id));
                         account.set_console(&instance.id, &text);
                     }
@@ -63,6 +70,7 @@ impl Fleet {
             servers: Arc::default(),
             silent: Arc::default(),
             copies: Arc::default(),
+            mute,
             _printing: Arc::new(Printing(printing)),
         }
     }
@@ -74,6 +82,11 @@ impl Fleet {
         let (_, server) = found.unwrap();
         assert!(!server.read_only, "it takes no writes");
         server.executed = format!("{}:1-{transactions}", server.uuid).parse().unwrap();
+    }
+
+    /// From now on machines print nothing, like those of an image without MySQL.
+    pub(crate) fn mute(&self) {
+        self.mute.store(true, Ordering::Relaxed);
     }
 
     /// Whether every server that is told to become a copy fails from now on.

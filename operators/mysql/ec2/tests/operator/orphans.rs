@@ -105,6 +105,47 @@ async fn what_was_to_end_with_its_cluster_is_removed_when_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orphan_that_ec2_keeps_keeps_no_other() {
+    let bed = Bed::with(async |_, setup| setup.policy = Policy::Delete).await;
+    let mut spec = sample(3);
+    spec["aws"]["terminationProtection"] = json!(true);
+    let uid = bed.create("guarded", spec).await.uid().unwrap();
+    bed.until("guarded", "it is ready", ready).await;
+    bed.clusters
+        .delete("guarded", &DeleteParams::default())
+        .await
+        .unwrap();
+    bed.until("guarded", "it says what blocks it", |cluster| {
+        says(cluster, "DeletionBlocked", "True", "TerminationProtected")
+    })
+    .await;
+    bed.patch("guarded", json!({"metadata": {"annotations": {ABANDON: uid}}}))
+        .await;
+    bed.until("guarded", "the object is gone", |cluster| cluster.is_none())
+        .await;
+    let world = bed.ec2.world();
+    let left = || -> Vec<String> {
+        let live = world.live(CLUSTER_UID, &uid).into_iter();
+        live.map(|instance| instance.id).collect()
+    };
+    let mut all = left();
+    assert_eq!(all.len(), 3);
+    // A sweep goes through them in the order of their ids, so that the one that stays comes first.
+    all.sort();
+    for id in &all[1..] {
+        let params = [
+            ("InstanceId", id.as_str()),
+            ("DisableApiTermination.Value", "false"),
+        ];
+        world
+            .ask("us-east-1", "ModifyInstanceAttribute", &params)
+            .unwrap();
+    }
+    eventually("the others are removed", async || left() == all[..1]).await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_takes_over_the_instances_of_an_earlier_one_when_it_is_told_to() {
     let bed = Bed::new().await;
     bed.create("heir", sample(3)).await;
