@@ -122,16 +122,16 @@ impl Desired {
         spec: &MySQLClusterSpec,
         settings: &Settings,
     ) -> Result<Self, SpecError> {
-        if let Some(provider) = provider(spec).filter(|provider| *provider != "aws") {
-            let message = format!("cloudConfig.provider {provider:?} is not available; only \"aws\" is");
-            return Err(invalid(message));
-        }
         let Some(aws) = &spec.aws else {
             return Err(SpecError {
                 reason: Reason::BackendUnavailable,
                 message: "members inside the cluster are not available yet; create a MySQLCluster with spec.aws for members on EC2".into(),
             });
         };
+        if let Some(provider) = provider(spec).filter(|provider| *provider != "aws") {
+            let message = format!("cloudConfig.provider {provider:?} is not available; only \"aws\" is");
+            return Err(invalid(message));
+        }
         if let Some(unfit) = crate::endpoints::unfit(owner.name) {
             return Err(invalid(unfit));
         }

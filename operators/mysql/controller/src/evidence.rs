@@ -1,15 +1,17 @@
 //! What is remembered between passes about one cluster. All of it can be lost without harm: it only makes the operator
 //! wait longer or ask once more.
 
+mod consoles;
 mod copies;
 mod doubts;
 mod holds;
+mod marks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use self::holds::Hold;
+pub use self::{consoles::NoCertificate, holds::Hold, marks::LAG};
 use crate::{
     cloud::{Instance, InstanceState},
     gtid::GtidSet,
@@ -82,6 +84,8 @@ pub struct Evidence {
     /// Tokens of launches that were refused after an attempt of which nobody knows what came, and when that was.
     doubts: BTreeMap<i32, (String, Timestamp)>,
     copies: BTreeMap<i32, copies::Copies>,
+    consoles: HashMap<String, consoles::Console>,
+    marks: marks::Marks,
 }
 
 impl Evidence {

@@ -38,6 +38,8 @@ enum Group {
     Terminate,
     Start,
     Describe,
+    /// Of single instances, so that many that boot, or cannot, hold up no look at all of them.
+    Console,
     Tag,
 }
 
@@ -48,6 +50,7 @@ impl Group {
             Self::Launch | Self::Start => (3.0, 1.0),
             Self::Terminate => (20.0, 3.0),
             Self::Describe | Self::Tag => (20.0, 5.0),
+            Self::Console => (10.0, 2.0),
         }
     }
 }
@@ -234,7 +237,7 @@ impl<I: Instances> Instances for Limited<I> {
     async fn console(&self, region: &str, id: &str) -> Result<Option<String>, CloudError> {
         self.call(
             region,
-            Group::Describe,
+            Group::Console,
             "GetConsoleOutput",
             self.cloud.console(region, id),
         )

@@ -148,8 +148,20 @@ impl<I: Instances> Sweeper<I> {
         for orphan in found {
             let unwanted = self.policy == Policy::Delete && is_unwanted(orphan);
             self.tell(events, orphan, unwanted).await;
-            if unwanted {
-                self.cloud.terminate(region, &orphan.id, &given.fence).await?;
+            if !unwanted {
+                continue;
+            }
+            match self.cloud.terminate(region, &orphan.id, &given.fence).await {
+                // One that EC2 keeps keeps no other: it is tried again by the next sweep.
+                Err(error) if !error.is_unsent() => {
+                    tracing::warn!(
+                        region,
+                        instance = orphan.id,
+                        error = chain(&error),
+                        "Cannot terminate an orphan"
+                    );
+                }
+                outcome => outcome?,
             }
         }
         Ok(())

@@ -8,6 +8,7 @@
 //! - A member with transactions that the leader does not have is never made to follow it.
 //! - Only a member without any data becomes a copy of another.
 //! - Another member leads only after the leader takes no more writes, when it has every transaction of it.
+//! - A replica that lacks what the leader had some time ago serves nobody: what it shows is the past.
 //! - A formed cluster needs no change.
 
 mod acknowledging;
@@ -29,6 +30,7 @@ use self::{
 };
 use crate::{
     authority::{APPLICATION, REPLICATION},
+    gtid::GtidSet,
     sabotage,
     server::{Acknowledgement, Address, Change, Survey},
 };
@@ -113,6 +115,22 @@ pub struct Goal {
     pub absent: BTreeSet<i32>,
     /// The members that were told lately to become copies, and have not become any: they are not told again yet.
     pub resting: BTreeSet<i32>,
+    /// What the leader had a while ago, if it was looked at then.
+    pub led_lately: Option<GtidSet>,
+    /// The members that clients read from by now.
+    pub serving: BTreeSet<i32>,
+}
+
+impl Goal {
+    /// Whether a replica that is connected has what a client may expect to read. While there are writes nobody has all that
+    /// the leader has at this moment; nobody who serves is doubted on no evidence.
+    fn is_up_to_date(&self, member: &Member, replica: &Survey, leader: &Survey) -> bool {
+        let is_behind = match &self.led_lately {
+            Some(lately) => !lately.is_within(&replica.executed),
+            None => !self.serving.contains(&member.ordinal),
+        };
+        !is_behind || leader.executed.is_within(&replica.executed) || sabotage::active("serve-the-past")
+    }
 }
 
 /// What to do about the members of a cluster.
@@ -262,8 +280,14 @@ impl Plan {
             .filter(|replication| replication.source == address.host);
         if let Some(replication) = follows {
             if replication.receives && replication.applies && survey.acknowledges {
-                if replication.connected {
+                if replication.connected && goal.is_up_to_date(member, survey, led) {
                     return Standing::Follows;
+                }
+                if replication.connected {
+                    self.lack(Reason::Forming, || {
+                        format!("replica {} is catching up with the primary", member.name)
+                    });
+                    return Standing::Idle;
                 }
                 self.lack(Reason::Forming, || {
                     format!("replica {} is connecting to the primary", member.name)

@@ -11,6 +11,8 @@ reconcile::sabotages! {
     THAW_PARAMETERS: &str = "thaw-parameters";
     /// A termination that was accepted counts as a termination that happened.
     TRUST_REQUEST: &str = "trust-request";
+    /// A replica that is connected serves, however much it lacks.
+    SERVE_THE_PAST: &str = "serve-the-past";
     /// Whatever server stands in the primary's place leads.
     PROMOTE_EMPTY: &str = "promote-empty";
     /// An orphan is terminated although nobody wanted it gone.

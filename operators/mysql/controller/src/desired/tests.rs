@@ -67,9 +67,15 @@ fn the_instance_class_is_the_type_of_members_where_aws_names_none(
 
 #[test]
 fn a_cluster_without_aws_says_what_to_do() {
-    let spec = MySQLClusterSpec { aws: None, ..spec(1) };
-    let error = Desired::resolve(OWNER, &spec, &Settings::default()).unwrap_err();
-    assert_eq!(error.reason, Reason::BackendUnavailable);
+    let mut spec = MySQLClusterSpec { aws: None, ..spec(1) };
+    for provider in ["aws", "gcp"] {
+        spec.cloud_config = Some(CloudConfig {
+            provider: Some(provider.into()),
+            ..CloudConfig::default()
+        });
+        let error = Desired::resolve(OWNER, &spec, &Settings::default()).unwrap_err();
+        assert_eq!(error.reason, Reason::BackendUnavailable, "{provider}");
+    }
 }
 
 #[rstest]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 mod acknowledging;
+mod lag;
 mod succession;
 
 use super::*;
@@ -29,6 +30,8 @@ fn goal(replicas: i32) -> Goal {
         adopted: BTreeSet::new(),
         absent: BTreeSet::new(),
         resting: BTreeSet::new(),
+        led_lately: None,
+        serving: BTreeSet::new(),
     }
 }
 
@@ -87,6 +90,7 @@ impl Fleet {
             successors: self.successors.clone(),
             adopted: self.adopted.clone(),
             absent: self.stopped.clone(),
+            serving: self.servers.keys().copied().collect(),
             ..goal(replicas)
         };
         let plan = plan(&goal, self.topology.as_ref(), &self.members());

@@ -12,7 +12,7 @@ use std::{
 use fake_ec2::{ApiError, Options, State, Timings, World};
 use mysql_controller::{
     cloud::{CloudError, Instance, InstanceState, Instances, Part, PartKind, Subnet},
-    identity::{CLUSTER_UID, OPERATOR_ID},
+    identity::{CLUSTER_UID, OPERATOR_ID, TOMBSTONE},
     parameters::LaunchParameters,
 };
 use parking_lot::Mutex;
@@ -211,7 +211,7 @@ impl Instances for Cloud {
     async fn release(&self, region: &str, id: &str, _: &Fence) -> Result<(), CloudError> {
         let params = [
             ("ResourceId.1".to_owned(), id.to_owned()),
-            ("Tag.1.Key".to_owned(), OPERATOR_ID.to_owned()),
+            ("Tag.1.Key".to_owned(), TOMBSTONE.to_owned()),
         ];
         self.ask("DeleteTags", region, &params).await.map(drop)
     }

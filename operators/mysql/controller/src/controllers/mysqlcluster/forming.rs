@@ -29,7 +29,7 @@ use crate::{
     cloud::{Instance, InstanceState, Instances},
     desired::{Desired, Group},
     endpoints::{self, Backend, Side},
-    evidence::Evidence,
+    evidence::{Evidence, NoCertificate},
     identity::member_name,
     ledger::Ledger,
     plan::Seen,
@@ -237,19 +237,49 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         if let Some(pinned) = pinned {
             return Ok(pinned);
         }
-        let console = self
-            .operator
-            .cloud
-            .console(&self.group.region, &instance.id)
-            .await;
-        let console = console.map_err(|error| error.to_string())?.unwrap_or_default();
+        let now = self.pass.clock().now();
+        let known = self.evidence.lock().console(&instance.id, now).cloned();
+        let shown = match known {
+            Some(known) => known,
+            None => match self.read_console(member, instance).await {
+                Ok(certificate) => return Ok(certificate),
+                Err(shown) => {
+                    self.evidence
+                        .lock()
+                        .console_read(&instance.id, shown.clone(), now);
+                    shown
+                }
+            },
+        };
+        if let Some(refusal) = shown.refusal {
+            self.refusals.lock().insert(member.to_owned(), refusal);
+        }
+        Err(shown.trouble)
+    }
+
+    /// The certificate that an instance has printed.
+    async fn read_console(&self, member: &str, instance: &Instance) -> Result<String, NoCertificate> {
+        let region = &self.group.region;
+        let console = self.operator.cloud.console(region, &instance.id).await;
+        let none = |trouble: String| NoCertificate {
+            trouble,
+            refusal: None,
+            is_final: false,
+        };
+        let console = console
+            .map_err(|error| none(error.to_string()))?
+            .unwrap_or_default();
         certificate::on_console(&console, member).ok_or_else(|| match certificate::complaint(&console) {
-            Some(Complaint::Options(refusal)) => {
-                self.refusals.lock().insert(member.to_owned(), refusal.clone());
-                format!("mysqld refuses its options: {refusal}")
-            }
-            Some(Complaint::Setup(complaint)) => format!("its setup has ended: {complaint}"),
-            None => "its console shows no certificate yet".to_owned(),
+            Some(Complaint::Options(refusal)) => NoCertificate {
+                refusal: Some(refusal.clone()),
+                is_final: true,
+                ..none(format!("mysqld refuses its options: {refusal}"))
+            },
+            Some(Complaint::Setup(complaint)) => NoCertificate {
+                is_final: true,
+                ..none(format!("its setup has ended: {complaint}"))
+            },
+            None => none("its console shows no certificate yet".to_owned()),
         })
     }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use mysql_api::cluster::{LaunchPhase, Topology};
+use mysql_api::cluster::{LaunchPhase, Role, Topology};
 
 use super::Forming;
 use crate::{
     cloud::Instances,
     evidence::Evidence,
+    gtid::GtidSet,
     ledger::Ledger,
     replication::{Goal, Member},
     rollout,
@@ -21,14 +22,41 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             .desired
             .zip(topology)
             .map(|(desired, topology)| rollout::successors(desired, ledger, topology.primary));
+        // Before the literal, whose lock would be held to its end.
+        let resting = resting(&mut self.evidence.lock(), members, self.pass.clock().now());
         Goal {
             replicas: self.group.replicas,
             durability: self.group.durability,
             successors: successors.unwrap_or_default(),
             adopted: adopted(ledger),
             absent: absent(ledger, members),
-            resting: resting(&mut self.evidence.lock(), members, self.pass.clock().now()),
+            resting,
+            led_lately: self.led_lately(topology, members),
+            serving: self.serving(members),
         }
+    }
+
+    /// What the leader had a while ago.
+    fn led_lately(&self, topology: Option<&Topology>, members: &[Member]) -> Option<GtidSet> {
+        let primary = topology?.primary;
+        let leader = members.iter().find(|member| member.ordinal == primary)?;
+        let executed = &leader.survey.as_ref()?.executed;
+        self.evidence.lock().led_lately(executed, self.pass.clock().now())
+    }
+
+    /// The members that were told as replicas last, on the servers that they have now.
+    fn serving(&self, members: &[Member]) -> BTreeSet<i32> {
+        let current = self.pass.current();
+        let told = current.status.iter().flat_map(|status| &status.members);
+        let replicas: BTreeSet<_> = told
+            .filter(|told| told.role == Some(Role::Replica))
+            .filter_map(|told| Some((told.ordinal, told.certificate.as_deref()?)))
+            .collect();
+        let serving = members.iter().filter(|member| {
+            let address = member.address.as_ref();
+            address.is_some_and(|address| replicas.contains(&(member.ordinal, address.certificate.as_str())))
+        });
+        serving.map(|member| member.ordinal).collect()
     }
 }
 
