@@ -97,6 +97,10 @@ fn a_new_volume_is_filled_once_and_what_filled_it_is_written_down() {
     let mut elsewhere = beginning(awaited, Some(&done), None);
     elsewhere.astray = true;
     assert_eq!(start(elsewhere), Start::Remove);
+    for mut strange in [running.clone(), done.clone()] {
+        strange.whose = Whose::Foreign;
+        assert_eq!(start(beginning(awaited, Some(&strange), None)), Start::Conflict);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ refuse() {
     *'Access denied'*) fail AccessDenied "the server refuses the Secret's password: $text" ;;
     *'Unknown database'*) fail DatabaseMissing "there is nothing to back up: $text" ;;
     *'No space left'* | *'rrno 28'* | *'rrno: 28'*) fail VolumeFull "no space is left on the backup volume: $text" ;;
-    *'t connect to'* | *'Lost connection'* | *'gone away'* | *'Unknown MySQL server host'* | *2013*)
+    *'t connect to'* | *'Lost connection'* | *'gone away'* | *'Unknown MySQL server host'* | *'rror 2013'* | *'rror: 2013'*)
       fail ServerUnreachable "the server does not answer: $text" ;;
     *) fail DumpFailed "mysqldump failed: $text" ;;
   esac

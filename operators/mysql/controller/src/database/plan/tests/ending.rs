@@ -105,6 +105,39 @@ fn a_backup_of_the_first_operators_is_ended_when_it_hangs_or_never_begins() {
 }
 
 #[test]
+fn a_job_of_somebody_elses_that_has_the_name_is_left_alone_and_keeps_no_best_effort() {
+    let content = Some(&Content::Empty);
+    let mut job = job(Phase::Running, None);
+    job.whose = Whose::Foreign;
+    for phase in [Phase::Running, Phase::Succeeded] {
+        job.phase = phase;
+        let mut asked = ending(content, Some(&job));
+        assert_eq!(farewell(asked), Farewell::Conflict);
+        asked.policy = BackupOnDelete::BestEffort;
+        assert_eq!(farewell(asked), Farewell::Go(Leave::Tried));
+    }
+}
+
+#[test]
+fn a_job_that_goes_and_does_not_end_is_waited_for_unless_the_policy_asks_for_no_more() {
+    let mut going = job(Phase::Running, Some(last()));
+    going.going = Some(now());
+    for (policy, held, expected) in [
+        (BackupOnDelete::Required, Held::Trouble, Farewell::Wait),
+        (BackupOnDelete::BestEffort, Held::Nothing, Farewell::Wait),
+        (
+            BackupOnDelete::BestEffort,
+            Held::Trouble,
+            Farewell::Go(Leave::Tried),
+        ),
+    ] {
+        let mut asked = ending(Some(&Content::Empty), Some(&going));
+        (asked.policy, asked.held) = (policy, held);
+        assert_eq!(farewell(asked), expected, "{policy:?} {held:?}");
+    }
+}
+
+#[test]
 fn a_backup_that_cannot_begin_is_waited_for_unless_the_policy_asks_for_no_more() {
     let running = job(Phase::Running, Some(last()));
     let mut stuck = ending(Some(&Content::Empty), Some(&running));
