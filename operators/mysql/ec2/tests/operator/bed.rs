@@ -5,10 +5,12 @@ use std::{sync::Arc, time::Duration};
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use fake_ec2::{FakeEc2, Limits, Options as Ec2Options, Timings};
+use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::{api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt as _, watcher::watch_object},
 };
 use mysql_api::{MySQLCluster, MySQLClusterSpec};
 use mysql_controller::{
@@ -227,18 +229,27 @@ impl Bed {
         what: &str,
         holds: impl Fn(Option<&MySQLCluster>) -> bool,
     ) -> Option<MySQLCluster> {
+        let states = watch_object(self.clusters.clone(), name).default_backoff();
+        pin_mut!(states);
         let deadline = tokio::time::Instant::now() + DEADLINE;
+        let mut seen = None;
         loop {
-            let found = self.clusters.get_opt(name).await.unwrap();
-            if holds(found.as_ref()) {
-                return found;
+            let event = tokio::time::timeout(Duration::from_millis(50), states.next()).await;
+            // An error is a server that is stopped; it answers later.
+            if let Ok(Some(Ok(found))) = event {
+                seen = Some(found);
             }
-            let status = found.and_then(|cluster| cluster.status);
+            // What holds may be about more than the object.
+            if let Some(found) = &seen
+                && holds(found.as_ref())
+            {
+                return seen.flatten();
+            }
             assert!(
                 tokio::time::Instant::now() < deadline,
-                "not within {DEADLINE:?}: {what}; {status:#?}"
+                "not within {DEADLINE:?}: {what}; {:#?}",
+                seen.flatten().and_then(|cluster| cluster.status)
             );
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -38,7 +38,7 @@ use crate::{
 
 pub(crate) const NAME: &str = "c";
 const SPEED: u32 = 200;
-pub(crate) const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What happens to the cluster.
