@@ -312,10 +312,9 @@ pub fn farewell(ending: Ending<'_>) -> Farewell {
     }
     let best_effort = ending.policy == BackupOnDelete::BestEffort;
     match (&job.phase, job.whose) {
-        // Nobody knows when a Job goes whose Pod does not end, nor when a stranger's does that has the name.
+        // Nobody knows when a Job goes whose Pod does not end.
         _ if job.going.is_some() && best_effort && ending.held == Held::Trouble => Farewell::Go(Leave::Tried),
         _ if job.going.is_some() => Farewell::Wait,
-        (_, Whose::Foreign) if best_effort => Farewell::Go(Leave::Tried),
         (_, Whose::Foreign) => Farewell::Conflict,
         (Phase::Running, Whose::Left) => Farewell::Remove,
         // Its dump is not ours, and what keeps it from beginning says nothing of ours.

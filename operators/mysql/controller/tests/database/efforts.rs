@@ -5,7 +5,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::{
-    bed::{Bed, says, spec},
+    bed::{Bed, message, says, spec},
     endings::{blocked, quota},
 };
 
@@ -14,23 +14,22 @@ use crate::{
 async fn the_best_effort_outlasts_a_refusal_that_comes_after_another_trouble() {
     let mut bed = Bed::without_operator().await;
     bed.start_at(2);
-    let effort = json!({"backup": {"onDelete": "BestEffort"}});
-    bed.create("after", spec(&effort)).await;
+    bed.create("after", spec(&json!({}))).await;
     bed.ready("after").await;
     bed.kubelet.disks.write(&bed.data("after").await, "row");
-    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
-    let foreign = json!({"metadata": {"name": "backup-after-job"},
-                         "spec": {"suspend": true, "template": {"spec": pod}}});
-    let _: Job = bed.make(foreign).await;
+    take_its_name(&bed, "after").await;
     bed.delete("after").await;
     blocked(&bed, "after", "backup-after-job exists").await;
     quota(&bed, "count/jobs.batch").await;
+    let effort = json!({"spec": {"backup": {"onDelete": "BestEffort"}}});
+    bed.patch("after", effort).await;
     let jobs = bed.api::<Job>();
     jobs.delete("backup-after-job", &DeleteParams::background())
         .await
         .unwrap();
     bed.until("after", "it was refused", |object| {
         says(object, "DeletionBlocked", "False", "BackupRunning")
+            && object.is_some_and(|object| message(object, "DeletionBlocked").contains("quota"))
     })
     .await;
     let quotas = bed.api::<ResourceQuota>();
@@ -38,6 +37,44 @@ async fn the_best_effort_outlasts_a_refusal_that_comes_after_another_trouble() {
     let backups = bed.claim("backup-after-pvc").await;
     bed.gone("after").await;
     assert_eq!(bed.kubelet.disks.newest(&backups), ["row"]);
+    bed.stop().await;
+}
+
+/// Makes a Job of somebody else's with the name of the last backup's.
+async fn take_its_name(bed: &Bed, name: &str) {
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
+    let foreign = json!({"metadata": {"name": format!("backup-{name}-job")},
+                         "spec": {"suspend": true, "template": {"spec": pod}}});
+    let _: Job = bed.make(foreign).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_best_effort_goes_without_a_backup_whose_name_somebody_else_keeps() {
+    let mut bed = Bed::without_operator().await;
+    bed.start_at(2);
+    let effort = json!({"backup": {"onDelete": "BestEffort"}});
+    bed.create("taken", spec(&effort)).await;
+    bed.ready("taken").await;
+    bed.kubelet.disks.write(&bed.data("taken").await, "row");
+    take_its_name(&bed, "taken").await;
+    bed.delete("taken").await;
+    let held = bed
+        .until("taken", "it tries", |object| {
+            says(object, "DeletionBlocked", "False", "BackupRunning")
+        })
+        .await
+        .unwrap();
+    assert!(message(&held, "DeletionBlocked").contains("backup-taken-job exists"));
+    // It was not for nothing: the patience of minutes is over sooner by another clock.
+    bed.halt().await;
+    bed.start();
+    bed.gone("taken").await;
+    assert!(
+        bed.reasons("taken")
+            .await
+            .contains(&"DeletedWithoutBackup".to_owned())
+    );
+    assert!(!bed.lacks::<Job>("backup-taken-job").await, "it is not ours");
     bed.stop().await;
 }
 

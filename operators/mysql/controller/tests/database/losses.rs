@@ -31,13 +31,17 @@ async fn lose(bed: &Bed, name: &str) {
     has_another(bed, name, before).await;
 }
 
-/// Deletes the claim of the data volume; returns its UID.
+/// Deletes the claim of the data volume, and waits until Kubernetes, which holds it for a while, has let it go; returns
+/// its UID.
 async fn take(bed: &Bed, name: &str) -> String {
-    let before = bed.data(name).await;
-    bed.api::<PersistentVolumeClaim>()
-        .delete(&format!("{name}-pvc"), &DeleteParams::default())
-        .await
-        .unwrap();
+    let (before, claims) = (bed.data(name).await, bed.api::<PersistentVolumeClaim>());
+    let claim = format!("{name}-pvc");
+    claims.delete(&claim, &DeleteParams::default()).await.unwrap();
+    bed.eventually("the volume is gone", async || {
+        let found = claims.get_opt(&claim).await.unwrap();
+        found.is_none_or(|found| found.metadata.uid.as_ref() != Some(&before))
+    })
+    .await;
     before
 }
 

@@ -124,9 +124,10 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
             Ok(Progress::waiting(after))
         }
         (Farewell::Conflict, _) => {
-            facts.backup = Some(backups::taken(&wanted.names.backup_job()));
-            blocked(object, facts);
-            Ok(Progress::waiting(super::IDLE / 10))
+            let said = backups::taken(&wanted.names.backup_job());
+            let why = said.message.clone();
+            facts.backup = Some(said);
+            cannot_begin(hand, object, claim.as_ref(), why, facts).await
         }
         (Farewell::Go(_), _) => Ok(life::at_once()),
     }
@@ -280,28 +281,39 @@ async fn create(
         Err(Stop::Failed(error)) if error.is_refusal() => {
             let why = format!("it cannot be begun: {}", error.words());
             facts.backup = Some(Said::no(Reason::BackupFailed, why.clone()));
-            if best_effort {
-                // One refusal is no effort: it is tried for as long as a Job that does not begin.
-                let status = object.status.clone().unwrap_or_default();
-                let refused = Stuck {
-                    why,
-                    patience: pods::REFUSED,
-                    // What was told of before is another matter: the condition counts anew from here.
-                    since: None,
-                    room: false,
-                };
-                if is_overdue(&status, &refused, hand.pass.clock().now()) {
-                    return go(hand, object, claim, Leave::Tried).await;
-                }
-                facts.summary = Some(Said::no(Reason::Deleting, refused.why.clone()));
-                facts.blocked = Some(Said::no(Reason::BackupRunning, refused.why));
-            } else {
-                blocked(object, facts);
-            }
-            Ok(Progress::waiting(super::IDLE / 10))
+            cannot_begin(hand, object, claim, why, facts).await
         }
         Err(other) => Err(other),
     }
+}
+
+/// Says what keeps the final backup from beginning; sees again whether it still does. One look is no effort: the best one is
+/// made for as long as with a Job that does not begin.
+async fn cannot_begin(
+    hand: &Hand<'_>,
+    object: &MySQL,
+    claim: Option<&PersistentVolumeClaim>,
+    why: String,
+    facts: &mut Facts,
+) -> Result<Progress, Stop> {
+    if policy(object) == BackupOnDelete::BestEffort {
+        let status = object.status.clone().unwrap_or_default();
+        let refused = Stuck {
+            why,
+            patience: pods::REFUSED,
+            // What was told of before is another matter: the condition counts anew from here.
+            since: None,
+            room: false,
+        };
+        if is_overdue(&status, &refused, hand.pass.clock().now()) {
+            return go(hand, object, claim, Leave::Tried).await;
+        }
+        facts.summary = Some(Said::no(Reason::Deleting, refused.why.clone()));
+        facts.blocked = Some(Said::no(Reason::BackupRunning, refused.why));
+    } else {
+        blocked(object, facts);
+    }
+    Ok(Progress::waiting(super::IDLE / 10))
 }
 
 fn is_namespace_going(error: &DatabaseError) -> bool {
