@@ -1,9 +1,10 @@
 //! The scripts that stand around a program in its container, and the one that builds programs.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -162,22 +163,47 @@ fn build(folder: &Path, program: &str) -> Result<()> {
     Ok(())
 }
 
+/// Inode and time of the last change of a context and of each file in it: what a watch of them sees.
+fn written(context: &Path) -> Result<BTreeMap<String, (u64, i64, i64)>> {
+    let state = |path: &Path| -> Result<_> {
+        let of = fs::metadata(path)?;
+        Ok((of.ino(), of.ctime(), of.ctime_nsec()))
+    };
+    let mut found = BTreeMap::from([(".".to_owned(), state(context)?)]);
+    for entry in fs::read_dir(context)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        found.insert(name, state(&entry.path())?);
+    }
+    Ok(found)
+}
+
 #[test]
-fn a_program_that_has_not_changed_is_not_replaced() -> Result<()> {
+fn nothing_is_written_where_tilt_watches_but_a_program_that_has_changed() -> Result<()> {
     let folder = tempfile::tempdir()?;
     build(folder.path(), "one")?;
     let asked = fs::read_to_string(folder.path().join("asked"))?;
     assert_eq!(asked.trim(), "build --workspace --all-features --bin capdkc");
-    let manager = folder.path().join(".tiltbuild/capdkc/manager");
-    ensure!(folder.path().join(".tiltbuild/capdkc/start").is_file());
-    let long_ago = fs::File::open(&manager)?;
-    long_ago.set_modified(std::time::SystemTime::UNIX_EPOCH)?;
-    build(folder.path(), "one")?;
-    assert_eq!(
-        fs::metadata(&manager)?.modified()?,
-        std::time::SystemTime::UNIX_EPOCH
+    let context = folder.path().join(".tiltbuild/capdkc");
+    let first = written(&context)?;
+    ensure!(
+        ["manager", "start"].iter().all(|name| first.contains_key(*name)),
+        "{first:?}"
     );
+    build(folder.path(), "one")?;
+    assert_eq!(written(&context)?, first);
     build(folder.path(), "two")?;
-    assert_eq!(fs::read_to_string(&manager)?, "two");
+    assert_eq!(fs::read_to_string(context.join("manager"))?, "two");
+    let second = written(&context)?;
+    ensure!(
+        second.keys().eq(first.keys()),
+        "something was left behind: {second:?}"
+    );
+    // The folder changes with the name in it.
+    let changed = second
+        .iter()
+        .filter(|(name, state)| first.get(*name) != Some(state));
+    let changed: Vec<_> = changed.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(changed, [".", "manager"]);
     Ok(())
 }
