@@ -330,12 +330,20 @@ fn a_volume_of_a_database_grows_and_never_shrinks_nor_changes_its_class() {
     refused(check_database(&of("1G"), Some(&of("1Gi"))), "never shrink");
     let with = |storage: Value| json!({"image": "mysql:8.4", "database": "d", "storage": storage});
     let base = with(json!({"size": "10Gi", "storageClassName": "fast"}));
+    // From the older way to say it to the better one.
+    check_database(&base, Some(&of("1Gi"))).unwrap();
     refused(
         check_database(&with(json!({"size": "9Gi"})), Some(&base)),
         "never shrink",
     );
     let moved = with(json!({"size": "10Gi", "storageClassName": "slow"}));
     refused(check_database(&moved, Some(&base)), "must not change");
-    // From the older way to say it to the better one.
-    check_database(&base, Some(&of("1Gi"))).unwrap();
+    // There is no volume yet, and a mistake in the name is mended by another.
+    let crd = schema::<MySQL>();
+    let (moved, mut base) = (database(&moved), database(&base));
+    for (reason, fits) in [("VolumeBound", false), ("StorageClassUnknown", true)] {
+        base["status"] = json!({"conditions": [{"type": "Ready", "status": "False", "reason": reason}]});
+        let checked = Validator::new().validate(&crd, &moved, Some(&base));
+        assert_eq!(checked.is_ok(), fits, "{reason}");
+    }
 }

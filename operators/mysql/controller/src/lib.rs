@@ -38,6 +38,7 @@ pub mod parameters;
 pub mod plan;
 pub mod reader;
 pub mod records;
+pub mod release;
 pub mod replication;
 pub mod report;
 pub mod rollout;

@@ -71,10 +71,7 @@ impl Version {
     /// The version in an image of this name, by its tag: `mysql:5.7`, `registry:5000/mysql:8.0.36-debian@sha256:…`.
     /// A tag that moves between series (`8`, `latest`, `lts`) says nothing.
     pub fn of_image(image: &str) -> Self {
-        let name = image.split('@').next().unwrap_or_default();
-        let last = name.rsplit('/').next().unwrap_or_default();
-        last.split_once(':')
-            .map_or(Self::Unknown, |(_, tag)| Self::parse(tag))
+        tag(image).map_or(Self::Unknown, Self::parse)
     }
 
     /// The version that a server tells, `@@version`: `8.4.3-log`.
@@ -201,6 +198,13 @@ impl Version {
     pub const fn can_clone(self) -> bool {
         !matches!(self, Self::V5_7)
     }
+}
+
+/// The tag of an image, if its name has one.
+pub(crate) fn tag(image: &str) -> Option<&str> {
+    let name = image.split('@').next().unwrap_or_default();
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split_once(':').map(|(_, tag)| tag)
 }
 
 impl fmt::Display for Version {

@@ -26,6 +26,8 @@ use super::status::MySQLStatus;
     namespaced,
     status = "MySQLStatus",
     derive = "PartialEq",
+    validation = Rule::new("!has(self.spec.storage) || !has(oldSelf.spec.storage) || !has(self.spec.storage.storageClassName) || !has(oldSelf.spec.storage.storageClassName) || self.spec.storage.storageClassName == oldSelf.spec.storage.storageClassName || (has(oldSelf.status) && has(oldSelf.status.conditions) && oldSelf.status.conditions.exists(c, c.reason == 'StorageClassUnknown'))")
+        .message("`storage.storageClassName` of a volume must not change: delete and create again, which goes by way of a backup"),
     doc = "One MySQL server with storage: backed up when it is deleted, restored when one of the same name is created again.",
     printcolumn(
         name = "Ready",
@@ -76,9 +78,7 @@ use super::status::MySQLStatus;
     validation = Rule::new("!has(self.storage_size) || !has(oldSelf.storage_size) || !isQuantity(self.storage_size) || !isQuantity(oldSelf.storage_size) || quantity(self.storage_size).compareTo(quantity(oldSelf.storage_size)) >= 0")
         .message("`storage_size` may grow and never shrink"),
     validation = Rule::new("!has(self.storage) || !has(oldSelf.storage) || !has(self.storage.size) || !has(oldSelf.storage.size) || !isQuantity(self.storage.size) || !isQuantity(oldSelf.storage.size) || quantity(self.storage.size).compareTo(quantity(oldSelf.storage.size)) >= 0")
-        .message("`storage.size` may grow and never shrink"),
-    validation = Rule::new("!has(self.storage) || !has(oldSelf.storage) || !has(self.storage.storageClassName) || !has(oldSelf.storage.storageClassName) || self.storage.storageClassName == oldSelf.storage.storageClassName")
-        .message("`storage.storageClassName` of a volume must not change: delete and create again, which goes by way of a backup")
+        .message("`storage.size` may grow and never shrink")
 )]
 pub struct MySQLSpec {
     /// The image of the server, as of the official MySQL images: `mysql:8.4`. It must contain mysqld, mysql and mysqldump.

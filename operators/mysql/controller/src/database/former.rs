@@ -93,16 +93,21 @@ pub fn may_answer_again(server: &Deployment, now: Timestamp) -> bool {
     since.is_some_and(|Time(since)| lasts(*since, now) < pods::MUTE)
 }
 
-/// The database that its server was made with, if that is another than is `wanted`: the spec was changed since, at which its
-/// operator did not look.
-pub fn other_database<'a>(server: &'a Deployment, wanted: &str) -> Option<&'a str> {
+/// The database that its server was made with.
+pub fn database_of(server: &Deployment) -> Option<&str> {
     let pod = server.spec.as_ref()?.template.spec.as_ref()?;
     let mut variables = container_in(pod)?.env.iter().flatten();
     let theirs = variables
         .find(|variable| variable.name == DATABASE)?
         .value
         .as_deref()?;
-    Some(theirs).filter(|theirs| !theirs.is_empty() && *theirs != wanted)
+    Some(theirs).filter(|theirs| !theirs.is_empty())
+}
+
+/// The database that its server was made with, if that is another than is `wanted`: the spec was changed since, at which its
+/// operator did not look.
+pub fn other_database<'a>(server: &'a Deployment, wanted: &str) -> Option<&'a str> {
+    database_of(server).filter(|theirs| *theirs != wanted)
 }
 
 /// What is said of a server of its with another database, and of the ways on.

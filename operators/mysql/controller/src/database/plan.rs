@@ -18,7 +18,7 @@ use super::{
     schedule::Schedule,
     volumes::Content,
 };
-use crate::{sabotage, version::Version};
+use crate::{release::is_step, sabotage};
 
 /// When a Job that failed is made again, so that a repair needs no word to the operator.
 pub const AGAIN: Duration = Duration::from_mins(5);
@@ -337,24 +337,13 @@ pub fn farewell(ending: Ending<'_>) -> Farewell {
     }
 }
 
-/// Whether data of a server of one version can be carried to another in one step: within a series, or to the next one.
-/// What cannot be told from an image's name is let through: mysqld itself refuses what it cannot read.
-pub fn is_step(from: Version, to: Version) -> bool {
-    let place = |version| Version::ALL.iter().position(|other| *other == version);
-    match (from, to) {
-        (Version::Unknown, _) | (_, Version::Unknown) => true,
-        _ => place(to) == place(from) || place(to) == place(from).map(|place| place + 1),
-    }
-}
-
 /// The image that is kept instead of `wanted`, if data of the one that last `served` cannot be carried to that: the one
 /// that is `there`, if they can be carried to it. Nothing if `wanted` may be had.
 pub fn kept_image<'a>(served: &'a str, there: Option<&'a str>, wanted: &str) -> Option<&'a str> {
-    let step = |from: &str, to: &str| is_step(Version::of_image(from), Version::of_image(to));
-    if step(served, wanted) {
+    if is_step(served, wanted) {
         return None;
     }
-    Some(there.filter(|there| step(served, there)).unwrap_or(served))
+    Some(there.filter(|there| is_step(served, there)).unwrap_or(served))
 }
 
 /// When a schedule is next to be looked at.

@@ -36,6 +36,8 @@ use crate::sabotage;
 const LOST: &str = "otus.homework/lost";
 /// Annotation on the claim of a data volume: the image whose server last answered from it.
 pub const SERVED: &str = "otus.homework/served-by";
+/// Annotation on the claim of a data volume: the database whose rows are on it, and in the backups of whoever has it.
+const DATABASE: &str = "otus.homework/database";
 /// Annotation on the claim of the volume for backups: the id of the newest one.
 pub const NEWEST: &str = "otus.homework/newest-backup";
 /// Annotation on the claim of the volume for backups: UID of the object that has lost a data volume.
@@ -128,8 +130,21 @@ pub fn goes_with(claim: &PersistentVolumeClaim, names: &Names, uid: &str) -> boo
     }
 }
 
-/// What marks an inherited claim as this object's, as a merge patch. What is on a data volume is kept.
-pub fn inheritance(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid: &str) -> Value {
+/// The database that a data volume holds, if its rows would be in no backup of `wanted`.
+pub fn other_database<'a>(claim: &'a PersistentVolumeClaim, wanted: &str) -> Option<&'a str> {
+    let held = claim.annotations().get(DATABASE)?;
+    (Content::of(claim) != Content::Awaited && held != wanted).then_some(held)
+}
+
+/// What marks an inherited claim as this object's, as a merge patch. What is on a data volume is kept: the rows of this
+/// database, if that is known.
+pub fn inheritance(
+    claim: &PersistentVolumeClaim,
+    role: Role,
+    names: &Names,
+    uid: &str,
+    database: Option<&str>,
+) -> Value {
     let mut annotations = json!({ MADE_FOR: uid });
     let provisioned = PROVISIONERS
         .iter()
@@ -139,6 +154,9 @@ pub fn inheritance(claim: &PersistentVolumeClaim, role: Role, names: &Names, uid
     }
     if role == Role::Data {
         annotations[DATA] = json!(Content::inherited(claim, names.marked(claim)).annotation());
+        if let Some(database) = database {
+            annotations[DATABASE] = json!(database);
+        }
     }
     json!({ "metadata": {
         "uid": claim.metadata.uid,
@@ -225,6 +243,7 @@ pub fn claim(role: Role, desired: &Desired, placement: &Placement) -> Persistent
     let mut annotations = BTreeMap::from([(MADE_FOR.to_owned(), desired.uid.clone())]);
     if role == Role::Data {
         annotations.insert(DATA.to_owned(), Content::Awaited.annotation());
+        annotations.insert(DATABASE.to_owned(), desired.database.clone());
     }
     let (class, volume) = match placement {
         Placement::Class(class) => (class.clone(), None),

@@ -142,6 +142,20 @@ async fn a_retained_volume_is_gone_on_with_and_nothing_is_restored_over_it() {
     bed.kubelet.disks.write(&data, "row");
     bed.delete("kept").await;
     bed.gone("kept").await;
+    // Its backups would have none of the rows.
+    bed.create("kept", spec(&json!({"database": "another"}))).await;
+    let object = bed
+        .until("kept", "it is refused", |object| {
+            says(object, "Ready", "False", "DatabaseInvalid")
+        })
+        .await
+        .unwrap();
+    for word in ["\"shop\"", "\"another\"", "kept-pvc"] {
+        let message = message(&object, "Ready");
+        assert!(message.contains(word), "{message}");
+    }
+    bed.delete("kept").await;
+    bed.gone("kept").await;
     bed.create("kept", spec(&retain)).await;
     let object = bed.ready("kept").await;
     assert!(says(Some(&object), "RestoreDone", "True", "DataKept"));

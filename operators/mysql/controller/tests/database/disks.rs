@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 struct Folder {
     /// Nothing until it is filled.
     rows: Option<Vec<String>>,
+    /// Where they are; nothing if the first operator has put them there.
+    database: Option<String>,
     /// A server has had it.
     served: bool,
     /// It was never looked at: it is the first operator's.
@@ -78,6 +80,7 @@ impl Disks {
                 json!({"reason": "BackupMissing", "error": "there is no such backup"}),
             );
         }
+        folder.database = Some(environment["DATABASE"].clone());
         folder.rows = Some(chosen.map(|(_, rows)| rows.clone()).unwrap_or_default());
         match chosen {
             Some((id, _)) => {
@@ -108,7 +111,11 @@ impl Disks {
         if environment["FINAL"] == "yes" {
             folder.closed = true;
         }
-        let rows = folder.rows.clone().unwrap_or_default();
+        let is_elsewhere = folder
+            .database
+            .as_ref()
+            .is_some_and(|database| *database != environment["DATABASE"]);
+        let rows = folder.rows.clone().filter(|_| !is_elsewhere).unwrap_or_default();
         let id = environment["BACKUP_ID"].clone();
         let taken = contents.backups.entry(backups.to_owned()).or_default();
         // It is there, and but for the last one of a server that is the end of it.

@@ -143,6 +143,8 @@ async fn a_password_given_in_clear_stands_in_no_object_but_its_secrets() {
     all.extend(texts::<Event>(&bed).await);
     let object = bed.databases.get("clear").await.unwrap();
     all.push(serde_json::to_string(&object.status).unwrap());
+    assert_eq!(object.spec.password.as_deref(), Some(password));
+    assert_eq!(object.metadata.generation, Some(1), "the spec is its author's");
     assert!(all.len() > 10, "{}", all.len());
     for text in all {
         assert!(!text.contains("in-clear"), "{text}");

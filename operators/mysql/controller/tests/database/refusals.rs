@@ -5,7 +5,10 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{PersistentVolumeClaim, Secret, Service},
 };
-use kube::{ResourceExt as _, api::PostParams};
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+};
 use mysql_api::MySQL;
 use mysql_controller::{database::program, version::Version};
 use reconcile::reconciler::Kind;
@@ -196,5 +199,33 @@ async fn objects_of_somebody_elses_are_never_taken_over_nor_removed() {
     let helm = json!({"app.kubernetes.io/managed-by": "Helm"});
     foreign::<PersistentVolumeClaim>(&bed, "bak", claim("backup-bak-pvc", helm)).await;
     foreign::<Secret>(&bed, "sec", json!({"metadata": {"name": "sec-credentials"}})).await;
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
+    let restore = json!({"metadata": {"name": "restore-res-job"},
+                         "spec": {"suspend": true, "template": {"spec": pod}}});
+    foreign::<Job>(&bed, "res", restore).await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mistake_in_the_name_of_a_class_can_be_mended() {
+    let bed = Bed::new().await;
+    let class =
+        |name: &str| json!({"storage_size": null, "storage": {"size": "1Gi", "storageClassName": name}});
+    bed.create("mended", spec(&class("nowhere"))).await;
+    bed.until("mended", "there is no such class", |object| {
+        says(object, "Ready", "False", "StorageClassUnknown")
+    })
+    .await;
+    bed.patch("mended", json!({"spec": class("standard")})).await;
+    bed.ready("mended").await;
+    let refused = bed
+        .databases
+        .patch(
+            "mended",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": class("nowhere")})),
+        )
+        .await;
+    assert!(refused.unwrap_err().to_string().contains("must not change"));
     bed.stop().await;
 }

@@ -89,6 +89,26 @@ async fn smoke_a_full_volume_is_told_and_keeps_the_backups_that_it_has() {
     let ended = site.backup(&order("next"), &server, &[]).await;
     assert_eq!(ended.reason(), Reason::VolumeFull, "{ended:?}");
     assert_eq!(site.shell(LISTING).await, before);
+    // Two of some 400 KB leave no room for a third, unless fewer are to be kept; but none goes for one that is damaged.
+    server.sql("DELETE FROM t WHERE a > 380").await;
+    for id in ["b1", "b2"] {
+        site.backup(&order(id), &server, &[]).await.backup();
+    }
+    let third = order("b3");
+    assert_eq!(
+        site.backup(&third, &server, &[]).await.reason(),
+        Reason::VolumeFull
+    );
+    let fewer = Backup { keep: 1, ..third };
+    site.shell("echo >> /backup/b2/manifest.json").await;
+    assert_eq!(
+        site.backup(&fewer, &server, &[]).await.reason(),
+        Reason::VolumeFull
+    );
+    assert_eq!(site.shell("ls /backup").await, "b1\nb2");
+    site.shell("sed -i '$d' /backup/b2/manifest.json").await;
+    site.backup(&fewer, &server, &[]).await.backup();
+    assert_eq!(site.shell("ls /backup").await, "b3");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -346,10 +346,12 @@ async fn smoke_a_server_that_cannot_be_made_says_why_and_leaves_an_empty_folder(
     std::fs::write(folder.path().join("own.cnf"), "[mysqld]\nno_such_option=1\n").unwrap();
     let wrong = format!("{}:/etc/mysql/conf.d:ro", folder.path().display());
     std::fs::write(folder.path().join("empty"), "").unwrap();
-    let without = format!("{}:/usr/sbin/mysqld:ro", folder.path().join("empty").display());
+    let without = |program: &str| format!("{}:{program}:ro", folder.path().join("empty").display());
     let cases = [
         (&wrong, Reason::ServerFailed),
-        (&without, Reason::ImageLacksProgram),
+        (&without("/usr/sbin/mysqld"), Reason::ImageLacksProgram),
+        // Rows that nobody can save are not begun with.
+        (&without("/usr/bin/mysqldump"), Reason::ImageLacksProgram),
     ];
     for (mount, reason) in cases {
         let run = ["--network=none", "--volume", mount];

@@ -1,6 +1,6 @@
 //! A namespace of a real cluster, and an operator for it that can be killed.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use tempfile::TempDir;
 use testkit::{
@@ -92,6 +92,11 @@ impl Bed {
             .env("AWS_SECRET_ACCESS_KEY", "secret");
         let log = self.folder.path().join("operator.log");
         self.operator = Some(Supervised::spawn("mysql-operator", &command, &log).unwrap());
+    }
+
+    /// What the operator has written.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("operator.log")).unwrap()
     }
 
     /// SIGKILL, and another in its place.

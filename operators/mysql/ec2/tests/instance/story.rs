@@ -8,7 +8,7 @@ use crate::bed::{Bed, NAME};
 const CREATE: &str = "CREATE TABLE test (id smallint unsigned not null auto_increment, name varchar(20) not null, \
     constraint pk_example primary key (id) );";
 
-/// Whatever people can read, Secrets and the object itself apart.
+/// Whatever people can read, Secrets and the object itself apart; and what the operator writes.
 async fn readable(bed: &Bed) -> String {
     let kinds =
         "pods,deployments,replicasets,jobs,services,endpointslices,persistentvolumeclaims,configmaps,events";
@@ -17,9 +17,12 @@ async fn readable(bed: &Bed) -> String {
         let logs = ["logs", &pod, "--all-containers", "--prefix"];
         all += &bed.try_kubectl(&logs, "").await.unwrap_or_default();
     }
-    all + &bed
-        .kubectl(&["get", "mysqls", "--output=jsonpath={.items[*].status}"])
-        .await
+    let log = bed.log();
+    assert!(!log.is_empty());
+    all + &log
+        + &bed
+            .kubectl(&["get", "mysqls", "--output=jsonpath={.items[*].status}"])
+            .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,13 +41,12 @@ pub(super) async fn hold(
     let Some(kept) = plan::kept_image(served, there, &desired.image) else {
         return Ok(());
     };
-    let from = Version::of_image(served);
     facts.refused = Some(Said::no(
         Reason::VersionChangeRefused,
         format!(
-            "data of MySQL {from} cannot be carried to {} in one step, and never to an older one; {kept} goes on \
-             running: ask for the next series first, or delete and create this MySQL, which goes by way of a backup",
-            desired.version
+            "data that {served} has served cannot be carried to {} in one step; {kept} goes on running: ask for the next \
+             series first, or, to an older release, delete and create this MySQL, which goes by way of a backup",
+            desired.image
         ),
     ));
     let kept = kept.to_owned();

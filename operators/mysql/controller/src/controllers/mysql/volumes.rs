@@ -25,6 +25,7 @@ use crate::{
     database::{
         self,
         desired::Desired,
+        former,
         names::{MADE_FOR, Names},
         nodes::NODE,
         report::{self, Facts, Said},
@@ -68,7 +69,18 @@ async fn inherit(
     claim: &PersistentVolumeClaim,
 ) -> Result<PersistentVolumeClaim, Stop> {
     let name = claim.name_any();
-    let patch = volumes::inheritance(claim, role, &desired.names, &desired.uid);
+    let ours = &desired.database;
+    if role == Role::Data
+        && let Some(theirs) = volumes::other_database(claim, ours)
+    {
+        let message = format!(
+            "{name} holds the database {theirs:?} of an earlier MySQL of this name, and spec.database is {ours:?}: no backup \
+             would have the rows of the former. To go on with them: delete this MySQL, and create it with {theirs:?}; to \
+             begin without them: kubectl delete pvc {name}"
+        );
+        return held(Said::no(Reason::DatabaseInvalid, message), super::IDLE / 10);
+    }
+    let patch = volumes::inheritance(claim, role, &desired.names, &desired.uid, Some(ours));
     let claim = hand.merge(&name, &patch).await?;
     hand.tell(
         "VolumeInherited",
@@ -90,7 +102,9 @@ pub(super) async fn retain(
     if let Ok(names) = Names::new(&object.name_any())
         && volumes::standing(claim, Role::Data, &names, &uid) == Standing::Inherited
     {
-        let patch = volumes::inheritance(claim, Role::Data, &names, &uid);
+        let server = hand.get::<Deployment>(names.name()).await?;
+        let database = server.as_ref().and_then(former::database_of);
+        let patch = volumes::inheritance(claim, Role::Data, &names, &uid, database);
         hand.merge::<PersistentVolumeClaim>(&name, &patch).await?;
     }
     let note = format!("{name} stays, with the data; the next MySQL of this name goes on with it");

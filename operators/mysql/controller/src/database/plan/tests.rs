@@ -259,25 +259,6 @@ fn a_job_that_is_not_ours(#[case] whose: Whose, #[case] phase: Phase, #[case] st
     }
 }
 
-#[rstest]
-#[case(Version::V5_7, Version::V8_0, true)]
-#[case(Version::V8_0, Version::V8_4, true)]
-#[case(Version::V8_4, Version::V9, true)]
-#[case(Version::V9, Version::V9, true)]
-#[case(Version::V5_7, Version::V8_4, false)]
-#[case(Version::V8_0, Version::V9, false)]
-#[case(Version::V8_4, Version::V8_0, false)]
-#[case(Version::V9, Version::V5_7, false)]
-#[case(Version::Unknown, Version::V5_7, true)]
-#[case(Version::V9, Version::Unknown, true)]
-fn data_are_carried_one_series_at_a_time_and_never_back(
-    #[case] from: Version,
-    #[case] to: Version,
-    #[case] fits: bool,
-) {
-    assert_eq!(is_step(from, to), fits);
-}
-
 #[test]
 fn a_restore_that_failed_says_nothing_of_a_volume() {
     let words = Outcome::Failed(Failure {

@@ -134,6 +134,13 @@ keep_newest() {
   done
 }
 
+# More than are kept are there when fewer are asked for now. They go first, since a volume that is full of them takes no other;
+# but for a newest one that is damaged nothing goes.
+make_room() {
+  newest=$(of_this | head -n 1)
+  [ "$(of_this | wc -l)" -le "$KEEP" ] || [ -n "$(damage "$newest")" ] || keep_newest
+}
+
 # A kill between the going of a backup and the coming of the one that takes its place leaves neither: it gets its name back.
 put_back() {
   [ -f replaced.partial/manifest.json ] || return 0
@@ -169,6 +176,7 @@ if [ -f "$BACKUP_ID/manifest.json" ]; then
     drop "$BACKUP_ID" || fail VolumeUnusable "cannot remove the damaged backup $BACKUP_ID"
   fi
 fi
+make_room
 mkdir "$partial" || fail VolumeUnusable "cannot write to the backup volume"
 connect
 if [ "${FINAL:-}" = yes ]; then

@@ -190,7 +190,8 @@ if ! is_empty; then
   report '{"origin":"existing"}'
   exit 0
 fi
-need mysqld mysql gzip sha256sum sync find od
+# The last is for the backups to come: without it there is no way to have one.
+need mysqld mysql gzip sha256sum sync find od mysqldump
 make_scratch
 choose
 check

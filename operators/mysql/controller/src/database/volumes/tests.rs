@@ -160,7 +160,7 @@ fn what_a_volume_holds_stands_on_its_claim(#[case] content: Content) {
 #[case::marked(json!({"labels": desired("n", "u").names.labels()}), "kept")]
 fn who_inherits_a_volume_keeps_what_is_on_it(#[case] metadata: Value, #[case] data: &str) {
     let names = Names::new("m").unwrap();
-    let patch = inheritance(&claimed(&metadata), Role::Data, &names, "u");
+    let patch = inheritance(&claimed(&metadata), Role::Data, &names, "u", Some("shop"));
     let annotations = &patch["metadata"]["annotations"];
     assert_eq!(annotations[MADE_FOR], "u");
     assert_eq!(annotations[DATA], data);
@@ -181,7 +181,7 @@ fn a_volume_of_the_first_operators_may_be_roots_unless_it_was_provisioned(
 ) {
     let names = Names::new("m").unwrap();
     let mut claim = claimed(&metadata);
-    let patch = inheritance(&claim, Role::Backups, &names, "u");
+    let patch = inheritance(&claim, Role::Backups, &names, "u", Some("shop"));
     let annotations = patch["metadata"]["annotations"].clone();
     claim
         .annotations_mut()
