@@ -129,7 +129,9 @@ async fn follow<E: Engine>(engine: &E, job: &Job, context: &TaskContext<String>)
     };
     // Asked of the node, whoever has registered: kubelet does so long before the bootstrap is over.
     if probed.verdict.as_deref() != Some("absent") {
-        return conclude(job, &probed, Vec::new());
+        // What was handed over was these data, by whomever.
+        let ignored = understand(job).map_or_else(|_| Vec::new(), |config| config.ignored);
+        return conclude(job, &probed, ignored);
     }
     if job.registered {
         return Outcome::Completed { ignored: Vec::new() };

@@ -19,7 +19,7 @@ pub struct CloudConfig {
     pub users: Vec<User>,
     /// Commands to run at the end.
     pub runcmd: Vec<Command>,
-    /// Modules that were asked for and are not supported.
+    /// Modules, and keys of files and users (`users[0].uid`), that were asked for and are not supported.
     pub ignored: Vec<String>,
 }
 
@@ -63,16 +63,24 @@ pub struct File {
 pub struct User {
     /// Login name.
     pub name: String,
-    /// Further groups, by comma.
-    pub groups: Option<String>,
+    /// The person's name, or another comment.
+    pub gecos: Option<String>,
+    /// The group that the user's files belong to; none for one of the user's own.
+    pub primary_group: Option<String>,
+    /// Further groups.
+    pub groups: Vec<String>,
     /// Home directory.
     pub homedir: Option<String>,
     /// Shell.
     pub shell: Option<String>,
     /// Hashed password.
     pub passwd: Option<String>,
-    /// A rule for sudoers.
-    pub sudo: Option<String>,
+    /// Whether the password is of use: cloud-init locks it unless it is told not to.
+    pub may_use_password: bool,
+    /// Days for which the account outlives its password, or `true` for an account that cannot be used at all.
+    pub inactive: Option<String>,
+    /// Rules for sudoers.
+    pub sudo: Vec<String>,
     /// Keys that may log in.
     pub ssh_authorized_keys: Vec<String>,
 }
@@ -104,13 +112,49 @@ pub fn parse(text: &str, hostname: &str) -> Result<CloudConfig, Error> {
     for (module, value) in &modules {
         match module.as_str() {
             "bootcmd" => config.bootcmd = list(module, value, command)?,
-            "write_files" => config.files = list(module, value, file)?,
-            "users" => config.users = list(module, value, user)?.into_iter().flatten().collect(),
+            "write_files" => {
+                config.files = list(module, value, file)?;
+                config.ignored.extend(unknown(module, value, &FILE_KEYS));
+            }
+            "users" => {
+                config.users = list(module, value, user)?.into_iter().flatten().collect();
+                config.ignored.extend(unknown(module, value, &USER_KEYS));
+            }
             "runcmd" => config.runcmd = list(module, value, command)?,
             other => config.ignored.push(other.to_owned()),
         }
     }
     Ok(config)
+}
+
+/// What is understood of a file.
+const FILE_KEYS: [&str; 6] = ["path", "content", "encoding", "owner", "permissions", "append"];
+
+/// What is understood of a user: all that kubeadm's bootstrap provider writes.
+const USER_KEYS: [&str; 11] = [
+    "name",
+    "gecos",
+    "primary_group",
+    "groups",
+    "homedir",
+    "shell",
+    "passwd",
+    "lock_passwd",
+    "inactive",
+    "sudo",
+    "ssh_authorized_keys",
+];
+
+/// The keys of the entries of a list that are none of `known`.
+fn unknown(module: &str, value: &Value, known: &[&str]) -> Vec<String> {
+    let entries = value.as_array().into_iter().flatten().enumerate();
+    let keys = entries.flat_map(|(i, entry)| {
+        let keys = entry.as_object().into_iter().flat_map(Map::keys);
+        keys.map(move |key| (i, key))
+    });
+    keys.filter(|(_, key)| !known.contains(&key.as_str()))
+        .map(|(i, key)| format!("{module}[{i}].{key}"))
+        .collect()
 }
 
 /// cloud-init renders a document that begins with this line as a template.
@@ -229,21 +273,30 @@ fn user(value: &Value) -> Option<Option<User>> {
         }
         other => other.as_object()?,
     };
-    let joined = |name: &str| match fields.get(name) {
-        Some(Value::Array(items)) => Some(items.iter().filter_map(scalar).collect::<Vec<_>>().join(",")),
-        _ => text(fields, name),
+    let many = |name: &str| match fields.get(name) {
+        Some(Value::Array(items)) => items.iter().filter_map(scalar).collect(),
+        _ => Vec::from_iter(text(fields, name)),
     };
-    let keys = fields.get("ssh_authorized_keys").and_then(Value::as_array);
+    let groups = many("groups");
+    let groups = groups
+        .iter()
+        .flat_map(|groups| groups.split(','))
+        .map(|group| group.trim().to_owned());
+    let some = |text: &String| !text.is_empty();
+    let mut sudo = many("sudo");
+    sudo.retain(|rule| !rule.is_empty() && rule != "false");
     Some(Some(User {
-        name: text(fields, "name").filter(|name| !name.is_empty())?,
-        groups: joined("groups")
-            .filter(|groups| !groups.is_empty())
-            .map(|groups| groups.replace(' ', "")),
+        name: text(fields, "name").filter(some)?,
+        gecos: text(fields, "gecos").filter(some),
+        primary_group: text(fields, "primary_group").filter(some),
+        groups: groups.filter(some).collect(),
         homedir: text(fields, "homedir"),
         shell: text(fields, "shell"),
         passwd: text(fields, "passwd"),
-        sudo: joined("sudo").filter(|rule| !rule.is_empty() && rule != "false"),
-        ssh_authorized_keys: keys.into_iter().flatten().filter_map(scalar).collect(),
+        may_use_password: text(fields, "lock_passwd").is_some_and(|lock| lock == "false"),
+        inactive: text(fields, "inactive").filter(|days| !days.is_empty() && days != "false"),
+        sudo,
+        ssh_authorized_keys: many("ssh_authorized_keys"),
     }))
 }
 

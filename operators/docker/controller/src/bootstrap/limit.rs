@@ -16,7 +16,8 @@ pub fn parse(text: &str) -> Option<Duration> {
             "h" => 3600.0,
             _ => return None,
         };
-        total += Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
         rest = tail;
     }
     (total > Duration::ZERO).then_some(total)
@@ -37,7 +38,8 @@ mod tests {
         ] {
             assert_eq!(parse(text), Some(Duration::from_secs_f64(seconds)), "{text}");
         }
-        for text in ["", "5", "m", "5x", "0s", "-5m", "."] {
+        let too_long = ["9999999999999999999s"; 2].concat();
+        for text in ["", "5", "m", "5x", "0s", "-5m", ".", &too_long] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

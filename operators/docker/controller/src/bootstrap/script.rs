@@ -9,8 +9,9 @@
 //! - The outcome lies beside it, in `exit`, written in one piece. No outcome, and the process gone or the container
 //!   restarted, means interrupted.
 //! - It ends by itself after its time limit, with status 124, whoever watches.
-//! - The script, which holds the node's keys, is removed when it starts; step names and arguments of processes never
-//!   contain user data.
+//! - The script, which holds the node's keys, is removed when it starts. Names of steps contain nothing of the user data
+//!   but where kubeadm's own configuration lies, and neither contents of files nor hashed passwords are ever arguments of
+//!   a process; commands of the user data are run as they stand.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -50,12 +51,12 @@ pub fn render(config: &CloudConfig, parameters: &Parameters) -> String {
         script.step(&format!("bootcmd {}", index + 1));
         script.command(command);
     }
-    for file in &config.files {
-        script.step(&format!("write_files {}", file.path));
+    for (index, file) in config.files.iter().enumerate() {
+        script.step(&format!("write_files {}{}", index + 1, path_of(file)));
         script.file(file, parameters.provider_id);
     }
-    for user in &config.users {
-        script.step(&format!("users {}", user.name));
+    for (index, user) in config.users.iter().enumerate() {
+        script.step(&format!("users {}", index + 1));
         script.user(user);
     }
     for (index, command) in config.runcmd.iter().enumerate() {
@@ -68,6 +69,19 @@ pub fn render(config: &CloudConfig, parameters: &Parameters) -> String {
 
 fn count(config: &CloudConfig) -> usize {
     1 + config.bootcmd.len() + config.files.len() + config.users.len() + config.runcmd.len()
+}
+
+/// Where kubeadm's configuration lies is no secret. Other paths may hold one.
+fn path_of(file: &File) -> String {
+    if is_of_kubeadm(file) {
+        format!(" ({})", file.path)
+    } else {
+        String::new()
+    }
+}
+
+fn is_of_kubeadm(file: &File) -> bool {
+    [kubeadm::INIT_CONFIG, kubeadm::JOIN_CONFIG].contains(&file.path.as_str())
 }
 
 /// kubeadm is worth naming: it is what people wait for. Other commands may hold secrets in any word.
@@ -151,9 +165,8 @@ impl Script {
     fn file(&mut self, file: &File, provider_id: &str) {
         let path = quote(&file.path);
         let _ = writeln!(self.text, "mkdir -p -- \"$(dirname -- {path})\" || finish $?");
-        let adapted = !file.append
-            && file.encoding == crate::cloud_config::Encoding::default()
-            && [kubeadm::INIT_CONFIG, kubeadm::JOIN_CONFIG].contains(&file.path.as_str());
+        let adapted =
+            !file.append && file.encoding == crate::cloud_config::Encoding::default() && is_of_kubeadm(file);
         // Whatever its encoding, the content travels as base64: no byte of it can end the here-document.
         let content = if adapted {
             STANDARD.encode(kubeadm::adapt(&file.content, provider_id))
@@ -178,34 +191,73 @@ impl Script {
 
     fn user(&mut self, user: &User) {
         let name = quote(&user.name);
-        let mut add = format!("id {name} >/dev/null 2>&1 || useradd -m");
+        // As cloud-init does, and useradd does not.
+        for group in user.groups.iter().chain(&user.primary_group) {
+            let group = quote(group);
+            let _ = writeln!(
+                self.text,
+                "getent group {group} >/dev/null || groupadd -- {group} || finish $?"
+            );
+        }
+        // useradd makes a user's own group, and refuses to if that is there by now.
+        let own = user.groups.contains(&user.name).then_some(&user.name);
+        let groups = Some(user.groups.join(",")).filter(|groups| !groups.is_empty());
+        let inactive = user.inactive.as_deref();
+        let mut add = String::from("useradd -m");
         for (flag, value) in [
-            ("-G", &user.groups),
-            ("-d", &user.homedir),
-            ("-s", &user.shell),
-            ("-p", &user.passwd),
+            ("-c", user.gecos.as_deref()),
+            ("-g", user.primary_group.as_ref().or(own).map(String::as_str)),
+            ("-G", groups.as_deref()),
+            ("-d", user.homedir.as_deref()),
+            ("-s", user.shell.as_deref()),
+            // The second day of all time: the account has ended.
+            (
+                "-e",
+                inactive.filter(|days| *days == "true").map(|_| "1970-01-02"),
+            ),
+            ("-f", inactive.filter(|days| *days != "true")),
         ] {
             if let Some(value) = value {
                 let _ = write!(add, " {flag} {}", quote(value));
             }
         }
-        let _ = writeln!(self.text, "{add} {name} || finish $?");
-        if let Some(rule) = &user.sudo {
-            let line = quote(&format!("{} {rule}", user.name));
+        let _ = writeln!(
+            self.text,
+            "if ! id {name} >/dev/null 2>&1; then\n{add} -- {name} || finish $?"
+        );
+        if let Some(hash) = &user.passwd {
+            let line = STANDARD.encode(format!("{}:{hash}\n", user.name));
+            let _ = writeln!(
+                self.text,
+                "base64 -d <<'CONTENT' | chpasswd -e || finish $?\n{}\nCONTENT",
+                wrap(&line)
+            );
+        }
+        self.text.push_str("fi\n");
+        if !user.may_use_password {
+            let _ = writeln!(self.text, "usermod -L -- {name} || finish $?");
+        }
+        self.rights(user, &name);
+    }
+
+    fn rights(&mut self, user: &User, name: &str) {
+        if !user.sudo.is_empty() {
+            let rules = user.sudo.iter().map(|rule| format!("{} {rule}", user.name));
+            let rules = quote(&rules.collect::<Vec<_>>().join("\n"));
             let file = quote(&format!(
                 "/etc/sudoers.d/90-{}",
                 user.name.replace(['/', '.'], "_")
             ));
             let _ = writeln!(
                 self.text,
-                "mkdir -p /etc/sudoers.d && echo {line} > {file} && chmod 0440 {file} || finish $?"
+                "mkdir -p /etc/sudoers.d && printf '%s\\n' {rules} > {file} && chmod 0440 {file} || finish $?"
             );
         }
         if !user.ssh_authorized_keys.is_empty() {
             let keys = quote(&user.ssh_authorized_keys.join("\n"));
             let _ = writeln!(
                 self.text,
-                "H=$(getent passwd {name} | cut -d: -f6) && mkdir -p \"$H/.ssh\" && echo {keys} >> \"$H/.ssh/authorized_keys\" && chmod 0700 \"$H/.ssh\" && chown -R {name} \"$H/.ssh\" || finish $?"
+                "H=$(getent passwd {name} | cut -d: -f6) && mkdir -p \"$H/.ssh\" && printf '%s\\n' {keys} >> \"$H/.ssh/authorized_keys\" && chmod 0700 \"$H/.ssh\" && chown -R {name} \"$H/.ssh\" || finish $?"
             );
         }
     }

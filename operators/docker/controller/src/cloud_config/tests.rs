@@ -57,7 +57,73 @@ users:
     );
     assert_eq!(config.ignored, ["ntp"]);
     assert_eq!(config.users.len(), 1);
-    assert_eq!(config.users[0].groups.as_deref(), Some("wheel,adm"));
+    assert_eq!(config.users[0].groups, ["wheel", "adm"]);
+}
+
+/// Every key that kubeadm's bootstrap provider writes, as it writes them.
+#[test]
+fn a_user_of_kubeadms_bootstrap_provider_is_understood_in_full() {
+    let text = "users:
+  - name: alice
+    gecos: Alice
+    groups: wheel, adm
+    homedir: /srv/alice
+    inactive: true
+    lock_passwd: false
+    passwd: $6$hash
+    primary_group: people
+    shell: /bin/sh
+    sudo: ALL=(ALL) NOPASSWD:ALL
+    ssh_authorized_keys:
+      - ssh-rsa AAA
+";
+    let config = parse(text, "h").unwrap();
+    let some = |text: &str| Some(text.to_owned());
+    let expected = User {
+        name: "alice".into(),
+        gecos: some("Alice"),
+        primary_group: some("people"),
+        groups: ["wheel", "adm"].map(str::to_owned).into(),
+        homedir: some("/srv/alice"),
+        shell: some("/bin/sh"),
+        passwd: some("$6$hash"),
+        may_use_password: true,
+        inactive: some("true"),
+        sudo: vec!["ALL=(ALL) NOPASSWD:ALL".into()],
+        ssh_authorized_keys: vec!["ssh-rsa AAA".into()],
+    };
+    assert_eq!(config.users, [expected]);
+    assert_eq!(config.ignored, Vec::<String>::new());
+    let plain = parse(
+        "users: [{name: bob, inactive: false, sudo: false, gecos: ''}]",
+        "h",
+    )
+    .unwrap();
+    let expected = User {
+        name: "bob".into(),
+        ..User::default()
+    };
+    assert_eq!(plain.users, [expected]);
+}
+
+#[test]
+fn keys_that_are_not_supported_are_named_with_their_place_and_without_their_value() {
+    let text = "users: [default, {name: a, uid: 7}, {name: b, plain_text_passwd: hunter2}]
+write_files: [{path: /a, content: x}, {path: /b, defer: true, source: {uri: hunter2}}]
+ntp: {}
+";
+    let mut ignored = parse(text, "h").unwrap().ignored;
+    ignored.sort();
+    assert_eq!(
+        ignored,
+        [
+            "ntp",
+            "users[1].uid",
+            "users[2].plain_text_passwd",
+            "write_files[1].defer",
+            "write_files[1].source",
+        ]
+    );
 }
 
 #[rstest]

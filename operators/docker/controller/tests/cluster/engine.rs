@@ -1,5 +1,7 @@
 //! The engine over a real daemon: what it refuses, and what mounts and limits come to.
 
+mod bootstrap;
+
 use std::{
     net::TcpListener,
     time::{Duration, Instant},

@@ -214,6 +214,8 @@ async fn a_first_control_plane_machine_is_not_repeated_once_the_control_plane_is
 async fn a_bootstrap_that_a_pause_has_interrupted_is_followed_again_at_once_after_it() -> Result<()> {
     let scene = Scene::set().await?;
     scene.world.daemon.lock().holding.insert(WORKER.into());
+    let data = "#cloud-config\nntp: {}\nruncmd: [kubeadm join]\n";
+    scene.objects.set_data(&json!({"value": data})).await?;
     let operator = scene.start();
     scene.open().await?;
     let begun = |object: &Value| reason(object, "BootstrapCompleted") == Some("Bootstrapping");
@@ -227,7 +229,12 @@ async fn a_bootstrap_that_a_pause_has_interrupted_is_followed_again_at_once_afte
     scene.objects.patch("Cluster", "c1", &pause(false)).await?;
     // Well before the periodic look at everything, which comes after ten minutes.
     let ready = |object: &Value| is(object, "Ready", "True");
-    scene.wait("DockerMachine", WORKER, ready).await?;
+    let object = scene.wait("DockerMachine", WORKER, ready).await?;
+    let message = message_of(&object, "BootstrapCompleted").unwrap_or_default();
+    ensure!(
+        message.ends_with("ignored: ntp"),
+        "what was ignored is told by whoever sees the end: {message}"
+    );
     operator.stop().await;
     Ok(())
 }

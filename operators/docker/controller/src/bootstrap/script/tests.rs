@@ -132,6 +132,32 @@ fn commands_run_in_order_in_both_forms_and_the_first_failure_ends_it() {
     assert!(output.contains("step 4 of 5: runcmd 2"), "{output}");
 }
 
+/// They end up in a condition.
+#[test]
+fn steps_tell_nothing_of_the_data_but_where_kubeadms_configuration_lies() {
+    let yaml = "bootcmd: [login hunter2]
+write_files: [{path: /etc/hunter2}, {path: /run/kubeadm/kubeadm.yaml}]
+users: [{name: hunter2, passwd: hunter2}]
+runcmd: [kubeadm init --token hunter2, [login, hunter2]]
+";
+    let script = Node::new().script(&parse(yaml, "h").unwrap(), 30);
+    let steps: Vec<_> = script
+        .lines()
+        .filter_map(|line| line.strip_prefix("step "))
+        .collect();
+    assert_eq!(
+        steps[1..],
+        [
+            "'2 of 7: bootcmd 1'",
+            "'3 of 7: write_files 1'",
+            "'4 of 7: write_files 2 (/run/kubeadm/kubeadm.yaml)'",
+            "'5 of 7: users 1'",
+            "'6 of 7: runcmd 1 (kubeadm)'",
+            "'7 of 7: runcmd 2'",
+        ]
+    );
+}
+
 #[test]
 fn a_second_controller_finds_the_outcome_and_runs_nothing() {
     let node = Node::new();
