@@ -4,6 +4,7 @@ mod arguments;
 mod definitions;
 mod installed;
 mod monitoring;
+mod promises;
 mod rendering;
 mod single_values;
 mod upgrade;
