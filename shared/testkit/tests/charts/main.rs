@@ -302,7 +302,7 @@ async fn the_certificate_is_made_where_cert_manager_is_and_enable_webhook_asks_f
     let host = "nairobi-mysql-webhook.nairobi-mysql-system.svc";
     let expected = json!({
         "secretName": "nairobi-mysql-webhook-tls",
-        "issuerRef": {"name": "selfsigned-cluster-issuer", "kind": "ClusterIssuer"},
+        "issuerRef": {"name": "selfsigned-cluster-issuer", "kind": "ClusterIssuer", "group": "cert-manager.io"},
         "commonName": host,
         "dnsNames": [host],
     });
@@ -311,6 +311,18 @@ async fn the_certificate_is_made_where_cert_manager_is_and_enable_webhook_asks_f
         "{}",
         certificate.data["spec"]
     );
+    // An issuer that is not cert-manager's own.
+    let external = [
+        "name=ca",
+        "kind=AWSPCAClusterIssuer",
+        "group=awspca.cert-manager.io",
+    ]
+    .map(|field| format!("webhook.certificate.issuerRef.{field}"));
+    let values = external.each_ref().map(String::as_str);
+    let rendered = rendering::objects(&chart.helm(&helm, &command, &values).await?)?;
+    let issuer = &only(&rendered, "Certificate")?.data["spec"]["issuerRef"];
+    let expected = json!({"name": "ca", "kind": "AWSPCAClusterIssuer", "group": "awspca.cert-manager.io"});
+    ensure!(*issuer == expected, "{issuer}");
     for (command, values) in [(&command[..], &["enableWebhook=false"][..]), (&command[..3], &[])] {
         let rendered = chart.helm(&helm, command, values).await?;
         ensure!(!rendered.contains("webhook"), "{command:?} {values:?}");
