@@ -14,11 +14,12 @@ The namespaces that this release serves, by commas; `*` for all.
 
 {{/*
 Two that serve one namespace would act on the same objects, each with a lease of its own. That includes a provider that
-clusterctl installed, and this very release under the name that it had before.
+clusterctl installed, and this very release under the name that it had before. Two watch filters have no object in common.
 */}}
 {{- define "operator.refuseOverlap" -}}
 {{- if .Values.refuseOverlap -}}
 {{- $key := printf "%s/watch-namespaces" .Chart.Name -}}
+{{- $filterKey := printf "%s/watch-filter" .Chart.Name -}}
 {{- $ours := include "operator.watched" . | splitList "," -}}
 {{- range (lookup "apps/v1" "Deployment" "" "").items -}}
 {{- $labels := .metadata.labels | default dict -}}
@@ -30,14 +31,16 @@ clusterctl installed, and this very release under the name that it had before.
 {{- $release := ternary "of clusterctl" (get $labels "app.kubernetes.io/instance") (not $charts) -}}
 {{- $here := and $charts (eq $namespace $.Release.Namespace) (eq $release $.Release.Name) -}}
 {{- $same := and $here (eq .metadata.name (include "operator.manager" $)) -}}
-{{- if and (or $charts $clusterctls) (not $same) -}}
+{{- $filter := get (.metadata.annotations | default dict) $filterKey -}}
+{{- $apart := and $filter $.Values.watchFilter (ne $filter $.Values.watchFilter) (not $here) -}}
+{{- if and (or $charts $clusterctls) (not $same) (not $apart) -}}
 {{- $name := .metadata.name -}}
 {{- range $ours -}}
 {{- if or (eq . "*") (has "*" $theirs) (has . $theirs) -}}
 {{- if $here -}}
 {{- fail (printf "this release runs as %s: an upgrade with another nameOverride or fullnameOverride would have two act at once; keep the name, uninstall the release first, or set refuseOverlap=false" $name) -}}
 {{- end -}}
-{{- fail (printf "release %s in namespace %s serves %s already: give both releases watchNamespaces that have none in common, or set refuseOverlap=false" $release $namespace (join "," $theirs)) -}}
+{{- fail (printf "release %s in namespace %s serves %s already: give both releases watchNamespaces that have none in common%s, or set refuseOverlap=false" $release $namespace (join "," $theirs) (ternary " or a watchFilter each" "" (hasKey $.Values "watchFilter"))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,31 +1,23 @@
-//! Charts installed by helm on a real API server of their own.
+//! The commands that users know, on a real API server of its own.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{Service, ServiceAccount},
-        rbac::v1::ClusterRole,
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Service, ServiceAccount},
+    rbac::v1::ClusterRole,
 };
-use kube::{
-    Api, ResourceExt as _,
-    api::{ListParams, PostParams},
-};
+use kube::Api;
 use testkit::{
     control_plane::{ControlPlane, Options},
-    helm::{self, Helm},
+    helm,
     tools::{self, Tool},
 };
-
-use crate::rendering::Chart;
 
 /// Runs shell commands as a person would who has helm and kubectl and stands in a folder with the charts.
 struct Shell {
@@ -169,7 +161,7 @@ fn the_rest_of_the_checklist(shell: &Shell) -> Result<()> {
         ensure!(!may(needless)?, "it may {needless}");
     }
     shell.run(
-        "helm upgrade nairobi-mysql ./nairobi-mysql-0.1.0.tgz -n nairobi-mysql-system --reuse-values \
+        "helm upgrade nairobi-mysql ./nairobi-mysql-0.1.0.tgz -n nairobi-mysql-system --reset-then-reuse-values \
              --set metrics.service.type=NodePort --set metrics.service.nodePort=31943",
     )?;
     let port = shell.run(
@@ -177,196 +169,30 @@ fn the_rest_of_the_checklist(shell: &Shell) -> Result<()> {
              -o jsonpath='{.spec.ports[0].nodePort}'",
     )?;
     ensure!(port == "31943", "{port}");
-    shell.run(
-        "kubectl scale deployment nairobi-mysql-controller-manager --replicas=3 -n nairobi-mysql-system
-         kubectl get lease -n nairobi-mysql-system",
-    )?;
-    let arguments = shell.run(
-        "kubectl get -n nairobi-mysql-system deployment nairobi-mysql-controller-manager \
-             -o jsonpath='{.spec.template.spec.containers[0].args}'",
-    )?;
-    ensure!(arguments.contains(r#""--leader-elect""#), "{arguments}");
+    // With a standby, and without: a lease is held in either case.
+    for leader_elect in ["true", "false"] {
+        shell.run(&format!(
+            "helm upgrade nairobi-mysql ./nairobi-mysql-0.1.0.tgz -n nairobi-mysql-system --reset-then-reuse-values \
+                 --set leaderElect={leader_elect}
+             kubectl scale deployment nairobi-mysql-controller-manager --replicas=3 -n nairobi-mysql-system
+             kubectl get lease -n nairobi-mysql-system"
+        ))?;
+        let deployed = shell.run(
+            "kubectl get -n nairobi-mysql-system deployment nairobi-mysql-controller-manager \
+                 -o jsonpath='{.spec.replicas} {.spec.strategy.type} {.spec.template.spec.containers[0].args}'",
+        )?;
+        let strategy = if leader_elect == "true" {
+            "RollingUpdate"
+        } else {
+            "Recreate"
+        };
+        ensure!(deployed.starts_with(&format!("3 {strategy} ")), "{deployed}");
+        ensure!(deployed.contains(r#""--leader-elect""#), "{deployed}");
+    }
     let refused = shell.run(
         "helm upgrade nairobi-mysql ./nairobi-mysql-0.1.0.tgz -n nairobi-mysql-system --set replicaCount=3",
     );
     let why = refused.err().context("three replicas without leaderElect")?;
     ensure!(why.to_string().contains("leaderElect"), "{why}");
-    Ok(())
-}
-
-struct Releases {
-    helm: Helm,
-    chart: Chart,
-}
-
-impl Releases {
-    async fn install(&self, name: &str, values: &[&str]) -> Result<String> {
-        let path = self.chart.path.to_string_lossy();
-        let namespace = format!("--namespace={name}");
-        let mut arguments = vec!["install", name, &path, &namespace, "--create-namespace"];
-        for value in values {
-            arguments.extend(["--set", value]);
-        }
-        Ok(self.helm.run(&arguments).await?)
-    }
-}
-
-#[tokio::test]
-async fn two_releases_serve_one_cluster_when_their_namespaces_are_disjoint_and_not_otherwise() -> Result<()> {
-    let plane = ControlPlane::start(Options::default()).await?;
-    let client = plane.client();
-    let releases = Releases {
-        helm: Helm::new().await?.with_cluster(plane.kubeconfig_path()),
-        chart: Chart::named("dynamoctl-dp-operator"),
-    };
-    let namespace = |name: &str| serde_json::json!({"metadata": {"name": name}});
-    for name in ["team-a", "team-b", "team-c"] {
-        let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
-        api.create(&PostParams::default(), &serde_json::from_value(namespace(name))?)
-            .await?;
-    }
-    releases
-        .install("one", &["watchNamespaces={team-a,team-b}"])
-        .await?;
-    for overlapping in [&[][..], &["watchNamespaces={team-c,team-b}"]] {
-        let refused = releases.install("two", overlapping).await;
-        let why = refused
-            .err()
-            .context("two releases serve one namespace")?
-            .to_string();
-        ensure!(
-            why.contains("release one") && why.contains("team-a,team-b"),
-            "{why}"
-        );
-    }
-    let notes = releases.install("two", &["watchNamespaces={team-c}"]).await?;
-    let definition = "ddbctldpjobs.dynamoctl.dp.operators.sanjivmadhavan.io";
-    ensure!(
-        notes.contains(&format!("{definition} was installed by something else")),
-        "{notes}"
-    );
-
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let owner = |crd: &CustomResourceDefinition| crd.annotations()["meta.helm.sh/release-name"].clone();
-    ensure!(owner(&definitions.get(definition).await?) == "one");
-    let roles: Api<ClusterRole> = Api::all(client.clone());
-    let found = roles
-        .list(&ListParams::default().labels("app.kubernetes.io/name=dynamoctl-dp-operator"))
-        .await?;
-    for release in ["one", "two"] {
-        let own = found
-            .iter()
-            .filter(|role| role.name_any().starts_with(&format!("{release}-")))
-            .count();
-        ensure!(own == 5, "{release} has {own} ClusterRoles");
-    }
-    // Its own release is no neighbour, and what it did not install it leaves alone when it goes.
-    let path = releases.chart.path.to_string_lossy().into_owned();
-    let again = [
-        "upgrade",
-        "two",
-        &path,
-        "--namespace=two",
-        "--reuse-values",
-        "--set=logging.level=debug",
-    ];
-    releases.helm.run(&again).await?;
-    let renamed = [&again[..], &["--set=nameOverride=other"]].concat();
-    let refused = releases.helm.run(&renamed).await;
-    let why = refused.err().context("two of one release act")?.to_string();
-    ensure!(
-        why.contains("two-dynamoctl-dp-operator-controller-manager"),
-        "{why}"
-    );
-    let adopted = [&again[..], &["--set=crds.takeOver=true", "--take-ownership"]].concat();
-    releases.helm.run(&adopted).await?;
-    ensure!(owner(&definitions.get(definition).await?) == "two");
-    let back = [
-        "upgrade",
-        "one",
-        &path,
-        "--namespace=one",
-        "--reuse-values",
-        "--set=crds.takeOver=true",
-        "--take-ownership",
-    ];
-    releases.helm.run(&back).await?;
-    releases
-        .helm
-        .run(&["uninstall", "two", "--namespace=two"])
-        .await?;
-    ensure!(owner(&definitions.get(definition).await?) == "one");
-    left_by_an_uninstall(&plane, &releases).await
-}
-
-#[tokio::test]
-async fn the_chart_is_not_installed_beside_a_provider_that_clusterctl_installed() -> Result<()> {
-    let plane = ControlPlane::start(Options::default()).await?;
-    let deployments: Api<Deployment> = Api::namespaced(plane.client(), "default");
-    let labels = serde_json::json!({"cluster.x-k8s.io/provider": "infrastructure-capdkc"});
-    let provider = serde_json::json!({
-        "metadata": {"name": "capdkc-controller-manager", "labels": labels},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "manager", "image": "capdkc"}]},
-            },
-        },
-    });
-    deployments
-        .create(&PostParams::default(), &serde_json::from_value(provider)?)
-        .await?;
-    let releases = Releases {
-        helm: Helm::new().await?.with_cluster(plane.kubeconfig_path()),
-        chart: Chart::named("capdkc"),
-    };
-    let refused = releases.install("docker", &["docker.socket.enabled=true"]).await;
-    let why = refused.err().context("two serve one cluster")?.to_string();
-    ensure!(
-        why.contains("release of clusterctl in namespace default"),
-        "{why}"
-    );
-    Ok(())
-}
-
-/// What the chart's README says: the definition, kept, and nothing else.
-async fn left_by_an_uninstall(plane: &ControlPlane, releases: &Releases) -> Result<()> {
-    let manifest = releases
-        .helm
-        .run(&["get", "manifest", "one", "--namespace=one"])
-        .await?;
-    let installed = crate::rendering::objects(&manifest)?;
-    releases
-        .helm
-        .run(&["uninstall", "one", "--namespace=one", "--wait"])
-        .await?;
-    let kubectl = tools::ensure_async(&[Tool::Kubectl]).await?.remove(0);
-    let mut left = Vec::new();
-    for object in &installed {
-        let types = object.types.as_ref().context("no types")?;
-        let mut command = Command::new::<&Path>(&kubectl);
-        command.args([
-            "get",
-            &types.kind,
-            &object.name_any(),
-            "--ignore-not-found",
-            "--output=name",
-        ]);
-        if let Some(namespace) = object.namespace() {
-            command.args(["--namespace", &namespace]);
-        }
-        let output = command.env("KUBECONFIG", plane.kubeconfig_path()).output()?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        left.extend(String::from_utf8(output.stdout)?.lines().map(str::to_owned));
-    }
-    let kept =
-        "customresourcedefinition.apiextensions.k8s.io/ddbctldpjobs.dynamoctl.dp.operators.sanjivmadhavan.io";
-    ensure!(left == [kept], "{left:?}");
-    ensure!(installed.len() > 10, "only {} objects", installed.len());
     Ok(())
 }

@@ -5,6 +5,7 @@ mod definitions;
 mod installed;
 mod monitoring;
 mod promises;
+mod releases;
 mod rendering;
 mod single_values;
 mod upgrade;
