@@ -10,7 +10,7 @@
 mod children;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
 use kube::{Api, Client, Resource, core::NamespaceResourceScope};
@@ -310,7 +310,8 @@ async fn work<R: Reconciler>(
         passes.close();
         passes.wait().await;
     });
-    futures::stream::iter(ended.into_iter().flatten())
+    let ended: HashSet<_> = ended.into_iter().flatten().collect();
+    futures::stream::iter(ended)
         .for_each_concurrent(concurrency, |key| async move {
             run(reconciler.as_ref(), context, &key).await;
         })

@@ -24,7 +24,13 @@
 //! - Their checkpoint is in the outside world or in the object's status: a task lost with its process starts again
 //!   from there.
 
-use std::{collections::HashMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
@@ -96,7 +102,7 @@ pub struct TaskContext<P> {
     /// The clock to wait with.
     pub clock: Clock,
     progress: Arc<watch::Sender<P>>,
-    wake: Arc<dyn Fn(Duration) + Send + Sync>,
+    wake: Arc<dyn Fn(Duration, Priority) + Send + Sync>,
     interval: Duration,
 }
 
@@ -113,16 +119,17 @@ impl<P> Clone for TaskContext<P> {
 }
 
 impl<P> TaskContext<P> {
-    /// Publishes progress. Cheap: the object is woken at most once per interval, however often this is called.
+    /// Publishes progress. Cheap: the object is woken at most once per interval, however often this is called, and after
+    /// those that somebody has changed.
     pub fn report(&self, progress: P) {
         self.progress.send_replace(progress);
-        (self.wake)(self.interval);
+        (self.wake)(self.interval, Priority::Background);
     }
 
     /// Publishes progress and wakes the object at once: for a step that people wait to see.
     pub fn report_now(&self, progress: P) {
         self.progress.send_replace(progress);
-        (self.wake)(Duration::ZERO);
+        (self.wake)(Duration::ZERO, Priority::User);
     }
 }
 
@@ -295,11 +302,16 @@ where
         self.shared.running.len()
     }
 
-    fn waker(&self, key: ObjectKey) -> Arc<dyn Fn(Duration) + Send + Sync> {
+    /// Whether nothing is started any more, for the process drains: then a pass has only to tell what was done.
+    pub fn is_draining(&self) -> bool {
+        self.shared.root.is_cancelled()
+    }
+
+    fn waker(&self, key: ObjectKey) -> Arc<dyn Fn(Duration, Priority) + Send + Sync> {
         let shared = self.shared.clone();
-        Arc::new(move |delay| {
+        Arc::new(move |delay, priority| {
             if let Some(queue) = shared.queue.lock().as_ref() {
-                queue.add_after(key.clone(), delay, Priority::User);
+                queue.add_after(key.clone(), delay, priority);
             }
         })
     }
@@ -313,7 +325,7 @@ where
                 _ => drop(entries.remove(&id.uid)),
             }
         }
-        (self.waker(id.key.clone()))(Duration::ZERO);
+        (self.waker(id.key.clone()))(Duration::ZERO, Priority::User);
     }
 }
 
@@ -329,7 +341,7 @@ pub(crate) trait Supervise: Send + Sync {
     fn is_on_probation(&self, uid: &str) -> bool;
     /// Stops all tasks, waits for them, and names the objects of these and of those whose result may not have been
     /// looked at.
-    fn drain(&self) -> BoxFuture<'static, Vec<ObjectKey>>;
+    fn drain(&self) -> BoxFuture<'static, HashSet<ObjectKey>>;
 }
 
 impl<P, O> Supervise for Tasks<P, O>
@@ -357,15 +369,15 @@ where
             .is_some_and(|entry| !entry.abandoned && now.saturating_sub(entry.began) < PROBATION)
     }
 
-    fn drain(&self) -> BoxFuture<'static, Vec<ObjectKey>> {
+    fn drain(&self) -> BoxFuture<'static, HashSet<ObjectKey>> {
         let shared = self.shared.clone();
         if sabotage::active(sabotage::LEAVE_TASKS_BEHIND) {
-            return Box::pin(std::future::ready(Vec::new()));
+            return Box::pin(std::future::ready(HashSet::new()));
         }
         Box::pin(async move {
             shared.root.cancel();
             shared.running.close();
-            let running: Vec<_> = {
+            let running: HashSet<_> = {
                 let entries = shared.entries.lock();
                 entries
                     .values()

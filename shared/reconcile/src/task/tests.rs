@@ -119,7 +119,28 @@ async fn draining_names_the_object_of_a_task_that_ended_before_anybody_looked() 
     let bed = bed();
     bed.tasks.start(&id(1), |_| async { "done" });
     assert_eq!(bed.woken().await, 0);
-    assert_eq!(Supervise::drain(&bed.tasks).await, [id(1).key]);
+    // Another task of the same object: one pass looks at both.
+    let beside = TaskId {
+        uid: "u/beside".into(),
+        ..id(1)
+    };
+    bed.tasks.start(&beside, |_| async { "done" });
+    assert_eq!(Supervise::drain(&bed.tasks).await, HashSet::from([id(1).key]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_comes_after_what_somebody_has_changed() {
+    let bed = bed();
+    bed.start_until_cancelled(1);
+    // Until the progress is due, and beyond.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let changed = ObjectKey::new("ns", "changed");
+    bed.queue.add(changed.clone(), Priority::User);
+    for expected in [changed, id(1).key] {
+        let key = bed.queue.next().await;
+        assert_eq!(key, expected);
+        bed.queue.done(&key);
+    }
 }
 
 #[tokio::test(start_paused = true)]

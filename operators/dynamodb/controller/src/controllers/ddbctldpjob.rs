@@ -122,6 +122,11 @@ impl Jobs {
                     self.show(&News::Failing(refusal), pass).await?;
                     return Err(refusal.clone().into());
                 }
+                // What was done is told; whoever comes next begins.
+                Step::Measure | Step::Delete if self.tasks.is_draining() => {
+                    self.show(&News::Accepted, pass).await?;
+                    return Ok(Progress::Settled);
+                }
                 Step::Measure => return self.begin(job, object, pass).await,
                 Step::Delete => {
                     // Deleting begins only for a job that is, at this moment, what the cache says it is.
@@ -335,6 +340,8 @@ impl Reconciler for Jobs {
             return self.finish(&job, &ending, pass).await;
         }
         if status.plan.is_some() {
+            // If the finalizer does not go this time, the task is not there the next: then the status has them.
+            self.show(&News::Stopping, pass).await?;
             let totals = report::totals_now(&status, told(task).as_ref());
             pass.event(notice::deleted_in_mid_run(&totals)).await;
         }

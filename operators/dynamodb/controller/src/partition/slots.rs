@@ -21,11 +21,15 @@ pub const DEFAULT_SLOTS: usize = 256;
 /// second.
 pub const READS: usize = 64;
 
+/// Pages that are awaited for long, which keep no other from being asked for: one that has not come takes no memory.
+const LATE: usize = 4 * READS;
+
 /// The process's slots. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Slots {
     permits: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    late: Arc<Semaphore>,
     /// Bytes for keys that are kept.
     stocks: Arc<Semaphore>,
     queue: Arc<Queue>,
@@ -40,7 +44,7 @@ pub struct Slot {
 /// The right to read one page; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +66,7 @@ impl Slots {
         Self {
             permits: Arc::new(Semaphore::new(count.max(1))),
             reads: Arc::new(Semaphore::new(READS)),
+            late: Arc::new(Semaphore::new(LATE)),
             stocks: Arc::new(Semaphore::new(stock::BYTES)),
             queue: Arc::default(),
         }
@@ -118,7 +123,14 @@ impl Slots {
     /// A place among the pages that are read at once, in the order of asking.
     pub(crate) async fn reading(&self) -> Reading {
         Reading {
-            _permit: Arc::clone(&self.reads).acquire_owned().await.ok(),
+            permit: Arc::clone(&self.reads).acquire_owned().await.ok(),
+        }
+    }
+
+    /// Gives the place of a read that takes long to others, as long as not too many do.
+    pub(crate) fn make_way(&self, reading: &mut Reading) {
+        if let Ok(late) = Arc::clone(&self.late).try_acquire_owned() {
+            reading.permit = Some(late);
         }
     }
 }

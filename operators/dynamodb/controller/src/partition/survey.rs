@@ -5,9 +5,12 @@
 //! them again, and they say exactly where to cut. Beyond that pages are only counted. Each ends at a key, and those keys
 //! are where to cut: they are true quantiles of the partition, whatever its keys look like.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use dynamodb_api::RunMode;
@@ -118,18 +121,29 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
     })
 }
 
+/// How long a server may take for a page before others are asked meanwhile. Real time: it is the network's.
+const LONG: Duration = Duration::from_secs(1);
+
 /// Reads a page, patiently, for as long as the run is wanted; a place among the process's reads is held only while the
 /// request is under way.
 pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> {
     let cancel = &run.control.cancel;
     let mut attempt = 0;
     loop {
-        let place = tokio::select! {
+        let mut place = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Problem::unwanted("Query")),
             place = run.slots.reading() => place,
         };
-        let answer = run.source.page(query).await;
+        let page = run.source.page(query);
+        tokio::pin!(page);
+        let answer = match tokio::time::timeout(LONG, &mut page).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                run.slots.make_way(&mut place);
+                page.await
+            }
+        };
         drop(place);
         if let Err(problem) = &answer {
             run.note_throttle(problem);

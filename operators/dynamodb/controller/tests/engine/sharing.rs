@@ -186,3 +186,36 @@ async fn hundreds_of_runs_measure_a_few_pages_at_a_time() {
     let most = simulation.asked().most_queries;
     assert!(most <= READS as u64, "{most} Queries at once");
 }
+
+/// A server that answers no Query would have all places of the process; an endpoint may be a tenant's own.
+#[tokio::test(start_paused = true)]
+async fn runs_whose_pages_never_come_keep_no_other_from_reading() {
+    let (mute, healthy) = (
+        Simulation::new(Layout::default()),
+        Simulation::new(Layout::default()),
+    );
+    mute.fall_mute();
+    let engine = Engine::default();
+    let prepare = |simulation: &Simulation| {
+        let (engine, client) = (engine.clone(), simulation.client());
+        async move {
+            engine
+                .prepare(&client, Simulation::request(), Simulation::control())
+                .await
+                .map(|_| ())
+        }
+    };
+    let stuck = join_all((0..READS).map(|_| prepare(&mute)));
+    let served = async {
+        // By then they have taken all places.
+        mute.has_under_way(READS as u64).await;
+        timed(prepare(&healthy)).await
+    };
+    tokio::select! {
+        ended = stuck => panic!("a run without an answer has ended: {ended:?}"),
+        (prepared, took) = served => {
+            prepared.unwrap();
+            assert!(took < Duration::from_secs(5), "{took:?} although nobody reads");
+        }
+    }
+}

@@ -108,6 +108,8 @@ struct State {
     /// WCU consumed, and when, for [`Simulation::most_within`].
     history: Vec<(Duration, f64)>,
     queries_under_way: u64,
+    /// No Query is answered.
+    mute: bool,
     looks: Looks,
     /// So many of the next reads that prove the partition empty are throttled.
     throttled_proofs: u32,
@@ -187,6 +189,18 @@ impl Simulation {
     /// From now on looks at the table end like this.
     pub(crate) fn looks(&self, looks: Looks) {
         self.0.state.lock().looks = looks;
+    }
+
+    /// Answers no Query any more.
+    pub(crate) fn fall_mute(&self) {
+        self.0.state.lock().mute = true;
+    }
+
+    /// Waits until so many Queries are under way at once.
+    pub(crate) async fn has_under_way(&self, queries: u64) {
+        while self.asked().most_queries < queries {
+            tokio::time::sleep(self.0.layout.latency).await;
+        }
     }
 
     /// Throttles so many of the reads that look whether anything is left.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+use testkit::audit::Filter;
+
 use crate::bed::{BYSTANDERS, Bed, Gate, eventually, server, written};
 
 const SMALL: u64 = 100;
@@ -79,6 +82,42 @@ async fn a_dozen_jobs_on_a_table_look_at_it_as_often_as_one() {
     gate.open();
     for number in &jobs {
         bed.until(&name(number), "True", "PartitionEmpty").await;
+    }
+    assert_eq!(bed.counts().await, (0, BYSTANDERS));
+    operator.stop().await;
+}
+
+/// Whoever takes over waits for the lease meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_goes_only_tells_what_its_jobs_have_done() {
+    let bed = Bed::new(server().await, 0).await;
+    let client = bed.plane.client();
+    let begin = bed.plane.audit().settle(&client).await.unwrap();
+    let operator = bed.operator();
+    let jobs: Vec<_> = (FIRST..FIRST + 12).collect();
+    for number in &jobs {
+        bed.fill(*number, 0..SMALL).await;
+        let mut spec = bed.spec();
+        spec.partition_value = Some(written(bed.key_type, *number));
+        spec.max_wcu_per_second = Some(1);
+        bed.create(&format!("slow-{number}"), spec).await;
+    }
+    for number in &jobs {
+        bed.until(&format!("slow-{number}"), "Unknown", "Deleting").await;
+    }
+    let reads = Filter::default().namespace(bed.namespace.name()).verb("get");
+    let asked = bed.plane.audit().query(&client, begin, &reads).await.unwrap();
+    assert!(asked.len() >= jobs.len(), "it reads before it begins: {asked:?}");
+    let before = bed.plane.audit().settle(&client).await.unwrap();
+    operator.stop().await;
+    let asked = bed.plane.audit().query(&client, before, &reads).await.unwrap();
+    assert!(asked.is_empty(), "to begin what is not begun any more: {asked:?}");
+    // And the jobs go on from there.
+    let operator = bed.operator();
+    for number in &jobs {
+        let name = format!("slow-{number}");
+        bed.patch(&name, json!({"spec": {"maxWcuPerSecond": null}})).await;
+        bed.until(&name, "True", "PartitionEmpty").await;
     }
     assert_eq!(bed.counts().await, (0, BYSTANDERS));
     operator.stop().await;

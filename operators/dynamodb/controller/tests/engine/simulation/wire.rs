@@ -91,7 +91,11 @@ impl Simulation {
                 state.queries_under_way += 1;
                 state.asked.most_queries = state.asked.most_queries.max(state.queries_under_way);
             }
-            let hangs = operation == "DescribeTable" && state.looks == Looks::Hanging;
+            let hangs = match operation {
+                "DescribeTable" => state.looks == Looks::Hanging,
+                "Query" => state.mute,
+                _ => false,
+            };
             let batch = operation == "BatchWriteItem";
             (hangs, batch.then_some(state.batches_held))
         };
