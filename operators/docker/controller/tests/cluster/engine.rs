@@ -274,6 +274,24 @@ async fn smoke_an_image_is_copied_from_the_host_and_one_that_is_not_there_is_tol
     let copied = bed.shell(&plan.name, images).await;
     assert!(copied.iter().any(|name| name.contains(&there[0])), "{copied:?}");
 
+    // What a failing importer says is part of its name.
+    let named = format!("operators-testbed/ctr:{}", bed.namespace.to_lowercase());
+    bed.docker.run(&["tag", &there[0], &named]).await.unwrap();
+    let taken = bed.engine.copy_image(&plan.name, &named).await;
+    bed.docker.run(&["rmi", &named]).await.unwrap();
+    taken.unwrap();
+    let mut without = bed.plan("no-runtime");
+    without.image.clone_from(&there[0]);
+    without.entrypoint = Some(["cat", "/dev/zero"].map(str::to_owned).into());
+    bed.engine.create(&without).await.unwrap();
+    bed.engine.start(&without.name).await.unwrap();
+    let error = bed.engine.copy_image(&without.name, &there[0]).await.unwrap_err();
+    assert_eq!(error.kind, Failure::Import, "{error}");
+    assert!(
+        error.message.contains("status 12") && error.message.contains("ctr"),
+        "{error}"
+    );
+
     let missing = "operators-testbed/there-is-none:1";
     assert!(!bed.engine.has_image(missing).await.unwrap());
     let error = bed.engine.copy_image(&plan.name, missing).await.unwrap_err();

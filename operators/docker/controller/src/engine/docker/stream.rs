@@ -24,9 +24,14 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// How many events are being settled at a time.
 const SETTLING: usize = 64;
 
+/// How long to wait before asking again after a command whose output has ended and which has not.
+const ENDING: Duration = Duration::from_millis(100);
+
+/// A command's output and input, and its id.
 type Attached = (
     std::pin::Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
     std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    String,
 );
 
 async fn attach(
@@ -48,7 +53,7 @@ async fn attach(
         .await
         .map_err(|error| explain(action, &error))?;
     match client.start_exec(&exec.id, None::<StartExecOptions>).await {
-        Ok(StartExecResults::Attached { output, input }) => Ok((output, input)),
+        Ok(StartExecResults::Attached { output, input }) => Ok((output, input, exec.id)),
         Ok(StartExecResults::Detached) => Err(EngineError {
             kind: Failure::Unavailable,
             action: action.to_owned(),
@@ -66,7 +71,7 @@ pub(super) async fn run(
     on_line: &mut (dyn FnMut(String) + Send),
     action: &str,
 ) -> Result<(), EngineError> {
-    let (mut output, mut input) = attach(client, container, command.argv, action).await?;
+    let (mut output, mut input, _) = attach(client, container, command.argv, action).await?;
     let write = async {
         // The command says when it has read enough; that it reads no more is no error of ours.
         let _ = input.write_all(&command.stdin).await;
@@ -103,7 +108,7 @@ pub(super) async fn copy_image(
     let argv = ["ctr", "--namespace=k8s.io", "images", "import", "--digests", "-"]
         .map(str::to_owned)
         .to_vec();
-    let (mut output, mut input) = attach(client, container, argv, action).await?;
+    let (mut output, mut input, id) = attach(client, container, argv, action).await?;
     let write = async {
         let mut archive = std::pin::pin!(client.export_image(image));
         while let Some(chunk) = archive.next().await {
@@ -127,15 +132,33 @@ pub(super) async fn copy_image(
         Ok::<_, EngineError>(said)
     };
     let ((), said) = tokio::try_join!(write, read)?;
-    if said.contains("ctr:") {
-        let message = said.lines().last().unwrap_or_default().to_owned();
-        return Err(EngineError {
-            kind: Failure::Import,
-            action: action.to_owned(),
-            message,
-        });
+    let code = exit_code(client, &id, action).await?;
+    if code == Some(0) {
+        return Ok(());
     }
-    Ok(())
+    let code = code.map_or_else(|| "an unknown status".to_owned(), |code| format!("status {code}"));
+    let last = said.lines().rfind(|line| !line.trim().is_empty());
+    let message = format!(
+        "the import ended with {code}: {}",
+        last.unwrap_or("it said nothing").trim()
+    );
+    Err(EngineError {
+        kind: Failure::Import,
+        action: action.to_owned(),
+        message,
+    })
+}
+
+/// The status with which a command has ended whose output is over.
+async fn exit_code(client: &Docker, id: &str, action: &str) -> Result<Option<i64>, EngineError> {
+    loop {
+        let seen = client.inspect_exec(id).await;
+        let seen = seen.map_err(|error| explain(action, &error))?;
+        if seen.running != Some(true) {
+            return Ok(seen.exit_code);
+        }
+        tokio::time::sleep(ENDING).await;
+    }
 }
 
 /// The lines of a piece of a log.
