@@ -3,7 +3,8 @@
 //! Upstream's provider stored these kinds as `v1beta1` before its release 1.11. Our definitions know that version, so
 //! that the API server accepts them over upstream's, and do not serve it: an object that is stored so is read as if it
 //! were of today's version, with what has another shape there missing. As long as a definition lists such a version
-//! among those that were ever stored, nothing is done with the objects of its kind, except removing them.
+//! among those that were ever stored, nothing is done with the objects of its kind, nor with those that are made from
+//! templates of it, except removing them.
 //!
 //! # Guarantees
 //! - The message names the definition and the version, and has the command that cures it.

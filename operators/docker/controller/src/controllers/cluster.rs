@@ -11,7 +11,7 @@ mod successor;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use docker_api::{DEFAULT_ENDPOINT_PORT, DockerCluster, Endpoint};
+use docker_api::{DEFAULT_ENDPOINT_PORT, DockerCluster, DockerClusterTemplate, Endpoint};
 use futures::{StreamExt as _, stream::BoxStream};
 use kube::{
     Api, ResourceExt as _,
@@ -126,10 +126,9 @@ impl<E: Engine + Clone> Clusters<E> {
         cluster: ClusterId,
         pass: &Pass<DockerCluster>,
     ) -> Result<LoadBalancer, Error> {
-        self.settings
-            .storage
-            .check::<DockerCluster>(pass.client())
-            .await?;
+        let (storage, client) = (&self.settings.storage, pass.client());
+        storage.check::<DockerCluster>(client).await?;
+        storage.check::<DockerClusterTemplate>(client).await?;
         Ok(self.load_balancers.ensure(&self.request(object, cluster)).await?)
     }
 

@@ -20,7 +20,7 @@ mod supply;
 
 use std::{sync::Arc, time::Duration};
 
-use docker_api::{DockerMachine, Reason};
+use docker_api::{DockerMachine, DockerMachineTemplate, Reason};
 use futures::{StreamExt as _, stream::BoxStream};
 use kube::{
     Api, ResourceExt as _,
@@ -158,10 +158,9 @@ impl<E: Engine + Clone> Machines<E> {
         pass: &Pass<DockerMachine>,
         picture: &mut Picture,
     ) -> Result<(), Error> {
-        self.settings
-            .storage
-            .check::<DockerMachine>(pass.client())
-            .await?;
+        let (storage, client) = (&self.settings.storage, pass.client());
+        storage.check::<DockerMachine>(client).await?;
+        storage.check::<DockerMachineTemplate>(client).await?;
         picture.container = self.container(scope).await?;
         let live = self.live_scope(object, scope, picture, pass).await?;
         let scope = live.as_ref().unwrap_or(scope);

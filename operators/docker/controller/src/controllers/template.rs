@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use docker_api::{DockerMachineSpec, DockerMachineTemplate, DockerMachineTemplateStatus, NodeInfo};
+use docker_api::{DockerMachineSpec, DockerMachineTemplate, DockerMachineTemplateStatus, NodeInfo, Reason};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use reconcile::{
     Gate, Pass, Progress, Reconciler,
@@ -13,6 +13,7 @@ use super::Settings;
 use crate::{
     contract,
     engine::{Engine, EngineError, Host},
+    storage,
 };
 
 /// Reconciles DockerMachineTemplates.
@@ -34,6 +35,9 @@ pub enum Error {
     /// The Kubernetes API failed.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// Objects may be stored in a version that is not converted.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
     /// Docker failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -42,14 +46,17 @@ pub enum Error {
 impl ReconcileError for Error {
     fn class(&self) -> Class {
         match self {
-            Self::Api(error) => error.class(),
+            Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.class(),
+            // A migration is a person's, and wakes nobody here.
+            Self::Storage(_) => Class::Transient,
             Self::Engine(error) => error.class(),
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Api(error) => error.reason(),
+            Self::Api(error) | Self::Storage(storage::Error::Api(error)) => error.reason(),
+            Self::Storage(_) => Reason::StorageMigrationNeeded.as_str(),
             Self::Engine(error) => error.reason(),
         }
     }
@@ -76,6 +83,8 @@ impl<E: Engine> Reconciler for Templates<E> {
         object: Arc<DockerMachineTemplate>,
         pass: &Pass<DockerMachineTemplate>,
     ) -> Result<Progress, Error> {
+        let (storage, client) = (&self.settings.storage, pass.client());
+        storage.check::<DockerMachineTemplate>(client).await?;
         let host = self.engine.host().await?;
         pass.write_status(&status(&object.spec.template.spec, &host))
             .await?;

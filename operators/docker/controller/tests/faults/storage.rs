@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{
     control_plane::{ControlPlane, Options},
     tools::{self, Tool},
@@ -35,10 +35,29 @@ async fn objects_of_an_older_version_wait_for_a_migration_whose_command_is_told_
     let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start(Options::default()).await?));
     plane.apply_crds(&older()).await?;
     let scene = Scene::set_in(plane).await?;
+    let template = json!({"template": {"spec": {}}});
+    scene
+        .objects
+        .create("DockerMachineTemplate", "t1", None, template)
+        .await?;
     let operator = scene.start();
-    for (kind, name) in [("DockerCluster", "c1"), ("DockerMachine", CONTROL_PLANE)] {
-        let told = |object: &Value| reason(object, "Ready") == Some("StorageMigrationNeeded");
-        scene.infrastructure_is_there().await?;
+    scene.infrastructure_is_there().await?;
+    let note = scene
+        .event("DockerMachineTemplate", "t1", "StorageMigrationNeeded")
+        .await?;
+    ensure!(note.contains("Definition dockermachinetemplates."), "{note}");
+    // Of the templates of clusters there is none.
+    for (kind, name, plural) in [
+        ("DockerCluster", "c1", "dockerclusters"),
+        ("DockerCluster", "c1", "dockerclustertemplates"),
+        ("DockerMachine", CONTROL_PLANE, "dockermachines"),
+        ("DockerMachine", CONTROL_PLANE, "dockermachinetemplates"),
+    ] {
+        let told = |object: &Value| {
+            let message = message_of(object, "Ready").unwrap_or_default();
+            reason(object, "Ready") == Some("StorageMigrationNeeded")
+                && message.contains(&format!("Definition {plural}."))
+        };
         let object = scene.wait(kind, name, told).await?;
         let message = message_of(&object, "Ready").unwrap_or_default().to_owned();
         ensure!(message.contains("stored as v1beta1"), "{message}");
@@ -50,6 +69,8 @@ async fn objects_of_an_older_version_wait_for_a_migration_whose_command_is_told_
         run(plane, command).await?;
     }
     up(&scene.world, &scene.objects).await?;
+    let reports = |object: &Value| object["status"]["capacity"]["cpu"].is_string();
+    scene.wait("DockerMachineTemplate", "t1", reports).await?;
     operator.stop().await;
     Ok(())
 }
