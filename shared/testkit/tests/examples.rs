@@ -103,6 +103,24 @@ async fn every_example_is_accepted_by_the_api_with_no_field_unknown() -> Result<
     Ok(())
 }
 
+#[test]
+fn the_samples_of_the_originals_have_the_names_that_they_had_there() -> Result<()> {
+    let found = manifests("examples/seeds")?;
+    let names: Vec<_> = found
+        .iter()
+        .filter_map(|path| path.file_stem()?.to_str())
+        .collect();
+    let expected = [
+        "aws-mysql-prod",
+        "aws-mysql-test",
+        "cr",
+        "dynamoctl_v1alpha1_ddbctldpjob",
+        "prod-aws-cluster",
+    ];
+    ensure!(names == expected, "{names:?}");
+    Ok(())
+}
+
 /// A control plane with the admission policies of the Docker provider.
 struct Guarded {
     plane: ControlPlane,

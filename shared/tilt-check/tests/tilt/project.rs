@@ -103,8 +103,9 @@ async fn each_example_has_a_button_at_its_operator() -> Result<()> {
         );
         applied.insert(file.rsplit("/examples/").next().unwrap_or_default().to_owned());
     }
-    for folder in ["database", "docker", "dynamodb", "mysql"] {
-        for entry in fs::read_dir(crate::root().join("examples").join(folder))? {
+    let examples = crate::root().join("examples");
+    for folder in ["database", "docker", "dynamodb", "mysql", "seeds"] {
+        for entry in fs::read_dir(examples.join(folder))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             ensure!(
                 name.ends_with("-server.yaml") || applied.contains(&format!("{folder}/{name}")),
