@@ -9,7 +9,7 @@
 //! ```
 //!
 //! # Guarantees
-//! - The same commit, toolchain and certificates give the same digest: nothing in an image depends on when or in which
+//! - The same commit, toolchain and certificates give the same image id: nothing in an image depends on when or in which
 //!   folder it was made.
 //! - A program that would load a library is refused.
 //! - An image is at most 20 MB large; one that is larger is written, so that it can be looked into, and fails the command.
@@ -137,13 +137,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if loads {
             docker(&["load", "--quiet", "--input", &made.archive.to_string_lossy()])?;
         }
-        println(&format!("{} {} {}", made.reference, made.digest, made.size))?;
+        println(&format!("{} {} {}", made.reference, made.id, made.size))?;
         ensure_small(&made.reference, image.package, made.size)?;
         if let Some(registry) = &args.push {
             let remote = format!("{}/{}", registry.trim_end_matches('/'), made.reference);
             docker(&["tag", &made.reference, &remote])?;
             docker(&["push", "--quiet", &remote])?;
-            eprintln!("pushed {remote}");
+            println(&pushed(&remote)?)?;
         }
     }
     if !loads && !args.no_load {
@@ -181,7 +181,7 @@ fn tenths(bytes: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// A line for programs to read: reference, digest, bytes.
+/// A line for programs to read: reference, image id, bytes; or a reference by digest, as [`pushed`] gives it.
 fn println(line: &str) -> Result<()> {
     use std::io::Write as _;
     writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
@@ -202,8 +202,8 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Image>> {
 /// What was made.
 struct Made {
     reference: String,
-    /// Of its configuration, which names everything else: Docker's image id.
-    digest: String,
+    /// The digest of its configuration, which names everything else. A registry knows it by another one, that of what it stores.
+    id: String,
     /// Bytes of what is in it.
     size: u64,
     archive: PathBuf,
@@ -220,12 +220,12 @@ impl Image {
             layer: archive::layer(&root)?,
             configuration: self.configuration(target, tag)?,
         };
-        let (bytes, digest, size) = contents.write()?;
+        let (bytes, id, size) = contents.write()?;
         let archive = output.join(format!("{}.tar", self.name));
         fs::write(&archive, bytes).with_context(|| format!("cannot write {}", archive.display()))?;
         Ok(Made {
             reference,
-            digest,
+            id,
             size,
             archive,
         })
@@ -255,8 +255,26 @@ impl Image {
     }
 }
 
-/// Runs Docker.
-fn docker(arguments: &[&str]) -> Result<()> {
+/// What the registry has of an image that was pushed: `registry/name@sha256:…`, by which it can be pulled and
+/// `image.digest` of a chart be set.
+fn pushed(remote: &str) -> Result<String> {
+    let digests = docker(&[
+        "image",
+        "inspect",
+        "--format",
+        "{{range .RepoDigests}}{{println .}}{{end}}",
+        remote,
+    ])?;
+    let name = remote.rsplit_once(':').map_or(remote, |(name, _)| name);
+    // Docker has one for each registry that the image was pushed to.
+    let found = digests.lines().find(|line| line.split('@').next() == Some(name));
+    found.map(str::to_owned).with_context(|| {
+        format!("Docker has pushed {remote} and knows no digest of it: ask the registry, or push it again")
+    })
+}
+
+/// Runs Docker; returns what it prints.
+fn docker(arguments: &[&str]) -> Result<String> {
     let mut command = Command::new("docker");
     command.args(arguments);
     let shown = workspace::shown(&command);
@@ -266,7 +284,7 @@ fn docker(arguments: &[&str]) -> Result<()> {
         .with_context(|| format!("cannot start `{shown}`"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`{shown}` failed: {}", said.trim());
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -357,7 +375,7 @@ mod tests {
                 let made = IMAGES[0].make(&program, &folder, &target, "v1").unwrap();
                 let bytes = fs::read(&made.archive).unwrap();
                 fs::remove_dir_all(&folder).unwrap();
-                (made.digest, digest(&bytes))
+                (made.id, digest(&bytes))
             })
             .into();
         assert_eq!(made[0], made[1]);

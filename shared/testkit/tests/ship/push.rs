@@ -84,16 +84,23 @@ async fn an_image_that_was_pushed_is_pulled_as_it_was_made_and_a_refusal_fails_t
     let login = [&["--config", &configuration], &login[..]].concat();
     docker.run_with(&login, PASSWORD.as_bytes()).await?;
     let made = said(&mut push())?;
-    let id = made.split_whitespace().nth(1).context("it tells no digest")?;
+    let (first, pushed) = made.trim().split_once('\n').context("it tells one thing only")?;
+    let id = first.split_whitespace().nth(1).context("it tells no image id")?;
+    let by_digest = format!("{}/team/capdkc@sha256:", registry.address);
+    ensure!(pushed.starts_with(&by_digest), "{made}");
+    let pulled = Loaded {
+        docker: &docker,
+        reference: pushed.to_owned(),
+    };
 
     docker
         .run(&["image", "rm", "--force", &local.reference, &remote.reference])
         .await?;
     docker
-        .run(&["--config", &configuration, "pull", "--quiet", &remote.reference])
+        .run(&["--config", &configuration, "pull", "--quiet", &pulled.reference])
         .await?;
-    let inspect = ["image", "inspect", "--format", "{{.Id}}", &remote.reference];
-    let pulled = docker.run(&inspect).await?;
-    ensure!(pulled.trim() == id, "{pulled} was pulled, and {made} made");
+    let inspect = ["image", "inspect", "--format", "{{.Id}}", &pulled.reference];
+    let found = docker.run(&inspect).await?;
+    ensure!(found.trim() == id, "{found} was pulled, and {made} made");
     Ok(())
 }

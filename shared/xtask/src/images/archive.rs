@@ -24,7 +24,7 @@ pub(super) struct Contents<'a> {
 }
 
 impl Contents<'_> {
-    /// The archive, the digest of the image, and how many bytes are in it.
+    /// The archive, the image id, and how many bytes are in it.
     pub(super) fn write(mut self) -> Result<(Vec<u8>, String, u64)> {
         let layer = digest(&self.layer);
         self.configuration["rootfs"] = json!({"type": "layers", "diff_ids": [layer]});
