@@ -94,6 +94,21 @@ mod tests {
         assert!(args.common.leader_elect);
     }
 
+    /// A variable for the address would lead nowhere: only the socket is mounted, and certificates are not.
+    #[test]
+    fn clusterctls_components_lead_to_the_socket_that_they_mount() {
+        let manifest = include_str!("../../config/manager.yaml");
+        let hosts: Vec<_> = manifest
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("- --docker-host=unix://"))
+            .collect();
+        assert_eq!(hosts.len(), 1, "{hosts:?}");
+        for field in ["mountPath", "path"] {
+            let mounted = format!(" {field}: {}\n", hosts[0]);
+            assert!(manifest.contains(&mounted), "no{mounted}");
+        }
+    }
+
     #[test]
     fn a_watch_filter_is_the_part_that_an_installation_serves() {
         let config = Config::new("http://localhost".parse().unwrap());
