@@ -186,6 +186,8 @@ impl std::fmt::Debug for RegistryCredentials {
 pub struct ContainerEvent {
     /// The container's labels. Empty: events may have been missed, look at everything.
     pub labels: BTreeMap<String, String>,
+    /// Whether the container is no more.
+    pub is_gone: bool,
 }
 
 /// Why the engine did not do what was asked.

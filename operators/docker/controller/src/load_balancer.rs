@@ -153,29 +153,30 @@ impl<E: Engine> LoadBalancers<E> {
         self.known.lock().entry(cluster.clone()).or_default().clone()
     }
 
-    /// Brings the load balancer of a cluster to what `request` says.
-    pub async fn ensure(&self, request: &Request) -> Result<LoadBalancer, Error> {
+    /// Brings the load balancer of a cluster to what `request` says. Says also which containers the cluster has.
+    pub async fn ensure(&self, request: &Request) -> Result<(LoadBalancer, Vec<Container>), Error> {
         let lane = self.lane(&request.cluster);
         let mut known = lane.lock().await;
-        let containers = self.engine.containers(&request.cluster.labels()).await?;
+        let mut containers = self.engine.containers(&request.cluster.labels()).await?;
         known.note(&containers, None);
         let servers = self.servers(&request.cluster, &containers, &request.network, &known.leaving);
         let existing = load_balancer_of(&containers);
-        match existing.map(|container| container.state) {
+        let is_other = match existing.map(|container| container.state) {
             None | Some(ContainerState::Created) => {
                 self.launch(request, &servers, existing, &mut known).await?;
+                true
             }
-            Some(ContainerState::Stopped) => self.restart(request, &servers, existing, &mut known).await?,
-            Some(ContainerState::Running | ContainerState::Restarting) => {}
+            Some(ContainerState::Stopped) => {
+                self.restart(request, &servers, existing, &mut known).await?;
+                true
+            }
+            Some(ContainerState::Running | ContainerState::Restarting) => false,
+        };
+        if is_other {
+            containers = self.engine.containers(&request.cluster.labels()).await?;
         }
         let name = request.cluster.load_balancer_name();
-        let container = self
-            .engine
-            .containers(&request.cluster.load_balancer_labels())
-            .await?
-            .into_iter()
-            .next();
-        let Some(container) = container else {
+        let Some(container) = load_balancer_of(&containers).cloned() else {
             return Err(Error::NoAddress(name));
         };
         self.configure(&container, &servers, &mut known).await?;
@@ -184,12 +185,13 @@ impl<E: Engine> LoadBalancers<E> {
             .get(&request.network)
             .or_else(|| container.addresses.values().next());
         let address = *address.ok_or(Error::NoAddress(name))?;
-        Ok(LoadBalancer {
+        let balancer = LoadBalancer {
             address,
             host_port: container.ports.get(&request.port).copied(),
             trouble: self.trouble(request, &container, address).await?,
             notes: deviation::notes(request, &container),
-        })
+        };
+        Ok((balancer, containers))
     }
 
     /// Brings the configuration up to date with the control plane's containers, less that of the DockerMachine

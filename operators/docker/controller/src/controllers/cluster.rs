@@ -11,7 +11,7 @@ mod successor;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use docker_api::{DEFAULT_ENDPOINT_PORT, DockerCluster, DockerClusterTemplate, Endpoint};
+use docker_api::{DEFAULT_ENDPOINT_PORT, DockerCluster, DockerClusterSpec, DockerClusterTemplate, Endpoint};
 use futures::{StreamExt as _, stream::BoxStream};
 use kube::{
     Api, ResourceExt as _,
@@ -26,8 +26,8 @@ use self::successor::Successor;
 use super::Settings;
 use crate::{
     contract::{self, Cluster, View, live},
-    engine::Engine,
-    identity::ClusterId,
+    engine::{Container, ContainerEvent, Engine},
+    identity::{ClusterId, ROLE_LABEL, Role},
     load_balancer::{LoadBalancer, LoadBalancers, Request, cluster_of},
 };
 
@@ -56,8 +56,8 @@ impl<E: Engine + Clone> Clusters<E> {
         }
     }
 
-    /// What wakes a DockerCluster beside its own changes: its Cluster, the Machines of its control plane, and what
-    /// happens to the containers of either.
+    /// What wakes a DockerCluster beside its own changes: its Cluster, the Machines of its control plane, what happens to
+    /// the containers of either, and the end of a worker's.
     pub fn wakes(&self) -> BoxStream<'static, ObjectKey> {
         let view = self.view.clone();
         let of_changes = self
@@ -67,6 +67,7 @@ impl<E: Engine + Clone> Clusters<E> {
         let view = self.view.clone();
         let of_events = self.engine.events().flat_map(move |event| {
             let keys = match cluster_of(&event.labels) {
+                Some(_) if !concerns(&event) => Vec::new(),
                 Some(id) => view
                     .cluster(&id.namespace, &id.name)
                     .and_then(|cluster| cluster.docker_cluster())
@@ -93,30 +94,11 @@ impl<E: Engine + Clone> Clusters<E> {
         let port = u16::try_from(endpoint.port).ok().filter(|port| *port > 0);
         Request {
             cluster,
-            image: self.image(object),
+            image: image(&self.settings.load_balancer_image, spec),
             network: self.settings.network_of(object),
             address: endpoint.host.parse().ok(),
             port: port.unwrap_or(6443),
             host_port: balancer.host_port.and_then(|port| u16::try_from(port).ok()),
-        }
-    }
-
-    fn image(&self, object: &DockerCluster) -> String {
-        let balancer = object.spec.load_balancer.clone().unwrap_or_default();
-        let default = &self.settings.load_balancer_image;
-        match (
-            &object.spec.loadbalancer_image,
-            balancer.image_repository,
-            balancer.image_tag,
-        ) {
-            (Some(image), _, _) => image.clone(),
-            (None, None, None) => default.clone(),
-            (None, repository, tag) => {
-                let (name, default_tag) = default.rsplit_once(':').unwrap_or((default, "latest"));
-                let name =
-                    repository.map_or_else(|| name.to_owned(), |repository| format!("{repository}/haproxy"));
-                format!("{name}:{}", tag.as_deref().unwrap_or(default_tag))
-            }
         }
     }
 
@@ -125,7 +107,7 @@ impl<E: Engine + Clone> Clusters<E> {
         object: &DockerCluster,
         cluster: ClusterId,
         pass: &Pass<DockerCluster>,
-    ) -> Result<LoadBalancer, Error> {
+    ) -> Result<(LoadBalancer, Vec<Container>), Error> {
         let (storage, client) = (&self.settings.storage, pass.client());
         storage.check::<DockerCluster>(client).await?;
         storage.check::<DockerClusterTemplate>(client).await?;
@@ -171,6 +153,33 @@ impl<E: Engine + Clone> Clusters<E> {
     }
 }
 
+/// Whether a DockerCluster has anything to do after this: of a worker it looks at whether it is gone, and that only when it
+/// goes itself.
+fn concerns(event: &ContainerEvent) -> bool {
+    event.is_gone || event.labels.get(ROLE_LABEL).map(String::as_str) != Some(Role::Worker.as_str())
+}
+
+/// The image of a load balancer: what the spec says of it, and the rest as in `default`.
+fn image(default: &str, spec: &DockerClusterSpec) -> String {
+    if let Some(image) = &spec.loadbalancer_image {
+        return image.clone();
+    }
+    let balancer = spec.load_balancer.clone().unwrap_or_default();
+    // A host before the name may have a port.
+    let last = default.rfind('/').map_or(0, |slash| slash + 1);
+    let end = default[last..]
+        .find([':', '@'])
+        .map_or(default.len(), |length| last + length);
+    let (name, version) = default.split_at(end);
+    let name = balancer
+        .image_repository
+        .map_or_else(|| name.to_owned(), |repository| format!("{repository}/haproxy"));
+    let version = balancer
+        .image_tag
+        .map_or_else(|| version.to_owned(), |tag| format!(":{tag}"));
+    name + &version
+}
+
 impl<E: Engine + Clone> Reconciler for Clusters<E> {
     type Kind = DockerCluster;
     type Error = Error;
@@ -199,15 +208,16 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         let Some(cluster) = Self::id(&object) else {
             return Ok(Progress::Settled);
         };
-        let balancer = self.balancer(&object, cluster.clone(), pass).await;
-        if let Ok(balancer) = &balancer {
+        let ensured = self.balancer(&object, cluster.clone(), pass).await;
+        let balancer = ensured.as_ref().map(|(balancer, _)| balancer);
+        if let Ok(balancer) = balancer {
             // Before the status says that it is there: Cluster API reads it only then, and once.
             self.publish_endpoint(&object, balancer, pass).await?;
         }
-        pass.write_status(&status::observed(&object, balancer.as_ref(), pass.clock().now()))
+        pass.write_status(&status::observed(&object, balancer, pass.clock().now()))
             .await?;
-        balancer?;
-        self.tell_orphans(&cluster, pass).await?;
+        let (_, containers) = ensured?;
+        self.tell_orphans(&cluster, containers, pass).await?;
         Ok(Progress::Settled)
     }
 
@@ -257,5 +267,56 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         pass.write_status(&status::paused(&object, pass.clock().now()))
             .await?;
         Ok(Progress::Settled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("kindest/haproxy:v1", None, None, "kindest/haproxy:v1")]
+    #[case("kindest/haproxy:v1", Some("reg:5000/team"), None, "reg:5000/team/haproxy:v1")]
+    #[case("kindest/haproxy:v1", None, Some("v2"), "kindest/haproxy:v2")]
+    #[case("kindest/haproxy:v1", Some("team"), Some("v2"), "team/haproxy:v2")]
+    #[case("reg:5000/haproxy", None, None, "reg:5000/haproxy")]
+    #[case("reg:5000/haproxy", None, Some("v2"), "reg:5000/haproxy:v2")]
+    #[case("haproxy@sha256:00", None, Some("v2"), "haproxy:v2")]
+    #[case("a/haproxy:v1@sha256:00", Some("team"), Some("v2"), "team/haproxy:v2")]
+    #[case("a/haproxy:v1@sha256:00", Some("team"), None, "team/haproxy:v1@sha256:00")]
+    #[case("haproxy", Some("team"), None, "team/haproxy")]
+    fn what_is_said_of_an_image_replaces_that_part_of_the_default(
+        #[case] default: &str,
+        #[case] repository: Option<&str>,
+        #[case] tag: Option<&str>,
+        #[case] expected: &str,
+    ) {
+        let mut spec = DockerClusterSpec {
+            load_balancer: Some(docker_api::LoadBalancer {
+                image_repository: repository.map(str::to_owned),
+                image_tag: tag.map(str::to_owned),
+                ..docker_api::LoadBalancer::default()
+            }),
+            ..DockerClusterSpec::default()
+        };
+        assert_eq!(image(default, &spec), expected);
+        spec.load_balancer = None;
+        assert_eq!(image(default, &spec), default);
+        spec.loadbalancer_image = Some("whole/reference:1".into());
+        assert_eq!(image(default, &spec), "whole/reference:1");
+    }
+
+    #[test]
+    fn of_a_worker_a_cluster_is_woken_by_its_end_alone() {
+        let event = |role: Role, is_gone| ContainerEvent {
+            labels: [(ROLE_LABEL.to_owned(), role.as_str().to_owned())].into(),
+            is_gone,
+        };
+        assert!(!concerns(&event(Role::Worker, false)));
+        assert!(concerns(&event(Role::Worker, true)));
+        assert!(concerns(&event(Role::ControlPlane, false)));
+        assert!(concerns(&event(Role::LoadBalancer, false)));
     }
 }

@@ -1,12 +1,19 @@
 //! Where a load balancer is, and where people look for it.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use docker_controller::engine::{ContainerEvent, ContainerPlan, ContainerState};
+use docker_controller::{
+    contract::View,
+    engine::{ContainerEvent, ContainerPlan, ContainerState},
+    identity::ClusterId,
+    load_balancer::{LoadBalancers, Request},
+};
 use serde_json::{Value, json};
+use testkit::fault::{FaultPlan, Schedule};
 
 use crate::{
+    docker::Docker,
     objects::{DEADLINE, is, message_of, reason},
     scene::Scene,
     world::{CONTROL_PLANE, NETWORK, serves_the_control_plane, up},
@@ -203,6 +210,92 @@ async fn what_a_running_load_balancer_does_not_take_over_is_told_with_what_to_do
     let object = scene.told(str::is_empty).await?;
     ensure!(object["status"]["hostPort"] == 32_767, "{object:#}");
     operator.stop().await;
+    Ok(())
+}
+
+impl Scene {
+    /// Stops the load balancer, and lets somebody else have the port of the host that it is published on.
+    fn takes_its_port(&self) -> Result<u16> {
+        let mut daemon = self.world.daemon.lock();
+        let balancer = daemon.find(&self.balancer())?;
+        balancer.state = ContainerState::Stopped;
+        let port = balancer.plan.ports.first().and_then(|port| port.host_port);
+        let port = port.context("it is not published")?;
+        daemon.taken_ports.insert(port);
+        Ok(port)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balancer_whose_port_was_taken_while_it_was_down_is_made_anew_on_another() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    operator.stop().await;
+    let address = scene.address().context("it has no address")?;
+    let port = scene.takes_its_port()?;
+    let operator = scene.start();
+    let elsewhere = |object: &Value| {
+        let told = object["status"]["hostPort"].as_u64();
+        is(object, "LoadBalancerAvailable", "True") && told.is_some_and(|told| told != u64::from(port))
+    };
+    scene.wait("DockerCluster", "c1", elsewhere).await?;
+    ensure!(scene.address() == Some(address), "{:?}", scene.address());
+    serves_the_control_plane(&scene.world)?;
+    operator.stop().await;
+    Ok(())
+}
+
+/// Somebody relies on it: firewalls and kubeconfigs name it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_was_asked_for_is_waited_for_and_not_replaced() -> Result<()> {
+    const PORT: u16 = 30_001;
+    let scene = Scene::set().await?;
+    let fixed = json!({"spec": {"loadBalancer": {"hostPort": PORT}}});
+    scene.objects.patch("DockerCluster", "c1", &fixed).await?;
+    let operator = scene.start();
+    let there = |object: &Value| {
+        is(object, "LoadBalancerAvailable", "True") && object["status"]["hostPort"] == json!(PORT)
+    };
+    scene.wait("DockerCluster", "c1", there).await?;
+    operator.stop().await;
+    ensure!(scene.takes_its_port()? == PORT, "it is published elsewhere");
+    let operator = scene.start();
+    let object = scene.told(|message| message.contains("127.0.0.1:30001")).await?;
+    ensure!(is(&object, "LoadBalancerAvailable", "False"), "{object:#}");
+    ensure!(object["status"]["hostPort"] == json!(PORT), "{object:#}");
+    scene.world.daemon.lock().taken_ports.clear();
+    scene.wait("DockerCluster", "c1", there).await?;
+    operator.stop().await;
+    Ok(())
+}
+
+/// One pass over a load balancer that is well asks for the cluster's containers once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balancer_that_is_well_is_looked_at_by_one_list() -> Result<()> {
+    let plan = FaultPlan::new(Schedule::default());
+    let docker = Docker {
+        daemon: Arc::default(),
+        boundary: plan.boundary(),
+        noted: Arc::default(),
+    };
+    let balancers = LoadBalancers::new(docker, View::default(), plan.clock().clone());
+    let request = Request {
+        cluster: ClusterId::new("ns", "c1"),
+        image: "haproxy:1".into(),
+        network: NETWORK.into(),
+        address: None,
+        port: 6443,
+        host_port: None,
+    };
+    let (made, containers) = balancers.ensure(&request).await?;
+    ensure!(containers.len() == 1, "{containers:?}");
+    let lists = || plan.sites().get("Docker list").copied().unwrap_or_default();
+    let before = lists();
+    let (found, containers) = balancers.ensure(&request).await?;
+    ensure!(found == made, "{found:?} was {made:?}");
+    ensure!(containers.len() == 1, "{containers:?}");
+    ensure!(lists() == before + 1, "{} lists", lists() - before);
     Ok(())
 }
 

@@ -33,6 +33,8 @@ pub struct Daemon {
     pub refusals: BTreeMap<String, EngineError>,
     /// Images that the host does not have.
     pub missing: BTreeSet<String>,
+    /// Ports of the host that somebody else has.
+    pub taken_ports: BTreeSet<u16>,
     /// Names of containers whose creation gets no answer.
     pub hanging: BTreeSet<String>,
     /// Machines whose bootstrap, once begun, goes on and on.
@@ -74,6 +76,7 @@ impl Default for Daemon {
             endings: BTreeMap::new(),
             refusals: BTreeMap::new(),
             missing: BTreeSet::new(),
+            taken_ports: BTreeSet::new(),
             hanging: BTreeSet::new(),
             holding: BTreeSet::new(),
             refuses_configurations: false,
@@ -96,6 +99,7 @@ impl Daemon {
     fn tell(&self, model: &Model) {
         let _ = self.events.send(ContainerEvent {
             labels: model.plan.labels.clone(),
+            is_gone: !self.containers.contains_key(&model.plan.name),
         });
     }
 
@@ -156,6 +160,11 @@ impl Daemon {
             self.addresses_refused += 1;
             let says = "user specified IP address is supported only when connecting to networks with user configured subnets";
             return Err(failure(Failure::AddressRefused, says));
+        }
+        let ports = model.plan.ports.iter().filter_map(|port| port.host_port);
+        if let Some(port) = ports.into_iter().find(|port| self.taken_ports.contains(port)) {
+            let says = format!("Bind for 127.0.0.1:{port} failed: port is already allocated");
+            return Err(failure(Failure::PortTaken, &says));
         }
         let in_use = self.addresses_on(network, &model.id);
         if model

@@ -22,10 +22,11 @@ use crate::{
 };
 
 impl<E: Engine + Clone> Clusters<E> {
-    /// Tells of each such container once, by an event about the DockerCluster.
+    /// Tells of each such container among those of `cluster` once, by an event about the DockerCluster.
     pub(super) async fn tell_orphans(
         &self,
         cluster: &ClusterId,
+        containers: Vec<Container>,
         pass: &Pass<DockerCluster>,
     ) -> Result<(), Error> {
         let machines = self.view.machines_of(&cluster.namespace, &cluster.name);
@@ -34,7 +35,7 @@ impl<E: Engine + Clone> Clusters<E> {
             .filter_map(|machine| machine.docker_machine())
             .map(|key| key.name.to_string())
             .collect();
-        for container in self.engine.containers(&cluster.labels()).await? {
+        for container in containers {
             let Some(name) = container.labels.get(MACHINE_LABEL) else {
                 continue;
             };

@@ -206,7 +206,8 @@ fn connection(client: Docker) -> impl Stream<Item = ContainerEvent> {
                     settle(&client, actor.id.as_deref().unwrap_or_default()).await;
                 }
                 let labels = actor.attributes?.into_iter().collect();
-                Some(ContainerEvent { labels })
+                let is_gone = event.action.as_deref() == Some("destroy");
+                Some(ContainerEvent { labels, is_gone })
             }
         })
         .buffer_unordered(SETTLING)
