@@ -221,6 +221,26 @@ fn what_names_the_machine_to_others_cannot_change() {
         )
         .unwrap();
     }
+    let network = |name: &str| json!({"network": {"name": name}});
+    check("DockerCluster", &network("a"), Some(&network("a"))).unwrap();
+    check(
+        "DockerCluster",
+        &json!({"loadBalancer": {"hostPort": 1}}),
+        Some(&json!({})),
+    )
+    .unwrap();
+    for (new, old) in [
+        (network("b"), network("a")),
+        (network("a"), json!({})),
+        (json!({}), network("a")),
+    ] {
+        refused(
+            "DockerCluster",
+            &new,
+            Some(&old),
+            "`network.name` must not change",
+        );
+    }
     let endpoint = |host: &str| json!({"controlPlaneEndpoint": {"host": host, "port": 6443}});
     check("DockerCluster", &endpoint("a"), Some(&json!({}))).unwrap();
     check(

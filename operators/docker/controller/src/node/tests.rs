@@ -130,6 +130,32 @@ fn what_cannot_be_used_is_refused_by_name() {
 }
 
 #[test]
+fn mounts_are_made_in_either_spelling() {
+    let asked = vec![Mount {
+        host_path: Some("/a".into()),
+        container_path: Some("/b".into()),
+        read_only: Some(true),
+    }];
+    let older = DockerMachineSpec {
+        mounts: asked.clone(),
+        ..DockerMachineSpec::default()
+    };
+    let newer = DockerMachineSpec {
+        extra_mounts: asked,
+        ..DockerMachineSpec::default()
+    };
+    let expected = HostMount {
+        host_path: "/a".into(),
+        container_path: "/b".into(),
+        read_only: true,
+    };
+    for spec in [older, newer] {
+        let made = make(&spec).unwrap().machine.unwrap().mounts;
+        assert_eq!(made, [expected.clone()]);
+    }
+}
+
+#[test]
 fn proxies_are_handed_on_under_both_spellings() {
     let environment = proxy_environment(|name| match name {
         "https_proxy" => Some("http://p:1".into()),

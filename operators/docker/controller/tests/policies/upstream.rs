@@ -89,6 +89,34 @@ fn objects(file: &Path) -> Vec<Value> {
     documents.into_iter().filter(is_ours).collect()
 }
 
+/// Objects of the provider that this one began as, and what it wrote into their status.
+fn seeds() -> [(Value, Value); 2] {
+    let of = |kind: &str, name: &str, spec: Value| {
+        let version = "infrastructure.cluster.x-k8s.io/v1alpha1";
+        json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})
+    };
+    let condition = json!({
+        "type": "Ready", "status": "True", "reason": "Ready", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let cluster = json!({
+        "controlPlaneEndpoint": {"host": "172.18.0.4", "port": 6443},
+        "loadbalancerImage": "kindest/haproxy:v1",
+    });
+    let machine = json!({
+        "providerID": "docker:////m1",
+        "customImage": "kindest/node:v1.34.0",
+        "mounts": [{"hostPath": "/a", "containerPath": "/b", "readOnly": true}],
+    });
+    let status = json!({"ready": true, "conditions": [condition]});
+    let mut of_machine = status.clone();
+    of_machine["loadBalancerConfigured"] = json!(true);
+    [
+        (of("DockerCluster", "seed", cluster), status),
+        (of("DockerMachine", "seed", machine), of_machine),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn upstreams_manifests_apply_unchanged_and_what_it_has_stored_stays() {
     let module = module();
@@ -119,6 +147,21 @@ async fn upstreams_manifests_apply_unchanged_and_what_it_has_stored_stays() {
     plane.apply_crds(&docker_api::crds()).await.unwrap();
     let found = api(&stored).get("stored").await.unwrap();
     assert_eq!(found.data["spec"], spec, "what was stored reads as before");
+    for (object, status) in seeds() {
+        let mut read = object.clone();
+        read["apiVersion"] = OURS.into();
+        let name = object["metadata"]["name"].as_str().unwrap();
+        let made = serde_json::from_value(object.clone()).unwrap();
+        api(&object).create(&PostParams::default(), &made).await.unwrap();
+        let patch = Patch::Merge(json!({"status": status}));
+        let seeds = api(&object);
+        let written = seeds.patch_status(name, &PatchParams::default(), &patch).await;
+        written.unwrap();
+        let found = api(&read).get(name).await.unwrap();
+        assert_eq!(found.types.unwrap().api_version, OURS);
+        assert_eq!(found.data["spec"], object["spec"], "{name}");
+        assert_eq!(found.data["status"], status, "{name}");
+    }
 
     let mut params = PatchParams::apply("test").force();
     params.dry_run = true;

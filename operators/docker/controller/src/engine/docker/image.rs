@@ -15,19 +15,22 @@ impl DockerEngine {
         policy: ImagePullPolicy,
         credentials: Option<&RegistryCredentials>,
     ) -> Result<(), EngineError> {
-        let present = self.finds_image(image).await?;
+        if policy == ImagePullPolicy::Always {
+            // Whatever is there now: it may be of another architecture than what the registry has.
+            self.pull(image, credentials).await?;
+            return self.finds_image(image).await.map(|_| ());
+        }
         match policy {
-            ImagePullPolicy::Always => self.pull(image, credentials).await,
-            ImagePullPolicy::IfNotPresent if !present => {
-                self.pull(image, credentials).await?;
-                self.finds_image(image).await.map(|_| ())
-            }
-            ImagePullPolicy::Never if !present => Err(EngineError {
+            _ if self.finds_image(image).await? => Ok(()),
+            ImagePullPolicy::Never => Err(EngineError {
                 kind: Failure::Image,
                 action: format!("use image {image}"),
                 message: "it is not on the Docker host, and imagePullPolicy is Never".into(),
             }),
-            _ => Ok(()),
+            _ => {
+                self.pull(image, credentials).await?;
+                self.finds_image(image).await.map(|_| ())
+            }
         }
     }
 

@@ -113,8 +113,10 @@ mod tests {
     use super::*;
     use crate::engine::Engine as _;
 
-    /// A daemon without images, behind a registry that sends nothing until it is let.
+    /// A daemon on a processor of x86-64, behind a registry that sends nothing until it is let.
     struct Daemon {
+        /// The architecture of the one image that it has; none that it has none.
+        image: Option<&'static str>,
         pulls: AtomicUsize,
         lets: Semaphore,
         /// The credentials of the last pull, as a daemon reads them.
@@ -131,14 +133,24 @@ mod tests {
                 *self.credentials.lock() = read.unwrap_or_default();
                 self.pulls.fetch_add(1, Ordering::SeqCst);
                 let _let = self.lets.acquire().await.unwrap();
-                (StatusCode::OK, r#"{"status": "done"}"#)
+                (StatusCode::OK, r#"{"status": "done"}"#.to_owned())
+            } else if path.ends_with("/info") {
+                (StatusCode::OK, r#"{"Architecture": "x86_64"}"#.to_owned())
+            } else if let Some(architecture) = self.image.filter(|_| path.ends_with("/images/node:1/json")) {
+                (
+                    StatusCode::OK,
+                    format!(r#"{{"Id": "sha256:00", "Architecture": "{architecture}"}}"#),
+                )
             } else if path.ends_with("/version") {
                 (
                     StatusCode::OK,
-                    r#"{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#,
+                    r#"{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#.to_owned(),
                 )
             } else {
-                (StatusCode::NOT_FOUND, r#"{"message": "No such image"}"#)
+                (
+                    StatusCode::NOT_FOUND,
+                    r#"{"message": "No such image"}"#.to_owned(),
+                )
             };
             let mut response = Response::new(Body::from(body));
             *response.status_mut() = status;
@@ -146,9 +158,14 @@ mod tests {
         }
     }
 
-    /// A daemon whose registry lets that many pulls through, and its engine.
+    /// A daemon without images whose registry lets that many pulls through, and its engine.
     async fn daemon(lets: usize) -> (Arc<Daemon>, DockerEngine) {
+        daemon_with(None, lets).await
+    }
+
+    async fn daemon_with(image: Option<&'static str>, lets: usize) -> (Arc<Daemon>, DockerEngine) {
         let daemon = Arc::new(Daemon {
+            image,
             pulls: AtomicUsize::new(0),
             lets: Semaphore::new(lets),
             credentials: Mutex::default(),
@@ -205,5 +222,47 @@ mod tests {
         };
         timeout(Duration::from_mins(2), ended).await.unwrap();
         assert_eq!(daemon.pulls.load(Ordering::SeqCst), 1);
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_image_of_another_architecture_is_refused_with_both_names() {
+        let (daemon, engine) = daemon_with(Some("arm64"), 1).await;
+        for policy in [
+            ImagePullPolicy::IfNotPresent,
+            ImagePullPolicy::Never,
+            ImagePullPolicy::Always,
+        ] {
+            let error = loop {
+                match engine.ensure_image("node:1", policy, None).await {
+                    Err(error) if error.kind == Failure::Pulling => {}
+                    other => break other.unwrap_err(),
+                }
+            };
+            assert_eq!(error.kind, Failure::Image, "{error}");
+            let says = "it is made for arm64, and the host is amd64; name an image for amd64";
+            assert_eq!(error.message, says);
+        }
+        let pulls = daemon.pulls.load(Ordering::SeqCst);
+        assert_eq!(
+            pulls, 1,
+            "the registry may have one that fits, if it is to be asked"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_image_that_is_there_is_pulled_where_it_always_is_to_be() {
+        let (daemon, engine) = daemon_with(Some("amd64"), 1).await;
+        for (policy, pulls) in [
+            (ImagePullPolicy::Never, 0),
+            (ImagePullPolicy::IfNotPresent, 0),
+            (ImagePullPolicy::Always, 1),
+        ] {
+            let provided = async {
+                while let Err(error) = engine.ensure_image("node:1", policy, None).await {
+                    assert_eq!(error.kind, Failure::Pulling, "{error}");
+                }
+            };
+            timeout(Duration::from_mins(2), provided).await.unwrap();
+            assert_eq!(daemon.pulls.load(Ordering::SeqCst), pulls, "{policy:?}");
+        }
     }
 }
