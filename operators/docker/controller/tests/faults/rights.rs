@@ -69,9 +69,10 @@ async fn create(client: &Client, namespace: Option<&str>, kind: &str, mut object
     Ok(())
 }
 
-/// Grants the account of `namespace` the rules there, and those of definitions and leases everywhere, under names of its own: others'
-/// tests run on the same API server. They go with the namespace.
-async fn grant(client: &Client, namespace: &str) -> Result<()> {
+/// Grants the account of `namespace` the rules there, those of its lease in `own`, and those of definitions and leases everywhere,
+/// under names of its own: others' tests run on the same API server. They go with the namespace. Returns the rules, each with the
+/// namespace where they are granted.
+async fn grant(client: &Client, namespace: &str, own: &str) -> Result<Vec<(String, Vec<PolicyRule>)>> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let owner = namespaces
         .get(namespace)
@@ -83,10 +84,11 @@ async fn grant(client: &Client, namespace: &str) -> Result<()> {
         groups.any(|group| EVERYWHERE.contains(&group.as_str()))
     };
     let (everywhere, served): (Vec<_>, Vec<_>) = rules("ClusterRole").into_iter().partition(is_everywhere);
-    for (part, rules) in [
-        ("served", served),
-        ("everywhere", everywhere),
-        ("own", rules("Role")),
+    let mut granted = Vec::new();
+    for (part, place, rules) in [
+        ("served", namespace, served),
+        ("everywhere", "", everywhere),
+        ("own", own, rules("Role")),
     ] {
         let name = format!("capdkc-{part}-{namespace}");
         let metadata = json!({"name": name, "ownerReferences": [owner]});
@@ -97,17 +99,18 @@ async fn grant(client: &Client, namespace: &str) -> Result<()> {
             "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": "provider", "namespace": namespace}],
         });
-        if part == "everywhere" {
+        if place.is_empty() {
             create(client, None, "ClusterRoleBinding", binding).await?;
         } else {
-            create(client, Some(namespace), "RoleBinding", binding).await?;
+            create(client, Some(place), "RoleBinding", binding).await?;
         }
+        granted.push((place.to_owned(), rules));
     }
-    Ok(())
+    Ok(granted)
 }
 
-/// A replica with these rights, that leads by lease.
-fn replica(scene: &Scene, shutdown: &CancellationToken) -> JoinHandle<()> {
+/// A replica with these rights, that leads by a lease in `own`.
+fn replica(scene: &Scene, own: &str, shutdown: &CancellationToken) -> JoinHandle<()> {
     let namespace = scene.world.namespace.name();
     let mut config = scene.world.plane.config().clone();
     config.auth_info.impersonate = Some(user(namespace));
@@ -115,7 +118,7 @@ fn replica(scene: &Scene, shutdown: &CancellationToken) -> JoinHandle<()> {
     options.namespaces = vec![namespace.to_owned()];
     options.clock = scene.world.clock.clone();
     options.crds = CRDS.map(str::to_owned).to_vec();
-    let mut election = LeaderConfig::new(NAME, namespace);
+    let mut election = LeaderConfig::new(NAME, own);
     election.timing = Timing::DEFAULT;
     options.leader_election = Some(election);
     let docker = Docker {
@@ -175,10 +178,11 @@ async fn the_granted_rights_are_enough_for_a_whole_life_and_none_is_left_over() 
     let scene = Scene::set().await?;
     let (plane, namespace) = (scene.world.plane, scene.world.namespace.name());
     let begin = plane.audit().position()?;
-    grant(&plane.client(), namespace).await?;
+    let own = plane.namespace().await?;
+    let granted = grant(&plane.client(), namespace, own.name()).await?;
     let shutdown = CancellationToken::new();
     // One leads, the other watches the lease.
-    let replicas = [replica(&scene, &shutdown), replica(&scene, &shutdown)];
+    let replicas = [(); 2].map(|()| replica(&scene, own.name(), &shutdown));
     tokio::time::timeout(DEADLINE, live(&scene))
         .await
         .context("its life does not end")??;
@@ -189,7 +193,6 @@ async fn the_granted_rights_are_enough_for_a_whole_life_and_none_is_left_over() 
 
     let theirs = Filter::all().username(user(namespace));
     let requests = plane.audit().query(&plane.client(), begin, &theirs).await?;
-    let granted = rules("ClusterRole").into_iter().chain(rules("Role"));
     let rights = Rights::of(granted, &requests, &FOR_A_PLUGIN);
     progress::line(&format!("capdkc\n{rights}"));
     rights.prove()

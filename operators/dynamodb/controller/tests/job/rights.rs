@@ -24,6 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use testkit::{
     audit::{Event, Filter, Rights},
+    control_plane::TestNamespace,
     progress,
 };
 
@@ -35,10 +36,11 @@ use crate::{
 /// Denied work is tried again after minutes: this clock makes them tenths of a second.
 const FAST: u32 = 1000;
 
-/// The operator's account in a bed's namespace, bound to the documented roles there.
+/// The operator's account, bound to the documented roles in a bed's namespace, which it serves, and in that of its lease.
 struct Account {
     user: String,
     role: String,
+    own: TestNamespace,
 }
 
 /// The manifests that stand beside the source, and that the operator is installed with.
@@ -49,7 +51,7 @@ fn documented() -> Vec<Value> {
 impl Account {
     /// Creates the roles, with the rules of the first changed by `adjust`, and binds them.
     async fn new(bed: &Bed, adjust: impl Fn(&mut Vec<PolicyRule>)) -> Self {
-        let namespace = bed.namespace.name();
+        let (namespace, own) = (bed.namespace.name(), bed.plane.namespace().await.unwrap());
         let unique = |name: &str| format!("{name}-{namespace}");
         let owner = owner(bed).await;
         let mut role = String::new();
@@ -57,9 +59,9 @@ impl Account {
             let name = document["metadata"]["name"].as_str().unwrap().to_owned();
             if document["kind"] == "Role" {
                 let mut of: Role = serde_json::from_value(document).unwrap();
-                of.metadata.namespace = Some(namespace.to_owned());
-                create(Api::namespaced(bed.plane.client(), namespace), &of).await;
-                bind(bed, "Role", &name).await;
+                of.metadata.namespace = Some(own.name().to_owned());
+                create(Api::namespaced(bed.plane.client(), own.name()), &of).await;
+                bind(bed, own.name(), "Role", &name).await;
                 continue;
             }
             let mut of: ClusterRole = serde_json::from_value(document).unwrap();
@@ -78,11 +80,11 @@ impl Account {
                 binding.metadata.owner_references = Some(vec![owner.clone()]);
                 create(Api::all(bed.plane.client()), &binding).await;
             } else {
-                bind(bed, "ClusterRole", &unique(&name)).await;
+                bind(bed, namespace, "ClusterRole", &unique(&name)).await;
             }
         }
         let user = format!("system:serviceaccount:{namespace}:operator");
-        Self { user, role }
+        Self { user, role, own }
     }
 
     /// An operator that acts as this account, by lease.
@@ -91,7 +93,7 @@ impl Account {
         config.auth_info.impersonate = Some(self.user.clone());
         let namespace = bed.namespace.name();
         Operator::start(config, &[namespace], &bed.endpoint(), |options, _| {
-            let mut election = LeaderConfig::new(manager::NAME, namespace);
+            let mut election = LeaderConfig::new(manager::NAME, self.own.name());
             election.timing = Timing::DEFAULT;
             options.leader_election = Some(election);
             options.clock = Clock::accelerated(FAST);
@@ -108,6 +110,21 @@ impl Account {
             .replace(&self.role, &PostParams::default(), &role)
             .await
             .unwrap();
+    }
+
+    /// The documented rules, each with the namespace where they are granted.
+    fn rules(&self, bed: &Bed) -> Vec<(String, Vec<PolicyRule>)> {
+        let granted = |mut document: Value| {
+            let rules = serde_json::from_value(document["rules"].take()).unwrap();
+            let name = document["metadata"]["name"].as_str().unwrap();
+            let place = match document["kind"].as_str() {
+                Some("Role") => self.own.name(),
+                _ if name.ends_with("-definitions") => "",
+                _ => bed.namespace.name(),
+            };
+            (place.to_owned(), rules)
+        };
+        documented().into_iter().map(granted).collect()
     }
 
     async fn requests(&self, bed: &Bed) -> Vec<Event> {
@@ -139,11 +156,10 @@ fn binding(namespace: &str, kind: &str, role: &str) -> Value {
     })
 }
 
-/// Grants a role in the bed's namespace alone.
-async fn bind(bed: &Bed, kind: &str, role: &str) {
-    let namespace = bed.namespace.name();
-    let of: RoleBinding = serde_json::from_value(binding(namespace, kind, role)).unwrap();
-    create(Api::namespaced(bed.plane.client(), namespace), &of).await;
+/// Grants a role in one namespace alone.
+async fn bind(bed: &Bed, place: &str, kind: &str, role: &str) {
+    let of: RoleBinding = serde_json::from_value(binding(bed.namespace.name(), kind, role)).unwrap();
+    create(Api::namespaced(bed.plane.client(), place), &of).await;
 }
 
 fn with_secret(bed: &Bed) -> DdbctlDpJobSpec {
@@ -160,11 +176,6 @@ async fn put_secret(bed: &Bed) {
     });
     let secret: Secret = serde_json::from_value(secret).unwrap();
     create(Api::namespaced(bed.plane.client(), bed.namespace.name()), &secret).await;
-}
-
-fn rules() -> Vec<PolicyRule> {
-    let rules = |mut document: Value| serde_json::from_value::<Vec<_>>(document["rules"].take()).unwrap();
-    documented().into_iter().flat_map(rules).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,7 +212,7 @@ async fn the_documented_rights_are_enough_for_a_jobs_whole_life_and_none_is_left
     other.stop().await;
 
     let requests = account.requests(&bed).await;
-    let rights = Rights::of(rules(), &requests, &[]);
+    let rights = Rights::of(account.rules(&bed), &requests, &[]);
     progress::line(&format!("dynamoctl\n{rights}"));
     rights.prove().unwrap();
 }

@@ -102,8 +102,9 @@ async fn a_right_that_is_missing_at_the_end_holds_a_deletion_up_only_where_somet
     let plane = ControlPlane::shared().await.unwrap();
     let lacking = ("endpointslices", "delete");
     let bed = Bed::with(async |namespace: &TestNamespace, setup| {
-        rights::grant(&plane.client(), namespace.name(), Some(lacking)).await;
-        rights::adjust(namespace.name(), &mut setup.config, &mut setup.options);
+        let name = namespace.name();
+        rights::grant(&plane.client(), name, name, Some(lacking)).await;
+        rights::adjust(name, name, &mut setup.config, &mut setup.options);
     })
     .await;
     for name in ["owned", "left"] {

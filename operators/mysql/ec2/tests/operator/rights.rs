@@ -98,9 +98,9 @@ pub(crate) async fn permit(client: &Client, namespace: &str) {
     }
 }
 
-/// Grants the account of `namespace` the documented roles there, but for one verb on one resource, under names of its own:
-/// others' tests run on the same API server. They go with the namespace.
-pub(crate) async fn grant(client: &Client, namespace: &str, lacking: Option<(&str, &str)>) {
+/// Grants the account of `namespace` the documented roles there, and in `own` what its lease takes, but for one verb on one
+/// resource, under names of its own: others' tests run on the same API server. They go with the namespace.
+pub(crate) async fn grant(client: &Client, namespace: &str, own: &str, lacking: Option<(&str, &str)>) {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let owner = namespaces.get(namespace).await.unwrap().owner_ref(&()).unwrap();
     for document in documented() {
@@ -108,7 +108,7 @@ pub(crate) async fn grant(client: &Client, namespace: &str, lacking: Option<(&st
         let documented = document["metadata"]["name"].as_str().unwrap();
         let name = format!("{documented}-{namespace}");
         let metadata = json!({"name": name, "ownerReferences": [owner]});
-        let place = (kind == "Role").then_some(namespace);
+        let place = (kind == "Role").then_some(own);
         let role = json!({"metadata": metadata, "rules": rules_but(&document, lacking)});
         create(client, place, kind, role).await;
         let subject = json!({"kind": "ServiceAccount", "name": "operator", "namespace": namespace});
@@ -120,15 +120,15 @@ pub(crate) async fn grant(client: &Client, namespace: &str, lacking: Option<(&st
         if documented.ends_with("-definitions") {
             create(client, None, "ClusterRoleBinding", binding).await;
         } else {
-            create(client, Some(namespace), "RoleBinding", binding).await;
+            create(client, place.or(Some(namespace)), "RoleBinding", binding).await;
         }
     }
 }
 
-/// With the account's rights, by lease.
-pub(crate) fn adjust(namespace: &str, config: &mut Config, options: &mut Options) {
+/// With the account's rights, by a lease in `own`.
+pub(crate) fn adjust(namespace: &str, own: &str, config: &mut Config, options: &mut Options) {
     config.auth_info.impersonate = Some(user(namespace));
-    let mut election = LeaderConfig::new("mysql-operator", namespace);
+    let mut election = LeaderConfig::new("mysql-operator", own);
     election.timing = Timing::DEFAULT;
     options.leader_election = Some(election);
     options.crds = vec![
@@ -137,9 +137,19 @@ pub(crate) fn adjust(namespace: &str, config: &mut Config, options: &mut Options
     ];
 }
 
-fn rules() -> Vec<PolicyRule> {
-    let rules = |mut document: Value| serde_json::from_value::<Vec<_>>(document["rules"].take()).unwrap();
-    documented().into_iter().flat_map(rules).collect()
+/// The documented rules, each with the namespace where they are granted.
+fn rules(namespace: &str, own: &str) -> Vec<(String, Vec<PolicyRule>)> {
+    let granted = |mut document: Value| {
+        let rules = serde_json::from_value(document["rules"].take()).unwrap();
+        let name = document["metadata"]["name"].as_str().unwrap();
+        let place = match document["kind"].as_str() {
+            Some("Role") => own,
+            _ if name.ends_with("-definitions") => "",
+            _ => namespace,
+        };
+        (place.to_owned(), rules)
+    };
+    documented().into_iter().map(granted).collect()
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -258,16 +268,22 @@ async fn live_as_a_database(bed: &Bed) {
 async fn the_documented_rights_are_enough_for_whole_lives_and_none_is_left_over() {
     let plane = ControlPlane::shared().await.unwrap();
     let begin = plane.audit().position().unwrap();
+    let own = plane.namespace().await.unwrap();
     let bed = Bed::with(async |namespace: &TestNamespace, setup: &mut Setup| {
-        grant(&plane.client(), namespace.name(), None).await;
-        adjust(namespace.name(), &mut setup.config, &mut setup.options);
+        grant(&plane.client(), namespace.name(), own.name(), None).await;
+        adjust(
+            namespace.name(),
+            own.name(),
+            &mut setup.config,
+            &mut setup.options,
+        );
     })
     .await;
     let namespace = bed.namespace.name().to_owned();
     let (mut config, mut options) = (plane.config().clone(), Options::new("mysql-operator"));
     options.namespaces = vec![namespace.clone()];
     options.clock = Clock::accelerated(SPEED);
-    adjust(&namespace, &mut config, &mut options);
+    adjust(&namespace, own.name(), &mut config, &mut options);
     // One leads, the other watches the lease.
     let other = manager(
         options,
@@ -289,7 +305,7 @@ async fn the_documented_rights_are_enough_for_whole_lives_and_none_is_left_over(
         .query(&plane.client(), begin, &theirs)
         .await
         .unwrap();
-    let rights = Rights::of(rules(), &requests, &FOR_A_PLUGIN);
+    let rights = Rights::of(rules(&namespace, own.name()), &requests, &FOR_A_PLUGIN);
     progress::line(&format!("mysql-operator\n{rights}"));
     rights.prove().unwrap();
 }
