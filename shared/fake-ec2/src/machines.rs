@@ -37,6 +37,9 @@ const CONSOLE_BEATS: u32 = 4;
 /// What EC2 keeps of a console.
 const CONSOLE: usize = 64 << 10;
 
+/// What a machine is to see of its memory: little, for several run on one host.
+const MEMORY: &str = "MemTotal:         980000 kB\n";
+
 /// How machines are made.
 #[derive(Clone, Debug)]
 pub struct MachineOptions {
@@ -223,6 +226,8 @@ impl Rack {
         let host = instance.address.replace('.', "-");
         let meta = format!("instance-id: {}\nlocal-hostname: ip-{host}\n", instance.id);
         fs::write(inside.join("meta-data"), meta)?;
+        fs::create_dir_all(folder.join("etc"))?;
+        fs::write(folder.join("etc/meminfo"), MEMORY)?;
         fs::write(
             inside.join("user-data"),
             instance.user_data.as_deref().unwrap_or_default(),

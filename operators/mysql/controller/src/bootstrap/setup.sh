@@ -6,6 +6,8 @@ set -eu
 . /etc/mysql-member/identity
 data=/var/lib/mysql
 done=/etc/mysql-member/done
+# Read before the cluster's options, which come after it.
+memory=/etc/mysql/mysql.conf.d/zy-memory.cnf
 service=mysql
 ! systemctl cat mysqld.service > /dev/null 2>&1 || service=mysqld
 
@@ -31,6 +33,19 @@ again() {
 announce() {
   body=$(grep -v -e ----- "$data/member-cert.pem" | tr -d '\n')
   printf '\nMEMBER-CERTIFICATE-BEGIN %s %s MEMBER-CERTIFICATE-END\n' "$member" "$body" > /dev/console
+}
+
+# Gives InnoDB its share of the machine's memory, and says whether that has changed. Below 1 GiB MySQL's own default stays,
+# below 4 it is a half.
+share() {
+  kib=$(sed -n 's/^MemTotal: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+  tenths=7
+  [ "$kib" -ge 4194304 ] || tenths=5
+  pool=$((kib * tenths / 10))K
+  [ "$kib" -ge 1048576 ] || pool=128M
+  before=$(cat $memory 2> /dev/null || true)
+  printf '[mysqld]\ninnodb_buffer_pool_size=%s\n' "$pool" > $memory
+  [ "$before" != "$(cat $memory)" ]
 }
 
 # Whether the beginning of a disk can be read and is all zeros, as that of a new one is.
@@ -63,6 +78,8 @@ attach() {
 }
 
 if [ "${1:-}" = boot ] && [ -e $done ]; then
+  # It may be a machine of another type by now.
+  ! share || systemctl restart "$service" || say "$service does not start again: $(complaint "")"
   announce
   exit
 fi
@@ -76,7 +93,8 @@ mkdir -p "$data" /var/lib/mysql-files
 mountpoint -q "$data" || attach
 chown mysql:mysql "$data" /var/lib/mysql-files
 chmod 750 "$data" /var/lib/mysql-files
-[ ! -d /etc/my.cnf.d ] || ln -sf /etc/mysql/mysql.conf.d/zz-cluster.cnf /etc/my.cnf.d/zz-cluster.cnf
+share || true
+[ ! -d /etc/my.cnf.d ] || ln -sf $memory /etc/mysql/mysql.conf.d/zz-cluster.cnf /etc/my.cnf.d/
 step="checking mysqld's options"
 refusal=$(mysqld --validate-config --user=mysql 2>&1) || {
   say "mysqld refuses its options: $(complaint "$refusal")"

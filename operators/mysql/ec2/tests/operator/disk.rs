@@ -231,6 +231,22 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
     assert!(asked.contains("restart mysql"), "{asked}");
     assert!(machine.mounted().await.contains("made"), "it is a member now");
     assert_eq!(machine.boots().await, "", "one that is done is left as it runs");
+    // Seven tenths of its memory are InnoDB's, of a small machine less; another type of machine is another size.
+    for (kib, pool, asked) in [
+        (8_000_000, "5600000K", "restart mysql"),
+        (8_000_000, "5600000K", ""),
+        (2_000_000, "1000000K", "restart mysql"),
+        (900_000, "128M", "restart mysql"),
+    ] {
+        let memory = format!("echo 'MemTotal: {kib} kB' > /meminfo; mount --bind /meminfo /proc/meminfo");
+        machine.sh(&memory).await.unwrap();
+        assert_eq!(machine.boots().await, asked, "{kib}");
+        let found = machine
+            .sh("cat /etc/mysql/mysql.conf.d/zy-memory.cnf")
+            .await
+            .unwrap();
+        assert_eq!(found, format!("[mysqld]\ninnodb_buffer_pool_size={pool}"));
+    }
     let drop_in = machine
         .sh("cat /etc/systemd/system/mysql*.service.d/member.conf")
         .await

@@ -280,6 +280,8 @@ async fn smoke_three_real_servers_replicate_survive_a_loss_grow_shrink_and_leave
         replica.instance_id.clone().unwrap(),
         replica.private_ip.clone().unwrap(),
     );
+    let pool = lab.sql(&id, &address, "SELECT @@innodb_buffer_pool_size").await;
+    assert_eq!(pool.unwrap().trim(), "67108864", "what a user says comes last");
     let refused = lab
         .sql(&id, &address, "INSERT INTO t VALUES (-1)")
         .await
