@@ -1,7 +1,7 @@
 //! A cluster that an earlier release has left is not touched: neither its objects nor its containers.
 //!
-//! `golden/<version>.json` has the objects of a cluster of two machines as the API server stored them under that release, and
-//! its containers and networks as the daemon had them. A release writes its own:
+//! `golden/<version>.json` has the objects of a cluster of two machines and the lease as the API server stored them under that
+//! release, and its containers and networks as the daemon had them. A release writes its own:
 //! `GOLDEN=v0.1.0 cargo test --test faults -- can_be_recorded`.
 
 use std::{
@@ -20,8 +20,14 @@ use docker_controller::{
     load_balancer::config::PATH,
     manager::{Concurrency, NAME, assemble},
 };
+use kube::Config;
 use parking_lot::Mutex;
-use reconcile::{clock::Clock, manager::Options, metrics::Metrics};
+use reconcile::{
+    clock::Clock,
+    leader::{LeaderConfig, Timing},
+    manager::Options,
+    metrics::Metrics,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use testkit::{
@@ -38,12 +44,13 @@ use crate::{
     world::{NETWORK, STRANGER, up},
 };
 
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("cluster.x-k8s.io/v1beta2", "Cluster"),
     ("cluster.x-k8s.io/v1beta2", "Machine"),
     ("infrastructure.cluster.x-k8s.io/v1beta2", "DockerCluster"),
     ("infrastructure.cluster.x-k8s.io/v1beta2", "DockerMachine"),
     ("v1", "Secret"),
+    ("coordination.k8s.io/v1", "Lease"),
 ];
 const SPEED: u32 = 20;
 
@@ -126,11 +133,14 @@ fn folder() -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_release_leaves_can_be_recorded() -> Result<()> {
     let scene = Scene::set().await?;
-    let operator = scene.start();
+    let (world, shutdown) = (&scene.world, CancellationToken::new());
+    let place = (world.plane.config().clone(), world.namespace.name());
+    let operator = operator(place, &world.clock, &world.daemon, &shutdown)?;
     up(&scene.world, &scene.objects).await?;
     let ready = |object: &Value| is(object, "Ready", "True");
     scene.wait("DockerCluster", "c1", ready).await?;
-    operator.stop().await;
+    shutdown.cancel();
+    operator.ended.await??;
     let objects = &scene.objects;
     let left = {
         let found = golden::objects(&objects.client, &objects.namespace, &KINDS).await?;
@@ -151,12 +161,20 @@ async fn what_a_release_leaves_can_be_recorded() -> Result<()> {
     golden::record(&folder(), &left)
 }
 
-/// An operator for what is left.
-fn operator(upgrade: &Upgrade, daemon: &Arc<Mutex<Daemon>>, shutdown: &CancellationToken) -> Result<Running> {
+/// An operator for a namespace, that leads by a lease there.
+fn operator(
+    (config, namespace): (Config, &str),
+    clock: &Clock,
+    daemon: &Arc<Mutex<Daemon>>,
+    shutdown: &CancellationToken,
+) -> Result<Running> {
     let mut options = Options::new(NAME);
-    options.namespaces = vec![upgrade.namespace().to_owned()];
-    options.clock = Clock::accelerated(SPEED);
+    options.namespaces = vec![namespace.to_owned()];
+    options.clock = clock.clone();
     options.sync_period = Duration::from_secs(30);
+    let mut election = LeaderConfig::new(NAME, namespace);
+    election.timing = Timing::FAST;
+    options.leader_election = Some(election);
     let docker = Docker {
         daemon: daemon.clone(),
         boundary: FaultPlan::new(Schedule::default()).boundary(),
@@ -170,7 +188,6 @@ fn operator(upgrade: &Upgrade, daemon: &Arc<Mutex<Daemon>>, shutdown: &Cancellat
         clusters: 2,
         machines: 4,
     };
-    let config = upgrade.plane.config().clone();
     let manager = assemble(docker, settings, concurrency, options, config)?;
     let (metrics, shutdown) = (manager.metrics().clone(), shutdown.clone());
     Ok(Running {
@@ -218,7 +235,8 @@ async fn upgrade(left: &Left) -> Result<()> {
     let definitions = [definitions(), docker_api::crds()].concat();
     let upgrade = Upgrade::begin(&definitions, &left.objects).await?;
     let shutdown = CancellationToken::new();
-    let operator = operator(&upgrade, &daemon, &shutdown)?;
+    let place = (upgrade.plane.config().clone(), upgrade.namespace());
+    let operator = operator(place, &Clock::accelerated(SPEED), &daemon, &shutdown)?;
     let looked = async {
         while operator.passes("dockercluster", "") < 2 || operator.passes("dockermachine", "") < 4 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,7 +1,7 @@
 //! Jobs that an earlier release has left are not touched: one that is done, and one that was suspended half-way.
 //!
-//! `golden/<version>.json` has them with the record of the first, as the API server stored them under that release. A release
-//! writes its own: `GOLDEN=v0.1.0 cargo test --test job -- can_be_recorded`.
+//! `golden/<version>.json` has them with the record of the first and the operator's lease, as the API server stored them under that
+//! release. A release writes its own: `GOLDEN=v0.1.0 cargo test --test job -- can_be_recorded`.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,10 @@ use std::{
 };
 
 use dynamodb_controller::manager;
-use reconcile::clock::Clock;
+use reconcile::{
+    clock::Clock,
+    leader::{LeaderConfig, Timing},
+};
 use serde_json::{Value, json};
 use testkit::golden::{self, Upgrade};
 
@@ -18,10 +21,18 @@ use crate::{
     operator::Operator,
 };
 
-const KINDS: [(&str, &str); 2] = [
+const KINDS: [(&str, &str); 3] = [
     ("dynamoctl.dp.operators.sanjivmadhavan.io/v1alpha1", "DdbctlDpJob"),
     ("v1", "ConfigMap"),
+    ("coordination.k8s.io/v1", "Lease"),
 ];
+
+/// The lease that it leads by.
+fn election(namespace: &str) -> LeaderConfig {
+    let mut election = LeaderConfig::new(manager::NAME, namespace);
+    election.timing = Timing::FAST;
+    election
+}
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/job/golden")
@@ -30,7 +41,8 @@ fn folder() -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_release_leaves_can_be_recorded() {
     let bed = Bed::new(server().await, 50).await;
-    let operator = bed.operator();
+    let lease = election(bed.namespace.name());
+    let operator = bed.operator_with(|options, _| options.leader_election = Some(lease));
     bed.create("done", bed.spec()).await;
     bed.until("done", "True", "PartitionEmpty").await;
     bed.fill(VICTIM, 0..1200).await;
@@ -50,7 +62,8 @@ async fn what_a_release_leaves_can_be_recorded() {
         .unwrap();
     let count = |kind: &str| left.iter().filter(|object| object["kind"] == kind).count();
     // The job that is done has left its record.
-    assert_eq!((count("DdbctlDpJob"), count("ConfigMap")), (2, 1), "{left:#?}");
+    let counts = (count("DdbctlDpJob"), count("ConfigMap"), count("Lease"));
+    assert_eq!(counts, (2, 1, 1), "{left:#?}");
     golden::record(&folder(), &left).unwrap();
 }
 
@@ -69,6 +82,7 @@ async fn what_earlier_releases_have_left_is_not_touched() {
         let operator = Operator::start(config, &[upgrade.namespace()], endpoint, |options, _| {
             options.clock = Clock::accelerated(SPEED);
             options.sync_period = Duration::from_secs(30);
+            options.leader_election = Some(election(upgrade.namespace()));
         });
         let passes = |result: &str| operator.counter(&["controller_runtime_reconcile_total", result]);
         eventually("every job is looked at twice", async || match passes("") {
