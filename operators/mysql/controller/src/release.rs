@@ -24,7 +24,7 @@ impl Release {
     fn opens_for(self, earlier: Self) -> bool {
         self.series == earlier.series
             && match self.series {
-                (5, 7) | (8, 4) | (9, 7) => true,
+                (5 | 9, 7) | (8, 4) => true,
                 (8, 0) => earlier.patch.is_none_or(|patch| patch >= 35),
                 _ => false,
             }

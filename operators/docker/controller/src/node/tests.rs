@@ -144,14 +144,14 @@ fn mounts_are_made_in_either_spelling() {
         extra_mounts: asked,
         ..DockerMachineSpec::default()
     };
-    let expected = HostMount {
+    let expected = [HostMount {
         host_path: "/a".into(),
         container_path: "/b".into(),
         read_only: true,
-    };
+    }];
     for spec in [older, newer] {
         let made = make(&spec).unwrap().machine.unwrap().mounts;
-        assert_eq!(made, [expected.clone()]);
+        assert_eq!(made, std::slice::from_ref(&expected));
     }
 }
 

@@ -137,12 +137,11 @@ pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> 
         };
         let page = run.source.page(query);
         tokio::pin!(page);
-        let answer = match tokio::time::timeout(LONG, &mut page).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                run.slots.make_way(&mut place);
-                page.await
-            }
+        let answer = if let Ok(answer) = tokio::time::timeout(LONG, &mut page).await {
+            answer
+        } else {
+            run.slots.make_way(&mut place);
+            page.await
         };
         drop(place);
         if let Err(problem) = &answer {

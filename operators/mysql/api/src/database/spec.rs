@@ -1,9 +1,5 @@
 //! What a user asks for.
 #![expect(unreachable_pub, reason = "KubeSchema repeats the struct inside a function")]
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "printer columns of the same type are no duplicates"
-)]
 
 use std::collections::BTreeMap;
 

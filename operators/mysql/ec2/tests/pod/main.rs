@@ -1,6 +1,8 @@
 //! The shipped program as pods of a real cluster, installed from its chart with the rights that the chart gives it and
 //! no others, under the restricted Pod Security Standard.
 
+mod servers;
+
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +25,8 @@ use testkit::{
 
 /// Machines boot and end between two looks of the operator, which has the time of everybody in its pod.
 const SPEED: u32 = 100;
+/// Two installations of one chart have the CRDs of one: one after the other.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// The example's name.
 const NAME: &str = "orders";
 
@@ -137,6 +141,7 @@ async fn three_answer_and_one_acts(operator: &Installation) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn smoke_as_a_pod_it_launches_each_member_once_although_its_pod_is_killed_and_leaves_none() -> Result<()>
 {
+    let _alone = ALONE.lock().await;
     reconcile::cli::install_crypto_provider();
     let operator = Installation::prepare(Cluster::shared().await?, PLAN).await?;
     let ec2 = ec2(operator.cluster()).await?;
