@@ -151,7 +151,7 @@ fn mounts_are_made_in_either_spelling() {
     }];
     for spec in [older, newer] {
         let made = make(&spec).unwrap().machine.unwrap().mounts;
-        assert_eq!(made, std::slice::from_ref(&expected));
+        assert_eq!(made, expected);
     }
 }
 
