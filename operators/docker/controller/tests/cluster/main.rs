@@ -19,7 +19,10 @@ use std::time::Duration;
 
 use bed::Bed;
 use docker_controller::identity::NAMESPACE_LABEL;
-use kube::api::ListParams;
+use kube::{
+    ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
 use management::Management;
 use serde_json::json;
 use testkit::capi::nodes::{bootstrap_spec, without_pod_network};
@@ -88,12 +91,49 @@ async fn smoke_a_cluster_comes_up_rests_heals_scales_moves_and_leaves_nothing() 
 
     a_class_makes_a_cluster_which_can_go_at_any_time(&bed).await;
 
-    bed.delete_cluster("c1").await;
+    let worker = bed.container_of(&worker(&bed, "c1").await);
+    bed.docker.run(&["kill", &worker]).await.unwrap();
+    bed.is_described_by(&["is not running"]).await;
+    goes_described(&bed).await;
     assert_eq!(
         bed.traces().await,
         Vec::<String>::new(),
         "containers, volumes and the network are gone"
     );
+}
+
+/// The Machine of a worker.
+async fn worker(bed: &Bed, cluster: &str) -> String {
+    let machines = bed.machines(cluster).await;
+    let is_worker = |name: &String| name.starts_with(&format!("{cluster}-workers-"));
+    machines.into_iter().find(is_worker).unwrap()
+}
+
+/// Deletes the cluster `c1`; `clusterctl describe` says so of what goes last, which is held until then.
+async fn goes_described(bed: &Bed) {
+    const HOLD: &str = "tests.example.com/described";
+    let version = "infrastructure.cluster.x-k8s.io/v1beta2";
+    let clusters = bed.home.api(version, "DockerCluster", bed.namespace());
+    let set = async |finalizers: Vec<String>| {
+        let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+        clusters.patch("c1", &PatchParams::default(), &patch).await
+    };
+    let finalizers = async || clusters.get("c1").await.unwrap().finalizers().to_vec();
+    let mut held = finalizers().await;
+    held.push(HOLD.into());
+    set(held).await.unwrap();
+    let described = async {
+        bed.is_described_by(&["DockerCluster/c1", "is being removed"])
+            .await;
+        bed.eventually("the DockerCluster is let go", async || {
+            let mut left = finalizers().await;
+            left.retain(|finalizer| finalizer != HOLD);
+            // The provider may have taken off its own meanwhile, which nobody can put back.
+            set(left).await.is_ok()
+        })
+        .await;
+    };
+    tokio::join!(bed.delete_cluster("c1"), described);
 }
 
 /// The objects of a cluster whose control plane's bootstrap begins, says so, and waits until it is told to go on.
