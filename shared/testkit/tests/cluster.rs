@@ -327,6 +327,20 @@ async fn smoke_a_sweep_removes_what_an_old_run_has_left_and_nothing_else() {
         make(kind, &elsewhere, &labels(&elsewhere, 3600, "another")).await;
         make(kind, &person, &["somebody.else=true".to_owned()]).await;
     }
+    // What a build has left, and what runs an image that was committed with a build's labels.
+    let image = Images::new(&docker).ensure(Image::Toolbox).await.unwrap();
+    let (made, runs) = (format!("{LABEL}-making-{id}"), format!("runs-{id}"));
+    let (build, created) = (
+        format!("--label={LABEL}.build=x"),
+        format!("--label={LABEL}.created={}", now - 7200),
+    );
+    let script = r#""$1" rm --force "$2" "$3""#;
+    let program = docker.program().to_string_lossy().into_owned();
+    let _containers = Janitor::engage(script, &[program, made.clone(), runs.clone()]).unwrap();
+    for name in [&made, &runs] {
+        let create = ["create", &build, &created, "--name", name, &image];
+        docker.run(&create).await.unwrap();
+    }
     // Others sweep too: whoever makes a cluster.
     assert!(testkit(&["cluster", "sweep"]).status().unwrap().success());
     let mut present = Vec::new();
@@ -338,4 +352,6 @@ async fn smoke_a_sweep_removes_what_an_old_run_has_left_and_nothing_else() {
         present,
         [(false, false), (true, true), (true, true), (true, true)]
     );
+    assert!(!docker.exists("container", &made).await.unwrap());
+    assert!(docker.exists("container", &runs).await.unwrap());
 }

@@ -43,9 +43,12 @@ fn is_abandoned(age: Duration, held: bool) -> bool {
 
 /// Removes the containers in which an image was being made, of builds that have not ended and that nobody waits for.
 async fn remove_builds(docker: &Docker) -> Result<(), ClusterError> {
-    let filter = format!("label={LABEL}.build");
+    // By name, too: an image that is committed has its container's labels, and so has whatever runs it.
+    let (label, name) = (format!("label={LABEL}.build"), format!("name=^{LABEL}-making-"));
     let format = format!(r#"{{{{.ID}}}} {{{{.Label "{LABEL}.created"}}}}"#);
-    let list = ["ps", "--all", "--filter", &filter, "--format", &format];
+    let list = [
+        "ps", "--all", "--filter", &label, "--filter", &name, "--format", &format,
+    ];
     for line in docker.run(&list).await?.lines() {
         let Some((id, created)) = line.split_once(' ') else {
             continue;
