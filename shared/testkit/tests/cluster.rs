@@ -338,7 +338,7 @@ async fn smoke_a_sweep_removes_what_an_old_run_has_left_and_nothing_else() {
     let program = docker.program().to_string_lossy().into_owned();
     let _containers = Janitor::engage(script, &[program, made.clone(), runs.clone()]).unwrap();
     for name in [&made, &runs] {
-        let create = ["create", &build, &created, "--name", name, &image];
+        let create = ["create", &build, &created, "--name", name, &image, "true"];
         docker.run(&create).await.unwrap();
     }
     // Others sweep too: whoever makes a cluster.
