@@ -75,28 +75,41 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn waiting(members: &[Member], reason: Reason, message: String) -> Self {
+    fn waiting(goal: &Goal, members: &[Member], reason: Reason, message: String) -> Self {
         Self {
             elect: None,
             changes: Vec::new(),
             standings: members
                 .iter()
-                .map(|member| (member.ordinal, without_leader(member)))
+                .map(|member| (member.ordinal, without_leader(goal, member, members)))
                 .collect(),
             lacking: Some((reason, message)),
         }
     }
 }
 
-/// What a member does while nobody leads: a replica still has what it applied, and can be read.
-fn without_leader(member: &Member) -> Standing {
-    let replication = member
-        .survey
-        .as_ref()
-        .and_then(|survey| survey.replication.as_ref());
-    match replication {
-        Some(replication) if replication.applies => Standing::Follows,
-        _ => Standing::Idle,
+/// What a member does while nobody leads: a replica still has what it applied, and can be read. Who was not read from before
+/// begins only with everything that the others have: there is no leader to hold it against.
+fn without_leader(goal: &Goal, member: &Member, members: &[Member]) -> Standing {
+    let Some(survey) = &member.survey else {
+        return Standing::Idle;
+    };
+    let follows = survey.replication.as_ref().is_some_and(|replication| {
+        let source = &replication.source;
+        replication.applies && goal.led_at.as_ref().is_none_or(|host| host == source)
+    });
+    let has_all = || {
+        let others = members.iter().filter(|other| other.ordinal != member.ordinal);
+        let mut others = others
+            .filter_map(|other| other.survey.as_ref())
+            .filter(|other| !other.executed.is_empty())
+            .peekable();
+        others.peek().is_some() && others.all(|other| other.executed.is_within(&survey.executed))
+    };
+    if follows && (goal.serving.contains(&member.ordinal) || has_all()) {
+        Standing::Follows
+    } else {
+        Standing::Idle
     }
 }
 
@@ -119,6 +132,8 @@ pub struct Goal {
     pub led_lately: Option<GtidSet>,
     /// The members that clients read from by now.
     pub serving: BTreeSet<i32>,
+    /// The host that clients write to by now, if it is the leader's.
+    pub led_at: Option<String>,
 }
 
 impl Goal {
@@ -147,14 +162,14 @@ pub fn plan(goal: &Goal, chosen: Option<&Topology>, members: &[Member]) -> Plan 
             "the primary, member {}, does not answer: {trouble}",
             chosen.primary
         );
-        return Plan::waiting(members, Reason::PrimaryUnavailable, message);
+        return Plan::waiting(goal, members, Reason::PrimaryUnavailable, message);
     };
     if survey.uuid != chosen.server_uuid && !sabotage::active("promote-empty") {
         let message = format!(
             "the server that led, {} on member {}, is gone, and another one stands in its place; none is promoted by itself. The replicas hold what it acknowledged",
             chosen.server_uuid, leader.name
         );
-        return Plan::waiting(members, Reason::PrimaryLost, message);
+        return Plan::waiting(goal, members, Reason::PrimaryLost, message);
     }
     led(goal, (leader, survey), members)
 }

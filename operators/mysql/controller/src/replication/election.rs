@@ -28,7 +28,7 @@ pub(super) fn first(goal: &Goal, members: &[Member]) -> Plan {
         .collect();
     if !silent.is_empty() {
         let message = format!("waiting for MySQL on {}", silent.join(", "));
-        return Plan::waiting(members, Reason::Forming, message);
+        return Plan::waiting(goal, members, Reason::Forming, message);
     }
     let full: Vec<_> = members
         .iter()
@@ -42,23 +42,28 @@ pub(super) fn first(goal: &Goal, members: &[Member]) -> Plan {
         .collect();
     if !full.is_empty() {
         if let Some(leader) = followed(members, !goal.adopted.is_empty()) {
-            return elected(members, leader);
+            return elected(goal, members, leader);
         }
         let message = format!(
             "no primary is recorded, and these members have data: {}; delete and create the cluster anew, or record status.topology by hand",
             full.join(", ")
         );
-        return Plan::waiting(members, Reason::Ambiguous, message);
+        return Plan::waiting(goal, members, Reason::Ambiguous, message);
     }
     match members.iter().find(|member| member.ordinal == 0) {
-        Some(zero) => elected(members, zero),
-        None => Plan::waiting(members, Reason::Forming, "member 0 is missing".into()),
+        Some(zero) => elected(goal, members, zero),
+        None => Plan::waiting(goal, members, Reason::Forming, "member 0 is missing".into()),
     }
 }
 
 /// This member is to be recorded as the leader.
-fn elected(members: &[Member], leader: &Member) -> Plan {
-    let mut plan = Plan::waiting(members, Reason::Forming, "the primary is being chosen".into());
+fn elected(goal: &Goal, members: &[Member], leader: &Member) -> Plan {
+    let mut plan = Plan::waiting(
+        goal,
+        members,
+        Reason::Forming,
+        "the primary is being chosen".into(),
+    );
     plan.elect = leader.survey.as_ref().map(|survey| Topology {
         primary: leader.ordinal,
         server_uuid: survey.uuid.clone(),

@@ -32,6 +32,7 @@ fn goal(replicas: i32) -> Goal {
         resting: BTreeSet::new(),
         led_lately: None,
         serving: BTreeSet::new(),
+        led_at: None,
     }
 }
 

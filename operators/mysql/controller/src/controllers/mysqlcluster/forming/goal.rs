@@ -33,7 +33,17 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             resting,
             led_lately: self.led_lately(topology, members),
             serving: self.serving(members),
+            led_at: self.led_at(topology),
         }
+    }
+
+    /// Where the leader is, as clients were told last: an instance that has come in its place is elsewhere.
+    fn led_at(&self, topology: Option<&Topology>) -> Option<String> {
+        let primary = topology?.primary;
+        let current = self.pass.current();
+        let mut told = current.status.iter().flat_map(|status| &status.members);
+        let leader = told.find(|told| told.ordinal == primary && told.role == Some(Role::Primary))?;
+        leader.private_ip.clone()
     }
 
     /// What the leader had a while ago.
