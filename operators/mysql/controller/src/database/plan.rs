@@ -325,6 +325,8 @@ pub fn farewell(ending: Ending<'_>) -> Farewell {
                 Farewell::Wait
             }
         }
+        // It is not the final backup, and what keeps it from beginning is not to hold up that one.
+        (Phase::Running, Whose::Ours) if last.is_none() && ending.held != Held::Nothing => Farewell::Remove,
         (Phase::Running, _) if best_effort => match ending.held {
             Held::Nothing => Farewell::Wait,
             // Nobody loses rows for amounts that need not be.

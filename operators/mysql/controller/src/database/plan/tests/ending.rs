@@ -156,6 +156,25 @@ fn a_backup_that_cannot_begin_is_waited_for_unless_the_policy_asks_for_no_more()
 }
 
 #[test]
+fn a_backup_that_cannot_begin_makes_way_for_the_final_one_which_is_tried() {
+    let content = Some(&Content::Kept);
+    for request in [tonight(), Request::Now("1".into())] {
+        let nightly = job(Phase::Running, Some(request));
+        for policy in [BackupOnDelete::Required, BackupOnDelete::BestEffort] {
+            for (held, expected) in [
+                (Held::Nothing, Farewell::Wait),
+                (Held::Room, Farewell::Remove),
+                (Held::Trouble, Farewell::Remove),
+            ] {
+                let mut asked = ending(content, Some(&nightly));
+                (asked.policy, asked.held) = (policy, held);
+                assert_eq!(farewell(asked), expected, "{policy:?} {held:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_earlier_backup_is_no_final_one() {
     let content = Some(&Content::Kept);
     let nightly = job(Phase::Succeeded, Some(tonight()));
