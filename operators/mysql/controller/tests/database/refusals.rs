@@ -7,11 +7,11 @@ use k8s_openapi::api::{
 };
 use kube::{
     ResourceExt as _,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use mysql_api::MySQL;
 use mysql_controller::{database::program, version::Version};
-use reconcile::reconciler::Kind;
+use reconcile::{apply::APPLIED, reconciler::Kind};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -203,6 +203,68 @@ async fn objects_of_somebody_elses_are_never_taken_over_nor_removed() {
     let restore = json!({"metadata": {"name": "restore-res-job"},
                          "spec": {"suspend": true, "template": {"spec": pod}}});
     foreign::<Job>(&bed, "res", restore).await;
+    bed.stop().await;
+}
+
+/// Whatever other operator on the same framework has applied it.
+#[rstest]
+#[case::while_the_data_folder_is_filled("filled", false)]
+#[case::while_the_data_volume_is_lost("bereft", true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_of_somebody_elses_that_comes_later_stays(#[case] name: &str, #[case] lost: bool) {
+    let mut bed = Bed::new().await;
+    let (servers, claims) = (bed.api::<Deployment>(), bed.api::<PersistentVolumeClaim>());
+    if lost {
+        bed.create(name, spec(&json!({}))).await;
+        bed.ready(name).await;
+        bed.halt().await;
+        servers.delete(name, &DeleteParams::background()).await.unwrap();
+        let claim = format!("{name}-pvc");
+        claims.delete(&claim, &DeleteParams::default()).await.unwrap();
+        bed.eventually("both are gone", async || {
+            bed.lacks::<Deployment>(name).await && bed.lacks::<PersistentVolumeClaim>(&claim).await
+        })
+        .await;
+    } else {
+        bed.kubelet.hold("restore", "");
+        bed.create(name, spec(&json!({}))).await;
+        bed.until(name, "it is being filled", |object| {
+            says(object, "RestoreDone", "Unknown", "Restoring")
+        })
+        .await;
+    }
+    let pod =
+        json!({"metadata": {"labels": {"x": "y"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let theirs: Deployment = bed
+        .make(
+            json!({"metadata": {"name": name, "annotations": {APPLIED: "theirs"}},
+                     "spec": {"replicas": 0, "selector": {"matchLabels": {"x": "y"}}, "template": pod}}),
+        )
+        .await;
+    if lost {
+        bed.start();
+    }
+    let object = bed
+        .until(name, "it says so", |object| {
+            says(object, "Ready", "False", "NameConflict")
+        })
+        .await
+        .unwrap();
+    let told = message(&object, "Ready");
+    assert!(told.contains("Deployment") && told.contains(name), "{told}");
+    let found = servers.get(name).await.unwrap();
+    assert_eq!(found.uid(), theirs.uid());
+    assert!(found.metadata.deletion_timestamp.is_none());
+    // And it goes on when that is out of the way.
+    servers.delete(name, &DeleteParams::background()).await.unwrap();
+    if lost {
+        let claim = format!("{name}-pvc");
+        bed.eventually("another volume is made", async || bed.has_claim(&claim).await)
+            .await;
+    } else {
+        bed.kubelet.let_go("restore");
+        bed.ready(name).await;
+    }
     bed.stop().await;
 }
 

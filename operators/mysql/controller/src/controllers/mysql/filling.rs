@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{
     DatabaseError,
     hand::{Hand, Stop, held, soon},
-    life::{alone, pods_of},
+    life::{alone, end, pods_of},
     nodes::{self, Pair},
 };
 use crate::database::{
@@ -85,7 +85,7 @@ pub(super) async fn fill(
         }
         (Start::RemoveServer, _) => {
             if let Some(server) = hand.get::<Deployment>(desired.names.name()).await? {
-                hand.remove(&server).await?;
+                end(hand, desired, &server).await?;
             }
             soon(
                 Reason::Restoring,

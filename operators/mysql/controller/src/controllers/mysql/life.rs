@@ -12,7 +12,7 @@ use reconcile::{
 };
 
 use super::{
-    IDLE, SOON, backups, cleanup, filling,
+    DatabaseError, IDLE, SOON, backups, cleanup, filling,
     hand::{Hand, Stop, soon, sooner},
     nodes::{self, Pair},
     secrets, version, volumes,
@@ -172,6 +172,17 @@ pub(super) async fn alone(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts)
     );
     facts.server = Some(Said::pending(Reason::LeftoversGoing, message.clone()));
     soon(Reason::LeftoversGoing, message)
+}
+
+/// Removes the server. A Deployment of somebody else's that has its name stays.
+pub(super) async fn end(hand: &Hand<'_>, desired: &Desired, server: &Deployment) -> Result<(), Stop> {
+    match owned(server, &desired.names, &desired.uid) {
+        Owned::Ours | Owned::Predecessor => Ok(hand.remove(server).await?),
+        Owned::Foreign | Owned::Nobody => {
+            let what = hand.what::<Deployment>(&server.name_any());
+            Err(DatabaseError::NameConflict(what).into())
+        }
+    }
 }
 
 /// Ties the volumes of these claims, of the data and of the backups, and keeps the server running; says whether it answers.

@@ -19,6 +19,7 @@ use serde_json::json;
 use super::{
     DatabaseError,
     hand::{Hand, Stop, held, soon},
+    life,
     nodes::{self, Home},
 };
 use crate::{
@@ -118,7 +119,7 @@ async fn make(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<Persiste
         && server.annotations().contains_key(APPLIED)
     {
         // Its volume was taken from under it: it must not make an empty folder on the next one.
-        hand.remove(&server).await?;
+        life::end(hand, desired, &server).await?;
         hand.warn(
             "VolumeLost",
             "Heal",
