@@ -26,6 +26,7 @@ mod hand;
 mod life;
 mod nodes;
 mod secrets;
+mod standstill;
 mod story;
 mod version;
 mod volumes;

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{PersistentVolumeClaim, Secret},
+};
 use kube::api::DeleteParams;
 use reconcile::clock::Clock;
 use rstest::rstest;
@@ -225,5 +229,45 @@ async fn a_restore_that_failed_long_before_it_was_seen_is_told_of_before_it_is_t
     .await;
     bed.kubelet.repair("restore");
     bed.ready("late").await;
+    bed.stop().await;
+}
+
+/// With the Pod the volume would go, and all rows with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_claim_is_deleted_stays_as_it_is_and_is_backed_up() {
+    let (mut bed, _) = Bed::of_folders(1).await;
+    bed.start();
+    bed.create("held", spec(&json!({}))).await;
+    bed.ready("held").await;
+    assert!(bed.kubelet.disks.write(&bed.data("held").await, "row"));
+    let deployments = bed.api::<Deployment>();
+    let server = async || deployments.get("held").await.unwrap().metadata.generation;
+    let password = async || {
+        let secret = bed.api::<Secret>().get("held-credentials").await.unwrap();
+        secret.data.unwrap()["password"].clone()
+    };
+    let before = (server().await, password().await);
+    let claims = bed.api::<PersistentVolumeClaim>();
+    claims.delete("held-pvc", &DeleteParams::default()).await.unwrap();
+    let amounts = json!({"limits": {"memory": "1Gi"}});
+    let change = json!({"config": {"max-connections": "99"}, "resources": amounts, "password": "another"});
+    bed.patch("held", json!({ "spec": change })).await;
+    let object = bed
+        .until("held", "the change waits", |object| {
+            let seen = object.and_then(|object| object.status.as_ref()?.observed_generation);
+            says(object, "UpToDate", "False", "LeftoversGoing")
+                && seen == object.and_then(|object| object.metadata.generation)
+        })
+        .await
+        .unwrap();
+    assert!(says(Some(&object), "StorageReady", "False", "LeftoversGoing"));
+    assert!(message(&object, "UpToDate").contains("held-pvc"));
+    back_up(&bed, "held", "1").await;
+    assert_eq!((server().await, password().await), before);
+    assert!(bed.kubelet.disks.write(&bed.data("held").await, "later"));
+    let backups = bed.claim("backup-held-pvc").await;
+    bed.delete("held").await;
+    bed.gone("held").await;
+    assert_eq!(bed.kubelet.disks.newest(&backups), ["row", "later"]);
     bed.stop().await;
 }

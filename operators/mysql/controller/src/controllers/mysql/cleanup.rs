@@ -19,7 +19,7 @@ use super::{
     blocked::{blocked, held, is_overdue, lessen, lessened, still_blocked},
     desired, former,
     hand::{Hand, Stop},
-    life, secrets, version, volumes,
+    life, secrets, standstill, version, volumes,
 };
 use crate::database::{
     amounts::Amounts,
@@ -219,7 +219,8 @@ async fn heal(
 ) -> Result<Option<(Said, Duration)>, Stop> {
     let attempt = async {
         let live = hand.get::<Deployment>(wanted.names.name()).await?;
-        version::hold(hand, wanted, live.as_ref(), facts).await?;
+        version::hold(wanted, live.as_ref(), data, facts);
+        standstill::hold(wanted, live.as_ref(), data, facts);
         let credentials = secrets::ensure(hand, wanted).await?;
         life::configure(hand, wanted).await?;
         life::publish(hand, wanted, &credentials, facts).await?;

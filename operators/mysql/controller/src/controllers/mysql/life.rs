@@ -15,20 +15,17 @@ use super::{
     DatabaseError, IDLE, SOON, backups, cleanup, filling,
     hand::{Hand, Stop, soon, sooner},
     nodes::{self, Pair},
-    secrets, version, volumes,
+    secrets, standstill, version, volumes,
 };
-use crate::{
-    database::{
-        credentials::Credentials,
-        desired::{Desired, SpecError},
-        names::{APP, Owned, owned},
-        nodes::tie,
-        pods,
-        report::{Facts, Said},
-        server,
-        volumes::{NEWEST, Role, capacity, filling as manner},
-    },
-    version::Version,
+use crate::database::{
+    credentials::Credentials,
+    desired::{Desired, SpecError},
+    names::{APP, Owned, owned},
+    nodes::tie,
+    pods,
+    report::{Facts, Said},
+    server,
+    volumes::{NEWEST, Role, capacity, filling as manner},
 };
 
 /// When a server that does not come up is looked at again: its Pod's troubles send no event.
@@ -41,7 +38,10 @@ pub(super) async fn settle(
     facts: &mut Facts,
 ) -> Result<Progress, Stop> {
     let live = hand.get::<Deployment>(desired.names.name()).await?;
-    version::hold(hand, desired, live.as_ref(), facts).await?;
+    let data = desired.names.data_claim();
+    let data = hand.get::<PersistentVolumeClaim>(&data).await?;
+    version::hold(desired, live.as_ref(), data.as_ref(), facts);
+    standstill::hold(desired, live.as_ref(), data.as_ref(), facts);
     let credentials = secrets::ensure(hand, desired).await?;
     let backups = volumes::ensure(hand, desired, Role::Backups, facts).await?;
     let data = volumes::ensure(hand, desired, Role::Data, facts).await?;
@@ -86,9 +86,7 @@ pub(super) async fn keep(
     if owner != Owned::Ours || !live.annotations().contains_key(APPLIED) {
         return None;
     }
-    image.clone_into(&mut desired.image);
-    desired.version = Version::of_image(image);
-    desired.identity = desired.identity.with_image(image);
+    version::stay(&mut desired, image);
     facts.refused = Some(Said::no(error.reason, error.message.clone()));
     Some(tend_kept(hand, &mut desired, &live, facts).await)
 }
@@ -196,7 +194,8 @@ pub(super) async fn go_on(
 ) -> Result<bool, Stop> {
     // First of all: a server that is changed, and a backup, get Pods that may be put on another node.
     let may_move = nodes::remember(hand, desired, data, backups, facts).await?;
-    match live.filter(|_| may_move) {
+    let still = standstill::held(desired, live, data).or(live.filter(|_| may_move));
+    match still {
         Some(live) => watch(hand, desired, live, facts).await,
         None => serve(hand, desired, live.is_some(), credentials, facts).await,
     }

@@ -20,26 +20,23 @@ use crate::{
 
 /// Keeps the image that is there, if data cannot be carried to the one that is asked for. An image that never answered
 /// is no step: from a mistake in its name there is a way back.
-pub(super) async fn hold(
-    hand: &Hand<'_>,
+pub(super) fn hold(
     desired: &mut Desired,
     live: Option<&Deployment>,
+    data: Option<&PersistentVolumeClaim>,
     facts: &mut Facts,
-) -> Result<(), Stop> {
-    let claim = hand
-        .get::<PersistentVolumeClaim>(&desired.names.data_claim())
-        .await?;
+) {
     let ours = live.filter(|live| live.annotations().contains_key(APPLIED));
     let there = ours.and_then(server::image_of);
-    let claim = claim.filter(|claim| goes_with(claim, &desired.names, &desired.uid));
+    let claim = data.filter(|claim| goes_with(claim, &desired.names, &desired.uid));
     let noted = claim.and_then(|claim| claim.annotations().get(SERVED).cloned());
     // There is no note on a volume from before there were any.
     let answers = ours.filter(|live| server::is_serving(live)).and(there);
     let Some(served) = noted.as_deref().or(answers) else {
-        return Ok(());
+        return;
     };
     let Some(kept) = plan::kept_image(served, there, &desired.image) else {
-        return Ok(());
+        return;
     };
     facts.refused = Some(Said::no(
         Reason::VersionChangeRefused,
@@ -50,10 +47,14 @@ pub(super) async fn hold(
         ),
     ));
     let kept = kept.to_owned();
-    desired.version = Version::of_image(&kept);
-    desired.identity = desired.identity.with_image(&kept);
-    desired.image = kept;
-    Ok(())
+    stay(desired, &kept);
+}
+
+/// Goes on with this image, whatever the spec says.
+pub(super) fn stay(desired: &mut Desired, image: &str) {
+    image.clone_into(&mut desired.image);
+    desired.version = Version::of_image(image);
+    desired.identity = desired.identity.with_image(image);
 }
 
 /// Writes down which image answers, on what it answers from.

@@ -324,7 +324,8 @@ pub(super) fn said(claim: &PersistentVolumeClaim, desired: &Desired) -> Said {
         return Said::no(
             Reason::LeftoversGoing,
             format!(
-                "somebody has deleted {name}: it and its data go when its Pod ends; take a backup before that"
+                "somebody has deleted {name}: it and its data go when its Pod ends; take a backup before that. Nothing \
+                 about the server is changed meanwhile"
             ),
         );
     }
