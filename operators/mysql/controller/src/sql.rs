@@ -34,6 +34,9 @@ const NOT_RESTARTED: u16 = 3707;
 /// The server's word for a file that exists already.
 const FILE_EXISTS: u16 = 1086;
 
+/// The server's word for that it has waited for others for long enough.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
 /// Servers reached over the network.
 #[derive(Debug, Default)]
 pub struct Sql {
@@ -57,6 +60,12 @@ enum Failure {
 impl From<mysql_async::Error> for Failure {
     fn from(error: mysql_async::Error) -> Self {
         Self::Said(match error {
+            mysql_async::Error::Server(error) if error.code == LOCK_WAIT_TIMEOUT => {
+                format!(
+                    "MySQL error {} ({}): it waits for a statement that runs",
+                    error.code, error.state
+                )
+            }
             // The server's message may repeat a part of the statement, which may hold a password.
             mysql_async::Error::Server(error) => format!("MySQL error {} ({})", error.code, error.state),
             mysql_async::Error::Io(error) => format!("connection failed: {}", source(&error)),

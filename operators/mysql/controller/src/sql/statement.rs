@@ -7,6 +7,10 @@ use crate::{
     version::{ReplicationWords, Version},
 };
 
+/// How long a server waits for the statements that run before it closes, in seconds. A server that is not told waits for a
+/// year, also when nobody waits for its answer any more.
+const CLOSING: u64 = 3;
+
 /// Whether a server is becoming a copy; the statement that makes it one runs until it is.
 pub(super) const COPYING: &str =
     "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'CLONE INSTANCE%'";
@@ -81,7 +85,11 @@ pub(super) fn statements(change: &Change, authority: &Authority, version: Versio
         ],
         // Takes super_read_only back as well.
         Change::Open => vec!["SET GLOBAL read_only = OFF".into()],
-        Change::Close => vec!["SET GLOBAL super_read_only = ON".into()],
+        // It waits for every statement that runs, and all that come after wait for it: not for longer than its caller does.
+        Change::Close => vec![
+            format!("SET SESSION lock_wait_timeout = {CLOSING}"),
+            "SET GLOBAL super_read_only = ON".into(),
+        ],
         Change::Follow(leader) => vec![
             stop,
             follow(leader, authority, &words),
@@ -262,6 +270,18 @@ mod tests {
         ] {
             assert!(!old.contains(word), "{word}: {old}");
         }
+    }
+
+    #[test]
+    fn a_server_that_cannot_close_gives_it_up_before_its_caller_does() {
+        let authority = Authority::generate().unwrap();
+        let all = statements(&Change::Close, &authority, Version::V9);
+        let expected = [
+            "SET SESSION lock_wait_timeout = 3",
+            "SET GLOBAL super_read_only = ON",
+        ];
+        assert_eq!(all, expected);
+        assert!(CLOSING * 2 < crate::sql::PATIENCE.as_secs());
     }
 
     #[test]
