@@ -20,13 +20,17 @@ pub const LOCKED_OPTIONS: &[&str] = &[
     "admin_port",
     "bind_address",
     "binlog_do_db",
+    "binlog_error_action",
+    "binlog_format",
     "binlog_ignore_db",
     "datadir",
     "enforce_gtid_consistency",
     "gtid_mode",
     "init_file",
     "innodb_data_home_dir",
+    "innodb_doublewrite",
     "innodb_flush_log_at_trx_commit",
+    "innodb_force_recovery",
     "innodb_log_group_home_dir",
     "log_bin",
     "log_replica_updates",
@@ -220,7 +224,7 @@ pub struct MySQLClusterSpec {
     /// innodb_page_size and lower_case_table_names cannot change.
     #[serde(default, rename = "mySQLOptions", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "crate::schema::options")]
-    #[x_kube(validation = Rule::new("['admin_address', 'admin_port', 'bind_address', 'binlog_do_db', 'binlog_ignore_db', 'datadir', 'enforce_gtid_consistency', 'gtid_mode', 'init_file', 'innodb_data_home_dir', 'innodb_flush_log_at_trx_commit', 'innodb_log_group_home_dir', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'plugin_load', 'plugin_load_add', 'port', 'read_only', 'relay_log', 'relay_log_index', 'relay_log_info_file', 'relay_log_info_repository', 'relay_log_purge', 'relay_log_recovery', 'replica_exec_mode', 'replica_preserve_commit_order', 'replica_skip_errors', 'replicate_do_db', 'replicate_do_table', 'replicate_ignore_db', 'replicate_ignore_table', 'replicate_rewrite_db', 'replicate_same_server_id', 'replicate_wild_do_table', 'replicate_wild_ignore_table', 'report_host', 'require_secure_transport', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout', 'rpl_semi_sync_master_wait_for_slave_count', 'rpl_semi_sync_master_wait_no_slave', 'rpl_semi_sync_master_wait_point', 'rpl_semi_sync_replica_enabled', 'rpl_semi_sync_slave_enabled', 'rpl_semi_sync_source_enabled', 'rpl_semi_sync_source_timeout', 'rpl_semi_sync_source_wait_for_replica_count', 'rpl_semi_sync_source_wait_no_replica', 'rpl_semi_sync_source_wait_point', 'secure_file_priv', 'server_id', 'server_uuid', 'skip_grant_tables', 'skip_log_bin', 'skip_networking', 'skip_replica_start', 'skip_slave_start', 'slave_exec_mode', 'slave_skip_errors', 'socket', 'ssl_ca', 'ssl_cert', 'ssl_key', 'super_read_only', 'sync_binlog'].all(option, !(option in self))")
+    #[x_kube(validation = Rule::new("['admin_address', 'admin_port', 'bind_address', 'binlog_do_db', 'binlog_error_action', 'binlog_format', 'binlog_ignore_db', 'datadir', 'enforce_gtid_consistency', 'gtid_mode', 'init_file', 'innodb_data_home_dir', 'innodb_doublewrite', 'innodb_flush_log_at_trx_commit', 'innodb_force_recovery', 'innodb_log_group_home_dir', 'log_bin', 'log_replica_updates', 'log_slave_updates', 'plugin_load', 'plugin_load_add', 'port', 'read_only', 'relay_log', 'relay_log_index', 'relay_log_info_file', 'relay_log_info_repository', 'relay_log_purge', 'relay_log_recovery', 'replica_exec_mode', 'replica_preserve_commit_order', 'replica_skip_errors', 'replicate_do_db', 'replicate_do_table', 'replicate_ignore_db', 'replicate_ignore_table', 'replicate_rewrite_db', 'replicate_same_server_id', 'replicate_wild_do_table', 'replicate_wild_ignore_table', 'report_host', 'require_secure_transport', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout', 'rpl_semi_sync_master_wait_for_slave_count', 'rpl_semi_sync_master_wait_no_slave', 'rpl_semi_sync_master_wait_point', 'rpl_semi_sync_replica_enabled', 'rpl_semi_sync_slave_enabled', 'rpl_semi_sync_source_enabled', 'rpl_semi_sync_source_timeout', 'rpl_semi_sync_source_wait_for_replica_count', 'rpl_semi_sync_source_wait_no_replica', 'rpl_semi_sync_source_wait_point', 'secure_file_priv', 'server_id', 'server_uuid', 'skip_grant_tables', 'skip_log_bin', 'skip_networking', 'skip_replica_start', 'skip_slave_start', 'slave_exec_mode', 'slave_skip_errors', 'socket', 'ssl_ca', 'ssl_cert', 'ssl_key', 'super_read_only', 'sync_binlog'].all(option, !(option in self))")
         .message("`mySQLOptions` must not contain options that the operator sets itself (server_id, gtid_mode, log_bin, read_only and others: see the documentation)"))]
     pub my_sql_options: BTreeMap<String, String>,
 
