@@ -37,6 +37,9 @@ pub(super) fn marked<K: Kind>(mut object: K, uid: &str) -> K {
     object
 }
 
+/// How many members a cluster may have.
+const MEMBERS: i32 = 9;
+
 /// The finalizer by which Kubernetes takes the owner off what a cluster owns before the cluster goes.
 const ORPHANING: &str = "orphan";
 
@@ -55,15 +58,25 @@ pub(super) async fn withdraw(pass: &Pass<MySQLCluster>, ledger: &Ledger) -> Resu
 /// Removes what is of no use to who takes the instances over: all but the Secrets with which they are reached.
 pub(super) async fn clear(pass: &Pass<MySQLCluster>, ledger: &Ledger) -> Result<(), ApiError> {
     let name = &pass.key().name;
-    for launch in ledger.entries() {
-        let secret = frozen_name(name, launch.ordinal, launch.incarnation);
-        remove::<Secret>(pass, &secret, |_| true).await?;
+    for (ordinal, incarnation) in frozen(ledger) {
+        remove::<Secret>(pass, &frozen_name(name, ordinal, incarnation), |_| true).await?;
     }
     for side in Side::ALL {
         remove::<Service>(pass, &side.service(name), |_| true).await?;
         remove::<EndpointSlice>(pass, &side.service(name), |_| true).await?;
     }
     Ok(())
+}
+
+/// The launches whose parameters may be kept: of each member the last one, and the next, whose parameters are kept before the
+/// ledger has it.
+fn frozen(ledger: &Ledger) -> impl Iterator<Item = (i32, i32)> {
+    (0..MEMBERS).flat_map(|ordinal| {
+        let last = ledger.get(ordinal).map(|launch| launch.incarnation);
+        last.into_iter()
+            .chain([last.unwrap_or_default() + 1])
+            .map(move |incarnation| (ordinal, incarnation))
+    })
 }
 
 /// Removes an object of this name if the cluster has made it, and it is `its` to remove.
@@ -124,9 +137,23 @@ fn is_made_by(object: &ObjectMeta, uid: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+    use mysql_api::cluster::LaunchPhase;
     use rstest::rstest;
 
     use super::*;
+    use crate::plan::tests::entry;
+
+    #[test]
+    fn parameters_that_were_kept_for_a_launch_that_is_in_no_ledger_go_as_well() {
+        let ledger = Ledger::new(vec![entry(1, LaunchPhase::Over, None)]);
+        let all: Vec<_> = frozen(&ledger).collect();
+        assert_eq!(all[..4], [(0, 1), (1, 1), (1, 2), (2, 1)]);
+        assert_eq!(
+            all.last(),
+            Some(&(8, 1)),
+            "the spec may have asked for more before"
+        );
+    }
 
     #[rstest]
     #[case::owned(&["own"], None, true)]
