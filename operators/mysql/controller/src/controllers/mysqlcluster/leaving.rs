@@ -293,6 +293,10 @@ fn is_refusal(class: Class) -> bool {
 /// What a person has to know of an error who waits for the end of a deletion.
 fn obstacle(error: &ClusterError) -> Option<(Reason, String)> {
     match error {
+        ClusterError::Cloud(error) if error.is_protected() => Some((
+            Reason::TerminationProtected,
+            format!("{error}; take the protection off in EC2, the deletion then goes on by itself"),
+        )),
         ClusterError::Cloud(error) => Some((verdict(error).reason(), error.to_string())),
         error => match error.class() {
             Class::Denied => Some((Reason::CredentialsInvalid, chain(error))),
@@ -337,6 +341,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::cloud::CloudError;
 
     #[rstest]
     #[case(403, Some(Reason::CredentialsInvalid))]
@@ -357,5 +362,20 @@ mod tests {
         let said = obstacle(&error.into());
         assert_eq!(said.as_ref().map(|(reason, _)| *reason), told);
         assert!(said.is_none_or(|(_, message)| message.contains("Secret a/b")));
+    }
+
+    #[test]
+    fn an_instance_that_nobody_recorded_and_that_is_protected_is_told_as_one() {
+        let error = CloudError {
+            action: "TerminateInstances",
+            code: Some("OperationNotPermitted".into()),
+            message: "the instance i-1 may not be terminated".into(),
+        };
+        let (reason, message) = obstacle(&error.into()).unwrap();
+        assert_eq!(reason, Reason::TerminationProtected);
+        assert!(
+            message.contains("i-1") && message.contains("take the protection off"),
+            "{message}"
+        );
     }
 }
