@@ -18,6 +18,7 @@ use crate::{
     cloud::{Instance, InstanceState},
     desired::Desired,
     evidence::{Evidence, PROPAGATION, Sighting},
+    identity::is_our_token,
     ledger::Ledger,
     topology,
 };
@@ -161,7 +162,10 @@ pub fn plan(
             steps.push(late);
             continue;
         }
-        if evidence.is_held(ordinal, now) || entry.is_some_and(|entry| is_pausing(entry, now)) {
+        if is_occupied(ordinal, seen)
+            || evidence.is_held(ordinal, now)
+            || entry.is_some_and(|entry| is_pausing(entry, now))
+        {
             continue;
         }
         let exhausted = |subnet: &str| evidence.is_exhausted(&desired.template.instance_type, subnet, now);
@@ -240,13 +244,25 @@ fn keep(entry: &Launch, seen: &Seen, evidence: &Evidence, now: Timestamp) -> Opt
     }
 }
 
-/// A launch that counts as never made, and was made after all.
+/// A launch that counts as never made, or its instance as gone, and is there after all.
 fn late(entry: &Launch, seen: &Seen) -> Option<Step> {
-    let never_made = entry.phase == LaunchPhase::Over && entry.instance_id.is_none();
-    let instance = seen.with_token(&entry.token).filter(|_| never_made)?;
+    let is_over = entry.phase == LaunchPhase::Over;
+    let instance = seen.with_token(&entry.token).filter(|_| is_over)?;
     instance.is_live().then(|| Step::Record {
         ordinal: entry.ordinal,
         instance_id: instance.id.clone(),
+    })
+}
+
+/// Whether an instance of a launch of this member is there that the ledger does not have any more. It is told of, and a second
+/// one is not launched beside it.
+fn is_occupied(ordinal: i32, seen: &Seen) -> bool {
+    seen.instances.iter().any(|instance| {
+        instance.is_live()
+            && instance.client_token.as_deref().is_some_and(is_our_token)
+            && instance
+                .identity()
+                .is_some_and(|identity| identity.ordinal == ordinal)
     })
 }
 
