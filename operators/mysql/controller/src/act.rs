@@ -197,7 +197,8 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             evidence.missed(id, now);
             (evidence.is_missing(id), evidence.last(id).cloned())
         };
-        if !is_missing {
+        // Who remembers nothing of it, after a restart, asks at once: clients are not told of a member without an address.
+        if !is_missing && last.is_some() {
             return (Sighting::Missing, last);
         }
         match self.operator.cloud.get(self.region, id).await {

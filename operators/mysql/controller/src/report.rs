@@ -354,10 +354,12 @@ fn members(findings: Findings<'_>, _: Timestamp) -> MySQLClusterStatus {
     status
 }
 
-/// One member. What was pinned for its instance stays pinned.
+/// One member. What was pinned for its instance stays pinned, and where it was is said while it is not shown.
 fn member(cluster: &str, entry: &Launch, seen: &Seen, last: &[Member]) -> Member {
     let id = entry.instance_id.as_deref();
     let shown = id.and_then(|id| seen.instance(id));
+    let mut last = last.iter();
+    let last = last.find(|member| id.is_some() && member.instance_id.as_deref() == id);
     let state = id.map(|id| match seen.sightings.get(id) {
         Some(Sighting::Seen { state, .. }) => state.as_str(),
         Some(Sighting::Gone) => "terminated",
@@ -372,11 +374,12 @@ fn member(cluster: &str, entry: &Launch, seen: &Seen, last: &[Member]) -> Member
             .and_then(|instance| instance.zone.clone())
             .or_else(|| seen.zones.get(&entry.subnet_id).cloned()),
         state: state.map(str::to_owned),
-        private_ip: shown.and_then(|instance| instance.private_ip.clone()),
+        // An instance keeps its address as long as it exists.
+        private_ip: match shown {
+            Some(instance) => instance.private_ip.clone(),
+            None => last.and_then(|member| member.private_ip.clone()),
+        },
         role: None,
-        certificate: last
-            .iter()
-            .find(|member| id.is_some() && member.instance_id.as_deref() == id)
-            .and_then(|member| member.certificate.clone()),
+        certificate: last.and_then(|member| member.certificate.clone()),
     }
 }

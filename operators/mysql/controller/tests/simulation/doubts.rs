@@ -233,3 +233,18 @@ async fn what_is_not_known_for_five_minutes_is_wrong_and_asked_for_twice_an_hour
     stage.pass(Duration::from_mins(4)).await;
     assert!(stage.tokens().len() >= before + 5);
 }
+
+/// Clients would be told of no server in its place.
+#[tokio::test(start_paused = true)]
+async fn who_has_just_begun_asks_at_once_for_an_instance_that_listings_do_not_show() {
+    let mut stage = Stage::new();
+    stage.pass(LONG).await;
+    let id = stage.only().0.id;
+    stage.cloud.world.retag(&id, OPERATOR_ID, None);
+    stage.clock.sleep(Duration::from_mins(2)).await;
+    stage.crash();
+    let work = stage.memory.work(&stage.cloud, &stage.fence);
+    let outcome = work.apply(&desired(1, 0), stage.cloud.notebook.ledger()).await;
+    let seen = outcome.unwrap().seen;
+    assert!(seen.instance(&id).is_some_and(|shown| shown.private_ip.is_some()));
+}
