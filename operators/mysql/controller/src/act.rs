@@ -5,6 +5,7 @@
 //! - An instance is terminated only after it was recorded that it is to go.
 //! - Every step can be repeated after a crash before, during or after it.
 
+mod account;
 mod launch;
 mod leave;
 mod member;
@@ -162,7 +163,11 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             .listing(self.region, age)
             .await
             .map_err(PassError::Cloud)?;
-        self.evidence.lock().sighted(self.operator.at(listing.at));
+        {
+            let mut evidence = self.evidence.lock();
+            evidence.sighted(self.operator.at(listing.at));
+            evidence.trust_account();
+        }
         let mut seen = Seen {
             instances: listing.of(self.cluster_uid).to_vec(),
             ..Seen::default()
@@ -214,10 +219,14 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 };
                 (sighting, Some(instance))
             }
-            Err(error) if error.is_not_found() && self.evidence.lock().is_long_missing(id, now) => {
-                (Sighting::Gone, None)
+            Err(error) => {
+                let may_be_gone = error.is_not_found() && self.evidence.lock().is_long_missing(id, now);
+                if may_be_gone && self.is_proof(entry).await {
+                    (Sighting::Gone, None)
+                } else {
+                    (Sighting::Missing, last)
+                }
             }
-            Err(_) => (Sighting::Missing, last),
         }
     }
 

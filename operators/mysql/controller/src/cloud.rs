@@ -151,6 +151,8 @@ pub struct CloudError {
     pub message: String,
 }
 
+/// The code of an answer that is of no use, because it comes from another account.
+const ANOTHER_ACCOUNT: &str = "AnotherAccount";
 /// The code of a call that was not sent, because the lease was lost before.
 const NOT_SENT: &str = "LeaseLost";
 
@@ -161,6 +163,17 @@ impl CloudError {
             action,
             code: Some(NOT_SENT.to_owned()),
             message: lost.to_string(),
+        }
+    }
+
+    /// EC2 does not know the subnet that a cluster was launched in: what it does not show need not be gone.
+    pub fn foreign(subnet: &str) -> Self {
+        Self {
+            action: "DescribeSubnets",
+            code: Some(ANOTHER_ACCOUNT.to_owned()),
+            message: format!(
+                "EC2 shows neither the cluster's instances nor {subnet}, the subnet that they were launched in, so that they do not count as gone: give the operator credentials of the account that they are in"
+            ),
         }
     }
 
@@ -175,6 +188,11 @@ impl CloudError {
             self.code.as_deref(),
             Some("InvalidInstanceID.NotFound" | "InvalidInstanceID.Malformed")
         )
+    }
+
+    /// Whether the cloud said that the subnet does not exist.
+    pub fn is_subnet_not_found(&self) -> bool {
+        self.code.as_deref() == Some("InvalidSubnetID.NotFound")
     }
 
     /// Whether the cloud said that the volume or interface does not exist.

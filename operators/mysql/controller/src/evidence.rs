@@ -77,6 +77,8 @@ pub struct Evidence {
     secrets: Option<Timestamp>,
     due: Option<Timestamp>,
     sighted: Option<Timestamp>,
+    /// Why EC2 is not believed that something is gone.
+    account: Option<String>,
     tagged: BTreeMap<String, (BTreeMap<String, String>, Timestamp)>,
     untagged: Option<(String, Timestamp)>,
     /// Tokens of launches of which every attempt was refused.
@@ -160,6 +162,21 @@ impl Evidence {
     /// When EC2 showed them last; where that is not known, when they were first looked for in vain.
     pub fn sighted_last(&mut self, now: Timestamp) -> Timestamp {
         *self.sighted.get_or_insert(now)
+    }
+
+    /// EC2 is not believed that an instance is gone, and why: it may be the EC2 of another account.
+    pub fn doubt_account(&mut self, why: String) {
+        self.account = Some(why);
+    }
+
+    /// EC2 is about to be looked at anew.
+    pub fn trust_account(&mut self) {
+        self.account = None;
+    }
+
+    /// Why EC2 was not believed at the last look that an instance is gone.
+    pub fn account_doubt(&self) -> Option<&str> {
+        self.account.as_deref()
     }
 
     /// An instance was given these tags. A listing may not show them yet.

@@ -113,7 +113,8 @@ pub fn verdict(error: &CloudError) -> Verdict {
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException"
         | "MissingAuthenticationToken"
-        | "CredentialsNotLoaded" => Verdict::Denied,
+        | "CredentialsNotLoaded"
+        | "AnotherAccount" => Verdict::Denied,
         "IdempotentParameterMismatch" => Verdict::Mismatch,
         "IdempotentInstanceTerminated" => Verdict::Spent,
         "InvalidBlockDeviceMapping"

@@ -167,6 +167,9 @@ pub fn ending(findings: Findings<'_>, now: Timestamp) -> MySQLClusterStatus {
             ),
         ),
         Some(hold) => obstructed(findings.cluster, hold.verdict.reason(), &hold.message),
+        None if let Some(why) = findings.evidence.account_doubt() => {
+            obstructed(findings.cluster, Reason::CredentialsInvalid, why)
+        }
         None if unresolved => condition(
             ConditionType::DeletionBlocked,
             false,

@@ -54,13 +54,17 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 .await
                 .map(|outcome| Leaving::Going(Box::new(outcome)));
         }
-        let shown = self.sweep().await?;
+        let (shown, is_shown) = self.sweep().await?;
         if !shown.is_empty() {
             return Ok(Leaving::Showing(shown.into_iter().map(|one| one.id).collect()));
         }
         let now = self.operator.clock.now();
         let since = self.evidence.lock().clearing(now);
-        self.clear(since, now).await
+        let left = self.clear(since, now).await?;
+        if matches!(left, Leaving::Over(_)) && !is_shown {
+            self.recognise_any(&ledger).await.map_err(PassError::Cloud)?;
+        }
+        Ok(left)
     }
 
     /// Deletes what the members have left behind. What is attached or in use may be shown late, or be going, as may be a member's
@@ -210,25 +214,22 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         Ok(parts)
     }
 
-    /// Whether a listing made after this moment shows nothing of ours. What it shows is ours to terminate: it carries
-    /// our id, the cluster's UID and a token of ours.
-    async fn sweep(&self) -> Result<Vec<Instance>, PassError<R::Error>> {
+    /// What a listing made after this moment shows of ours, and whether it shows any that is terminated. What it shows is ours
+    /// to terminate: it carries our id, the cluster's UID and a token of ours.
+    async fn sweep(&self) -> Result<(Vec<Instance>, bool), PassError<R::Error>> {
         let reader = &self.operator.reader;
         let listing = reader.listing(self.region, Duration::ZERO).await;
         let listing = listing.map_err(PassError::Cloud)?;
-        let left = listing
-            .of(self.cluster_uid)
-            .iter()
-            .filter(|instance| instance.state != InstanceState::Terminated);
-        let ours: Vec<_> = left
-            .filter(|instance| instance.is_ours(&self.operator.operator_id))
+        let shown = listing.of(self.cluster_uid).iter();
+        let shown = shown.filter(|instance| instance.is_ours(&self.operator.operator_id));
+        let (over, ours): (Vec<_>, Vec<_>) = shown
             .cloned()
-            .collect();
+            .partition(|instance| instance.state == InstanceState::Terminated);
         for instance in ours.iter().filter(|instance| instance.is_live()) {
             let cloud = &self.operator.cloud;
             let ended = cloud.terminate(self.region, &instance.id, self.fence).await;
             ended.map_err(PassError::Cloud)?;
         }
-        Ok(ours)
+        Ok((ours, !over.is_empty()))
     }
 }

@@ -43,6 +43,9 @@ pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: us
             say(hold.verdict.reason(), hold.message.clone())
         };
     }
+    if let Some(why) = findings.evidence.account_doubt() {
+        return say(Reason::CredentialsInvalid, why.to_owned());
+    }
     let failing = ledger
         .entries()
         .iter()
@@ -130,12 +133,13 @@ fn holds(findings: Findings<'_>, replicas: i32) -> impl Iterator<Item = &Hold> {
 
 pub(super) fn credentials(findings: Findings<'_>, replicas: i32) -> DesiredCondition {
     let denied = holds(findings, replicas).find(|hold| hold.verdict == Verdict::Denied);
-    match denied {
-        Some(hold) => condition(
+    let denied = denied.map(|hold| hold.message.as_str());
+    match denied.or(findings.evidence.account_doubt()) {
+        Some(message) => condition(
             ConditionType::CredentialsValid,
             false,
             Reason::CredentialsInvalid,
-            &hold.message,
+            message,
         ),
         None => condition(
             ConditionType::CredentialsValid,

@@ -27,6 +27,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Cloud {
     pub(crate) world: World,
+    /// The account that answers in its place, if any.
+    pub(crate) elsewhere: Arc<Mutex<Option<World>>>,
     pub(crate) chance: Chance,
     pub(crate) notebook: Notebook,
     pub(crate) violations: Arc<Mutex<Vec<String>>>,
@@ -43,6 +45,7 @@ impl Cloud {
             world,
             notebook: Notebook::new(chance.clone()),
             chance,
+            elsewhere: Arc::default(),
             violations: Arc::default(),
             throttled: Arc::default(),
             doom: Arc::default(),
@@ -70,8 +73,10 @@ impl Cloud {
         params: &[(String, String)],
     ) -> Result<String, CloudError> {
         let params: Vec<(&str, &str)> = params.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let elsewhere = self.elsewhere.lock().clone();
         let answer = self.chance.request(|| {
-            let answer = self.world.ask(region, action, &params);
+            let world = elsewhere.as_ref().unwrap_or(&self.world);
+            let answer = world.ask(region, action, &params);
             self.inspect();
             answer
         });

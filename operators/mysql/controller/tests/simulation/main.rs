@@ -10,6 +10,7 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+mod account;
 mod chance;
 mod cloud;
 mod doubts;
