@@ -170,7 +170,7 @@ mod tests {
     #[case(&["RequestLimitExceeded", "Throttling", "EC2ThrottledException"], Verdict::Throttled)]
     #[case(&["InsufficientInstanceCapacity", "InsufficientFreeAddressesInSubnet", "Unsupported", "VolumeTypeNotAvailableInZone"], Verdict::NoCapacity)]
     #[case(&["VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VolumeLimitExceeded", "PendingVerification"], Verdict::Quota)]
-    #[case(&["UnauthorizedOperation", "AuthFailure", "AccessDenied", "OptInRequired", "Blocked", "ExpiredToken", "InvalidClientTokenId", "RequestExpired"], Verdict::Denied)]
+    #[case(&["UnauthorizedOperation", "AuthFailure", "AccessDenied", "OptInRequired", "Blocked", "ExpiredToken", "InvalidClientTokenId", "RequestExpired", "AnotherAccount"], Verdict::Denied)]
     #[case(&["InvalidAMIID.Malformed", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSubnetID.Malformed", "InvalidGroup.Duplicate", "InvalidKeyPair.NotFound", "InvalidParameterValue", "InvalidParameterCombination", "InvalidBlockDeviceMapping", "UnsupportedOperation", "InvalidUserData.Malformed", "MissingParameter", "TagPolicyViolation"], Verdict::Refused)]
     #[case(&["InvalidSubnetID.NotFound", "InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"], Verdict::Young)]
     #[case(&["IdempotentParameterMismatch"], Verdict::Mismatch)]

@@ -18,22 +18,8 @@ use crate::{
 pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: usize) -> DesiredCondition {
     let Findings { ledger, seen, .. } = findings;
     let say = |reason, message: String| condition(ConditionType::Provisioned, false, reason, message);
-    let strays: Vec<&Instance> = plan::strays(ledger, seen);
-    if !strays.is_empty() {
-        let ids: Vec<_> = strays.iter().map(|instance| instance.id.as_str()).collect();
-        let token = |instance: &Instance| instance.client_token.as_deref().is_some_and(is_our_token);
-        let hint = if strays.iter().any(|instance| token(instance)) {
-            "they were launched by this operator; terminate those that are not needed"
-        } else {
-            "somebody gave them this cluster's tags; remove them"
-        };
-        let ids = ids.join(", ");
-        return say(
-            Reason::Ambiguous,
-            format!(
-                "instances carry this cluster's identity ({OPERATOR_ID} and UID) and are none of its members: {ids}; {hint}"
-            ),
-        );
+    if let Some(message) = strays(findings) {
+        return say(Reason::Ambiguous, message);
     }
     if let Some(hold) = holds(findings, desired.replicas).next() {
         return if hold.is_protected() {
@@ -120,6 +106,25 @@ pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: us
     )
 }
 
+/// Instances that are taken for members by their tags, and what to do about them.
+fn strays(findings: Findings<'_>) -> Option<String> {
+    let strays: Vec<&Instance> = plan::strays(findings.ledger, findings.seen);
+    if strays.is_empty() {
+        return None;
+    }
+    let ids: Vec<_> = strays.iter().map(|instance| instance.id.as_str()).collect();
+    let token = |instance: &Instance| instance.client_token.as_deref().is_some_and(is_our_token);
+    let hint = if strays.iter().any(|instance| token(instance)) {
+        "they were launched by this operator; terminate those that are not needed"
+    } else {
+        "somebody gave them this cluster's tags; remove them"
+    };
+    let ids = ids.join(", ");
+    Some(format!(
+        "instances carry this cluster's identity ({OPERATOR_ID} and UID) and are none of its members: {ids}; {hint}"
+    ))
+}
+
 /// What members are held for: those that are to be there, and those that are to go.
 fn holds(findings: Findings<'_>, replicas: i32) -> impl Iterator<Item = &Hold> {
     let Findings { ledger, evidence, .. } = findings;
@@ -134,7 +139,7 @@ fn holds(findings: Findings<'_>, replicas: i32) -> impl Iterator<Item = &Hold> {
 pub(super) fn credentials(findings: Findings<'_>, replicas: i32) -> DesiredCondition {
     let denied = holds(findings, replicas).find(|hold| hold.verdict == Verdict::Denied);
     let denied = denied.map(|hold| hold.message.as_str());
-    match denied.or(findings.evidence.account_doubt()) {
+    match denied.or_else(|| findings.evidence.account_doubt()) {
         Some(message) => condition(
             ConditionType::CredentialsValid,
             false,
