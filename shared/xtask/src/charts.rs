@@ -45,6 +45,8 @@ pub(crate) struct Chart {
     groups: &'static [&'static str],
     /// The image's name.
     pub(crate) repository: &'static str,
+    /// The limit of its memory: what it has at its peak, and as much again.
+    memory: &'static str,
     /// Values without which nothing can be installed, for the README.
     needs: &'static [&'static str],
     /// What the operator leaves in the cluster beside its Lease, for the README.
@@ -64,6 +66,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         policies: Some("operators/docker/config/policies.yaml"),
         groups: &["infrastructure.cluster.x-k8s.io"],
         repository: "capdkc",
+        memory: "256Mi",
         needs: &[
             "docker.host=tcp://docker.example.com:2376",
             "docker.tls.secretName=docker-tls",
@@ -79,6 +82,8 @@ pub(crate) const CHARTS: &[Chart] = &[
         policies: None,
         groups: &["dynamoctl.dp.operators.sanjivmadhavan.io"],
         repository: "dynamoctl-dp-operator",
+        // A thousand jobs at once.
+        memory: "512Mi",
         needs: &[],
         leaves: ", and beside jobs the ConfigMaps in which it recorded its runs",
         installed_with: &[],
@@ -94,6 +99,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         policies: None,
         groups: &["mysql.alx.ke", "otus.homework"],
         repository: "nairobi-mysql-operator",
+        memory: "256Mi",
         needs: &[],
         leaves: "",
         installed_with: &[],
@@ -185,7 +191,9 @@ impl Chart {
         let values = format!(
             "# {ORIGIN}\n\n{}\n{}",
             read(&own.join("values.yaml"))?,
-            read(&common.join("values.yaml"))?.replace("@repository@", self.repository)
+            read(&common.join("values.yaml"))?
+                .replace("@repository@", self.repository)
+                .replace("@memory@", self.memory)
         );
         let definitions = self.definitions();
         let mut add = |name: &str, text: String| {
