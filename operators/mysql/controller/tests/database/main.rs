@@ -21,3 +21,4 @@ mod neighbours;
 mod refusals;
 mod takeovers;
 mod upgrade;
+mod webhooks;

@@ -200,7 +200,9 @@ async fn room(hand: &Hand<'_>, wanted: &Desired, facts: &mut Facts) -> Result<()
         Ok(_) => return Ok(()),
         Err(Stop::Held { said, .. }) => said,
         Err(Stop::Failed(error)) if is_namespace_going(&error) => return Ok(()),
-        Err(Stop::Failed(error)) if error.is_refusal() || error.is_conflict_of_names() => {
+        Err(Stop::Failed(error))
+            if error.is_refusal() || error.is_failure() || error.is_conflict_of_names() =>
+        {
             Said::no(Reason::BackupFailed, error.words())
         }
         Err(other) => return Err(other),
@@ -279,7 +281,7 @@ async fn create(
             // The volume with the backups goes with the namespace, too: there is nowhere to keep one.
             go(hand, object, claim, Leave::NamespaceGone).await
         }
-        Err(Stop::Failed(error)) if error.is_refusal() => {
+        Err(Stop::Failed(error)) if error.is_refusal() || error.is_failure() => {
             let why = format!("it cannot be begun: {}", error.words());
             facts.backup = Some(Said::no(Reason::BackupFailed, why.clone()));
             cannot_begin(hand, object, claim, why, facts).await

@@ -43,6 +43,13 @@ impl DatabaseError {
         self.answer().is_some() && !self.is_refusal()
     }
 
+    /// Whether the API server has failed at what it was asked for, as with a webhook that is down. That it was too slow says
+    /// nothing of what became of it.
+    pub fn is_failure(&self) -> bool {
+        self.answer()
+            .is_some_and(|status| status.code >= 500 && status.code != 504)
+    }
+
     /// Whether what was asked for is something that no object may be.
     pub fn is_invalid(&self) -> bool {
         self.answer().is_some_and(|status| status.code == 422)
