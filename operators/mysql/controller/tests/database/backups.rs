@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
 use kube::ResourceExt as _;
-use serde_json::json;
+use rstest::rstest;
+use serde_json::{Value, json};
 
 use crate::bed::{Bed, message, says, spec};
 
@@ -104,6 +105,35 @@ async fn a_schedule_is_kept() {
         job.is_none_or(|job| job.owner_references().is_empty()),
         "it outlives the object"
     );
+    bed.stop().await;
+}
+
+/// What the API server will not have, and a password that is not there: the server goes on as it is.
+#[rstest]
+#[case::refused("refused", json!({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}),
+    "RequestRefused")]
+#[case::without_its_password("missing", json!({"passwordSecretRef": {"name": "absent"}}), "PasswordMissing")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_is_kept_while_an_edit_cannot_be_carried_out(
+    #[case] name: &str,
+    #[case] change: Value,
+    #[case] reason: &str,
+) {
+    let bed = Bed::new().await;
+    let every_minute = json!({"backup": {"schedule": "* * * * *", "jitterSeconds": 0, "keep": 100}});
+    bed.create(name, spec(&every_minute)).await;
+    bed.ready(name).await;
+    let backups = bed.claim(&format!("backup-{name}-pvc")).await;
+    bed.patch(name, json!({ "spec": change })).await;
+    bed.until(name, "it is said", |object| {
+        says(object, "Ready", "False", reason) && says(object, "UpToDate", "False", reason)
+    })
+    .await;
+    let before = bed.kubelet.disks.backups(&backups).len();
+    bed.eventually("others are taken", async || {
+        bed.kubelet.disks.backups(&backups).len() > before + 1
+    })
+    .await;
     bed.stop().await;
 }
 

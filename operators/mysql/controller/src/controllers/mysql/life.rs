@@ -25,18 +25,78 @@ use crate::database::{
     pods,
     report::{Facts, Said},
     server,
-    volumes::{NEWEST, Role, capacity, filling as manner},
+    volumes::{Content, NEWEST, Role, Standing, capacity, filling as manner, goes_with, standing},
 };
 
 /// When a server that does not come up is looked at again: its Pod's troubles send no event.
 const STARTING: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Brings everything about, one step after the other.
+/// Brings everything about. An edit that cannot be carried out takes nothing from the server that serves, nor its backups.
 pub(super) async fn settle(
     hand: &Hand<'_>,
     desired: &mut Desired,
     facts: &mut Facts,
 ) -> Result<Progress, Stop> {
+    match proceed(hand, desired, facts).await {
+        Err(stop) => back_up(hand, desired, stop, facts).await,
+        settled => settled,
+    }
+}
+
+/// Backs up the server that serves on as it is, and goes on to say what has `stop`ped the edit.
+async fn back_up(
+    hand: &Hand<'_>,
+    desired: &mut Desired,
+    stop: Stop,
+    facts: &mut Facts,
+) -> Result<Progress, Stop> {
+    let (said, pause) = match &stop {
+        Stop::Held { said, after }
+            if matches!(said.reason, Reason::PasswordMissing | Reason::PasswordInvalid) =>
+        {
+            (said.clone(), *after)
+        }
+        Stop::Failed(error) if error.is_refusal() => {
+            (Said::no(Reason::RequestRefused, error.words()), IDLE / 10)
+        }
+        _ => return Err(stop),
+    };
+    let Some(image) = serving_image(hand, desired).await? else {
+        return Err(stop);
+    };
+    version::stay(desired, &image);
+    desired.ties.clear();
+    let data = desired.names.data_claim();
+    let data = hand.get::<PersistentVolumeClaim>(&data).await?;
+    cleanup::confine(hand, desired, data.as_ref()).await?;
+    facts.refused = Some(said.clone());
+    let after = match backups::tend(hand, desired, true, facts).await? {
+        Progress::Settled => pause,
+        Progress::Waiting { after } => after.min(pause),
+    };
+    Err(Stop::Held { said, after })
+}
+
+/// The image of this object's server, if that serves from data that it was given, and there is where backups go to.
+async fn serving_image(hand: &Hand<'_>, desired: &Desired) -> Result<Option<String>, Stop> {
+    let (names, uid) = (&desired.names, &desired.uid);
+    let live = hand.get::<Deployment>(names.name()).await?;
+    let live = live.filter(|live| {
+        owned(live, names, uid) == Owned::Ours
+            && live.annotations().contains_key(APPLIED)
+            && server::is_serving(live)
+    });
+    let data = hand.get::<PersistentVolumeClaim>(&names.data_claim()).await?;
+    let data = data.filter(|data| goes_with(data, names, uid) && !Content::of(data).is_open());
+    let backups = hand.get::<PersistentVolumeClaim>(&names.backup_claim()).await?;
+    let ours = |claim: &PersistentVolumeClaim| standing(claim, Role::Backups, names, uid) == Standing::Ours;
+    let whole = data.is_some() && backups.as_ref().is_some_and(ours);
+    let image = live.as_ref().and_then(server::image_of);
+    Ok(image.filter(|_| whole).map(str::to_owned))
+}
+
+/// One step after the other.
+async fn proceed(hand: &Hand<'_>, desired: &mut Desired, facts: &mut Facts) -> Result<Progress, Stop> {
     let live = hand.get::<Deployment>(desired.names.name()).await?;
     let data = desired.names.data_claim();
     let data = hand.get::<PersistentVolumeClaim>(&data).await?;
@@ -194,7 +254,7 @@ pub(super) async fn go_on(
 ) -> Result<bool, Stop> {
     // First of all: a server that is changed, and a backup, get Pods that may be put on another node.
     let may_move = nodes::remember(hand, desired, data, backups, facts).await?;
-    let still = standstill::held(desired, live, data).or(live.filter(|_| may_move));
+    let still = standstill::held(desired, live, data).or_else(|| live.filter(|_| may_move));
     match still {
         Some(live) => watch(hand, desired, live, facts).await,
         None => serve(hand, desired, live.is_some(), credentials, facts).await,
