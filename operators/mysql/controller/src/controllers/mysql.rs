@@ -23,6 +23,7 @@ mod error;
 mod filling;
 mod former;
 mod hand;
+mod leaving;
 mod life;
 mod nodes;
 mod secrets;

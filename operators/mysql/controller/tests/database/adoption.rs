@@ -12,7 +12,10 @@ use kube::{
 use mysql_api::{MySQL, database::FORMER_FINALIZER};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, message, owner, says};
+use crate::{
+    bed::{Bed, message, owner, says, spec},
+    endings::blocked,
+};
 
 const LAST: &str = "kopf.zalando.org/last-handled-configuration";
 
@@ -213,5 +216,29 @@ async fn an_object_older_than_the_operator_is_taken_up() {
     bed.create("early", original()).await;
     bed.start();
     bed.ready("early").await;
+    bed.stop().await;
+}
+
+/// Its name is none that this operator can serve, and what the first one made would go with it unasked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_with_a_refused_name_takes_no_rows_along_unless_somebody_says_so() {
+    let bed = Bed::new().await;
+    let name = "dotted.name";
+    let object = bed.create(name, spec(&json!({"deletionPolicy": "Retain"}))).await;
+    let claim = json!({"metadata": {"name": "dotted.name-pvc", "ownerReferences": [owner(&object)]},
+                       "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let _: PersistentVolumeClaim = bed.make(claim).await;
+    bed.until(name, "it is refused", |object| {
+        says(object, "Ready", "False", "NameInvalid")
+    })
+    .await;
+    bed.delete(name).await;
+    blocked(&bed, name, "dotted.name-pvc").await;
+    let skip = json!({"metadata": {"annotations": {"otus.homework/skip-backup": object.metadata.uid}}});
+    bed.patch(name, skip).await;
+    bed.gone(name).await;
+    let claim = bed.api::<PersistentVolumeClaim>().get("dotted.name-pvc").await;
+    let kept = claim.unwrap().metadata;
+    assert!(kept.deletion_timestamp.is_none() && kept.owner_references.unwrap_or_default().is_empty());
     bed.stop().await;
 }

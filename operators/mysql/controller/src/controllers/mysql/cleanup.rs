@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::PersistentVolumeClaim};
-use kube::{Api, ResourceExt as _};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
+use kube::ResourceExt as _;
 use mysql_api::{
     MySQL, MySQLSpec,
-    database::{BackupOnDelete, DeletionPolicy, FORMER_FINALIZER, Reason, SKIP_BACKUP},
+    database::{BackupOnDelete, Reason, SKIP_BACKUP},
 };
-use reconcile::{Progress, error::ApiError, finalizer};
+use reconcile::{Progress, finalizer};
 
 use super::{
     DatabaseError,
@@ -19,24 +19,23 @@ use super::{
     blocked::{blocked, held, is_overdue, lessen, lessened, still_blocked},
     desired, former,
     hand::{Hand, Stop},
+    leaving::{drop_finalizer, go, go_refused, still_ending},
     life, secrets, standstill, version, volumes,
 };
 use crate::database::{
     amounts::Amounts,
     desired::Desired,
-    job::{self, Phase, Request, Seen, Whose},
-    names::{Owned, owned},
+    job::{self, Request},
     nodes::tie,
     plan::{self, Ending, Farewell, Leave},
     pods::{self, Stuck},
-    report::{self, Facts, Said},
-    volumes::{Content, Role, fixed_of, goes_with},
+    report::{Facts, Said},
+    volumes::{Content, Role, goes_with},
 };
 
 /// With it the garbage collector removes children before their owner.
 const FOREGROUND: &str = "foregroundDeletion";
-/// With it the garbage collector leaves them.
-const ORPHAN: &str = "orphan";
+
 /// Brings the deletion one step further; settled when the object may go.
 pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> Result<Progress, Stop> {
     facts.summary = Some(Said::no(Reason::Deleting, "it is being deleted"));
@@ -45,8 +44,7 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
         return Ok(life::at_once());
     }
     let Some((mut wanted, whole)) = reachable(object) else {
-        // Such a name or database never was: nothing was ever made.
-        return go(hand, object, None, Leave::Nothing).await;
+        return go_refused(hand, object, facts).await;
     };
     let claim = hand
         .get::<PersistentVolumeClaim>(&wanted.names.data_claim())
@@ -151,25 +149,6 @@ pub(super) async fn confine(
 
 fn policy(object: &MySQL) -> BackupOnDelete {
     object.spec.backup.clone().unwrap_or_default().on_delete
-}
-
-/// Ends a backup that is under way when the object goes without it: it would close the next server of the name to
-/// writes. Says whether that takes time yet; a Pod on a node that is lost is not waited for.
-async fn still_ending(hand: &Hand<'_>, job: &Job, seen: &Seen, facts: &mut Facts) -> Result<bool, Stop> {
-    if seen.phase != Phase::Running || !matches!(seen.whose, Whose::Ours | Whose::Left) {
-        return Ok(false);
-    }
-    if let Some(since) = seen.going {
-        let waited = Duration::try_from(hand.pass.clock().now().duration_since(since));
-        if waited.is_ok_and(|waited| waited >= pods::ENDING) {
-            return Ok(false);
-        }
-    } else {
-        hand.remove(job).await?;
-    }
-    let message = format!("Job {} is ended before this object goes", job.name_any());
-    facts.summary = Some(Said::no(Reason::Deleting, message));
-    Ok(true)
 }
 
 /// What is asked for, and whether all of it can be carried out. Where only parts that a backup does not need are wrong
@@ -334,62 +313,4 @@ fn is_namespace_going(error: &DatabaseError) -> bool {
         .into_iter()
         .flatten()
         .any(|cause| cause.reason == "NamespaceTerminating")
-}
-
-/// Lets the object go, and what nobody else removes.
-async fn go(
-    hand: &Hand<'_>,
-    object: &MySQL,
-    claim: Option<&PersistentVolumeClaim>,
-    leave: Leave,
-) -> Result<Progress, Stop> {
-    hand.may()?;
-    if let Some(claim) = claim {
-        if object.spec.deletion_policy == DeletionPolicy::Retain || is_orphaning(hand, object).await? {
-            volumes::retain(hand, object, claim).await?;
-        } else {
-            hand.remove(claim).await?;
-            if let Some(volume) = fixed_of(claim) {
-                volumes::remove_fixed(hand, volume, &object.uid().unwrap_or_default()).await?;
-            }
-        }
-    }
-    let text = report::leave(leave);
-    if leave == Leave::Tried {
-        hand.warn("DeletedWithoutBackup", "Delete", text).await;
-    } else {
-        hand.tell("Deleted", "Delete", text).await;
-    }
-    if finalizer::has(object, FORMER_FINALIZER) && finalizer::has(object, mysql_api::database::FINALIZER) {
-        drop_finalizer(hand, FORMER_FINALIZER).await?;
-    }
-    Ok(Progress::Settled)
-}
-
-/// Whether the children are to outlive the object.
-async fn is_orphaning(hand: &Hand<'_>, object: &MySQL) -> Result<bool, Stop> {
-    if finalizer::has(object, ORPHAN) {
-        return Ok(true);
-    }
-    let Ok(names) = crate::database::names::Names::new(&object.name_any()) else {
-        return Ok(false);
-    };
-    let server = hand.get::<Deployment>(names.name()).await?;
-    let uid = object.uid().unwrap_or_default();
-    Ok(server.is_some_and(|server| names.marked(&server) && owned(&server, &names, &uid) == Owned::Nobody))
-}
-
-async fn drop_finalizer(hand: &Hand<'_>, name: &str) -> Result<(), Stop> {
-    let api: Api<MySQL> = hand.api();
-    let object = hand.pass.current();
-    finalizer::remove(&api, object.as_ref(), name)
-        .await
-        .map_err(|error| {
-            ApiError::new(
-                format!("remove the finalizer {name} from {}", hand.pass.key()),
-                error,
-            )
-        })?;
-    hand.pass.live().await?;
-    Ok(())
 }
