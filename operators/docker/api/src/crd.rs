@@ -34,9 +34,14 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     .collect()
 }
 
+/// clusterctl puts it on what it installs, and moves the objects of those definitions alone that have it. Of a provider that
+/// others have installed it would move the Machines without what they run on, which would be removed behind them.
+const CLUSTERCTL_LABEL: &str = "clusterctl.cluster.x-k8s.io";
+
 fn complete(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     let labels = crd.metadata.labels.get_or_insert_default();
     labels.insert(CONTRACT_LABEL.into(), crate::STORAGE_VERSION.into());
+    labels.insert(CLUSTERCTL_LABEL.into(), String::new());
     crd.spec.conversion = Some(CustomResourceConversion {
         strategy: "None".into(),
         ..Default::default()

@@ -102,6 +102,10 @@ fn all_versions_have_one_schema_and_nothing_is_converted() {
     for crd in definitions() {
         assert_eq!(crd["spec"]["conversion"], json!({"strategy": "None"}));
         assert_eq!(crd["metadata"]["labels"]["cluster.x-k8s.io/v1beta2"], "v1beta2");
+        assert_eq!(
+            crd["metadata"]["labels"]["clusterctl.cluster.x-k8s.io"], "",
+            "`clusterctl move` leaves its objects behind"
+        );
         assert_eq!(crd["spec"]["names"]["categories"], json!(["cluster-api"]));
         let versions = crd["spec"]["versions"].as_array().unwrap();
         let facts: Vec<_> = versions

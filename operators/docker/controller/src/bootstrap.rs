@@ -39,6 +39,8 @@ pub struct Data {
     pub format: String,
     /// Why it is not to be had, for people; none that is there.
     pub missing: Option<String>,
+    /// Why it is not known what it is, for people: the API server did not say.
+    pub unread: Option<String>,
 }
 
 impl Data {
@@ -102,6 +104,8 @@ pub enum Outcome {
     },
     /// Docker failed; to be tried again.
     Retry(EngineError),
+    /// The data are needed and could not be read, for people; to be tried again.
+    Unread(String),
     /// The task was told to stop.
     Stopped,
 }
@@ -160,6 +164,9 @@ fn understand(job: &Job) -> Result<cloud_config::CloudConfig, Outcome> {
         message,
         digest: job.data.digest(),
     };
+    if let Some(why) = &job.data.unread {
+        return Err(Outcome::Unread(why.clone()));
+    }
     if let Some(why) = &job.data.missing {
         return Err(invalid(why.clone()));
     }

@@ -91,6 +91,12 @@ pub enum Error {
     /// Not YAML, or not a mapping. The parser's message is left out, for it may quote the content.
     #[error("the cloud-config is not a YAML mapping{0}; correct the bootstrap provider's template")]
     NotYaml(String),
+    /// Neither the first line nor any module is a cloud-config's.
+    #[error(
+        "the bootstrap data is no cloud-config: it does not begin with #cloud-config, and has none of its modules; only \
+         cloud-config is supported"
+    )]
+    NotCloudConfig,
     /// A field has another type than cloud-init expects.
     #[error("the cloud-config's {0} is malformed; correct the bootstrap provider's template")]
     Malformed(String),
@@ -99,7 +105,9 @@ pub enum Error {
 /// Parses `text`. `hostname` replaces the instance's host name where the document is a template that asks for it.
 pub fn parse(text: &str, hostname: &str) -> Result<CloudConfig, Error> {
     let text = fill_template(text, hostname);
-    let document: Value = serde_saphyr::from_str(&text).map_err(|error| {
+    // As cloud-init's parser reads them: permissions are written so, often without quotes.
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let document: Value = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
         let at = error
             .location()
             .map(|l| format!(" (line {}, column {})", l.line(), l.column()));
@@ -124,7 +132,18 @@ pub fn parse(text: &str, hostname: &str) -> Result<CloudConfig, Error> {
             other => config.ignored.push(other.to_owned()),
         }
     }
+    if !modules.is_empty() && config.ignored.len() == modules.len() && !has_header(&text) {
+        return Err(Error::NotCloudConfig);
+    }
     Ok(config)
+}
+
+/// Whether the first line that is no template's says that this is a cloud-config.
+fn has_header(text: &str) -> bool {
+    let mut lines = text.trim_start().lines();
+    lines
+        .find(|line| !line.starts_with(TEMPLATE_HEADER) && !line.trim().is_empty())
+        .is_some_and(|line| line.trim_end() == "#cloud-config")
 }
 
 /// What is understood of a file.
@@ -222,7 +241,11 @@ fn file(value: &Value) -> Option<File> {
     } else {
         format!("/{path}")
     };
-    let permissions = text(fields, "permissions").unwrap_or_else(|| "0644".into());
+    let permissions = match fields.get("permissions") {
+        // YAML has read its digits as octal ones where they begin with 0.
+        Some(Value::Number(number)) => format!("{:o}", number.as_u64()?),
+        _ => text(fields, "permissions").unwrap_or_else(|| "0644".into()),
+    };
     let octal = !permissions.is_empty()
         && permissions.len() <= 5
         && permissions.chars().all(|c| ('0'..='7').contains(&c));

@@ -259,22 +259,24 @@ impl<E: Engine> LoadBalancers<E> {
         leaving: &BTreeSet<String>,
     ) -> Vec<Server> {
         let machines = self.view.machines_of(&cluster.namespace, &cluster.name);
-        let draining = |machine: &str| {
-            machines.iter().any(|m| {
-                m.meta().deletion_timestamp.is_some()
-                    && m.docker_machine().is_some_and(|key| &*key.name == machine)
-            })
+        let of = |name: &str| {
+            let mut of_docker = machines.iter().filter_map(|m| Some((m, m.docker_machine()?)));
+            of_docker.find_map(|(m, key)| (&*key.name == name).then_some(m))
         };
+        let is_complete = self.view.is_complete();
         let server = |container: &Container| {
             let machine = container.labels.get(MACHINE_LABEL)?;
             let control_plane =
                 container.labels.get(ROLE_LABEL).map(String::as_str) == Some(Role::ControlPlane.as_str());
             let address = *container.addresses.get(network)?;
             let stays = control_plane && !leaving.contains(&container.id);
+            let machine = of(machine);
             stays.then(|| Server {
                 name: container.name.clone(),
                 address,
-                draining: draining(machine),
+                // One that no Machine stands for may be of an earlier cluster of this name.
+                draining: machine.map_or(is_complete, |m| m.meta().deletion_timestamp.is_some()),
+                joined: machine.is_some_and(|m| m.has_node()),
             })
         };
         containers.iter().filter_map(server).collect()

@@ -140,6 +140,8 @@ fn encodings_are_named_as_cloud_init_names_them(#[case] name: &str, #[case] expe
 #[rstest]
 #[case("permissions: '0640'", "0640")]
 #[case("permissions: \"755\"", "755")]
+#[case("permissions: 0640", "640")]
+#[case("permissions: 0o640", "640")]
 #[case("owner: x", "0644")]
 fn permissions_are_octal(#[case] field: &str, #[case] expected: &str) {
     let config = parse(&format!("write_files:\n- path: /a\n  {field}\n"), "h").unwrap();
@@ -150,6 +152,8 @@ fn permissions_are_octal(#[case] field: &str, #[case] expected: &str) {
 #[case("a: [", "not a YAML mapping")]
 #[case("- just\n- a list", "not a YAML mapping")]
 #[case("", "not a YAML mapping")]
+#[case("{\"ignition\": {\"version\": \"3.4.0\"}, \"systemd\": {}}", "no cloud-config")]
+#[case("version: v1alpha1\nmachine: {token: hunter2}", "no cloud-config")]
 #[case("runcmd: kubeadm", "module runcmd")]
 #[case("runcmd:\n- {a: b}", "runcmd[0]")]
 #[case("write_files:\n- path: /ok\n- content: hunter2", "write_files[1]")]
@@ -160,4 +164,11 @@ fn what_cannot_be_used_is_named_and_never_quoted(#[case] text: &str, #[case] wor
     let error = parse(text, "h").unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_cloud_config_without_any_module_that_is_supported_is_one() {
+    let config = parse("## template: jinja\n#cloud-config\nntp: {enabled: true}\n", "h").unwrap();
+    assert_eq!(config.ignored, ["ntp"]);
+    assert!(parse("#cloud-config\n{}\n", "h").unwrap().ignored.is_empty());
 }

@@ -123,6 +123,10 @@ impl<E: Engine + Clone> Machines<E> {
 
     fn scope(&self, object: &DockerMachine) -> Option<Scope> {
         let machine = self.view.owner_machine(object)?;
+        // Anybody can write an owner reference; what it runs on the Machine says itself.
+        machine
+            .docker_machine()
+            .filter(|named| *named.name == object.name_any())?;
         let namespace = object.namespace()?;
         let cluster = self.view.cluster(&namespace, &machine.spec.cluster_name)?;
         let id = ClusterId::new(namespace, cluster.name_any());
@@ -296,7 +300,7 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
             return Gate::NotYet("it has no owner Machine yet");
         }
         match self.scope(object) {
-            None => Gate::NotYet("its Machine or its Cluster was not seen yet"),
+            None => Gate::NotYet("its Machine, which has to name it, or its Cluster was not seen yet"),
             Some(scope) if scope.cluster.pauses(object) => Gate::Paused,
             Some(_) => Gate::Manage,
         }

@@ -2,8 +2,8 @@
 //!
 //! # Guarantees
 //! - The same servers give the same text, in whatever order they are listed.
-//! - A server that is draining gets no new connections (weight 0), unless all are: then each keeps its weight, for
-//!   an endpoint that answers badly is better than none.
+//! - A server that is draining gets no new connections (weight 0), unless no other has joined the cluster: then it keeps
+//!   its weight, for an endpoint that answers badly is better than none.
 //! - The number of connections fits a container's usual limit of open files. Where it does not, HAProxy would refuse
 //!   every reload without anybody noticing.
 
@@ -28,13 +28,15 @@ pub struct Server {
     pub address: Ipv4Addr,
     /// About to go: no new connections.
     pub draining: bool,
+    /// Whether its machine is a Node of the cluster, and can take over.
+    pub joined: bool,
 }
 
 /// The configuration for a control plane of `servers`, reached on `port`.
 pub fn render(port: u16, servers: &[Server]) -> String {
     let mut servers = servers.to_vec();
     servers.sort();
-    let all_drain = servers.iter().all(|server| server.draining);
+    let can_take_over = servers.iter().any(|server| server.joined && !server.draining);
     let mut text = format!(
         "global
     maxconn {MAX_CONNECTIONS}
@@ -56,7 +58,7 @@ backend kube-apiservers
 "
     );
     for server in &servers {
-        let weight = if server.draining && !all_drain && !sabotage::active(sabotage::SERVE_DRAINING) {
+        let weight = if server.draining && can_take_over && !sabotage::active(sabotage::SERVE_DRAINING) {
             0
         } else {
             WEIGHT
@@ -119,7 +121,16 @@ mod tests {
             name: name.into(),
             address: Ipv4Addr::new(172, 30, 128, last),
             draining,
+            joined: true,
         }
+    }
+
+    /// The only one that answers is on its way out, and the other has not joined yet.
+    #[test]
+    fn nobody_gives_way_to_a_server_that_cannot_take_over() {
+        let (leaving, coming) = (server("a.ns", 1, true), server("b.ns", 2, false));
+        let coming = Server { joined: false, ..coming };
+        assert!(!render(6443, &[leaving, coming]).contains("weight 0"));
     }
 
     #[test]

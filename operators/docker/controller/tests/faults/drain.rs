@@ -26,6 +26,7 @@ impl Scene {
                 name,
                 address,
                 draining,
+                joined: machine == CONTROL_PLANE,
             });
         }
         Ok(render(6443, &servers))
@@ -62,6 +63,8 @@ async fn a_control_plane_machine_that_is_being_deleted_gets_nothing_new_and_its_
         scene.wait("DockerMachine", machine, ready).await?;
     }
     scene.loads(&scene.serving(false)?).await?;
+    let joined = json!({"nodeRef": {"name": CONTROL_PLANE}});
+    scene.objects.status("Machine", CONTROL_PLANE, joined).await?;
 
     let held = json!({"metadata": {"finalizers": ["tests.example.com/drain"]}});
     scene.objects.patch("Machine", SECOND, &held).await?;
@@ -79,6 +82,31 @@ async fn a_control_plane_machine_that_is_being_deleted_gets_nothing_new_and_its_
     scene.loads(&draining).await?;
     let object = scene.objects.get("DockerMachine", SECOND).await?;
     ensure!(object.is_some_and(|object| ready(&object)), "it is served on");
+    operator.stop().await;
+    Ok(())
+}
+
+/// One that is left of an earlier cluster of the same name answers as well as any, with other certificates.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_node_that_no_machine_stands_for_gets_nothing_new() -> Result<()> {
+    let scene = Scene::set().await?;
+    scene.objects.machine(SECOND).await?;
+    let operator = scene.start();
+    scene.open().await?;
+    let ready = |object: &Value| is(object, "Ready", "True");
+    for machine in [CONTROL_PLANE, SECOND] {
+        scene.wait("DockerMachine", machine, ready).await?;
+    }
+    let joined = json!({"nodeRef": {"name": CONTROL_PLANE}});
+    scene.objects.status("Machine", CONTROL_PLANE, joined).await?;
+    operator.stop().await;
+    for kind in ["DockerMachine", "Machine"] {
+        let free = json!({"metadata": {"finalizers": null}});
+        scene.objects.patch(kind, SECOND, &free).await?;
+        scene.objects.delete(kind, SECOND).await?;
+    }
+    let operator = scene.start();
+    scene.loads(&scene.serving(true)?).await?;
     operator.stop().await;
     Ok(())
 }

@@ -238,6 +238,7 @@ pub fn serves_the_control_plane(world: &World) -> Result<()> {
         name: world.node(CONTROL_PLANE),
         address,
         draining: false,
+        joined: true,
     };
     let loaded = String::from_utf8_lossy(&balancer.loaded);
     ensure!(

@@ -28,6 +28,9 @@ pub enum Error {
     /// What follows the bootstrap has panicked; the node goes on by itself.
     #[error("following the bootstrap failed, and is begun again: the task panicked: {0}")]
     Panicked(String),
+    /// The node needs its bootstrap data, which could not be read.
+    #[error("{0}")]
+    Unread(String),
     /// The Secret with the registry's credentials cannot be used.
     #[error(
         "Secret {name} of spec.imagePullSecret does not exist, is not of type kubernetes.io/dockerconfigjson, or has nothing for the image's registry"
@@ -54,9 +57,11 @@ impl ReconcileError for Error {
             Self::Engine(error) | Self::LoadBalancer(load_balancer::Error::Engine(error)) => error.class(),
             Self::Spec(_) => Class::Terminal,
             // Cured by somebody's writing a Secret, or migrating what is stored, which wakes nobody here.
-            Self::Storage(_) | Self::LoadBalancer(_) | Self::PullSecret { .. } | Self::Panicked(_) => {
-                Class::Transient
-            }
+            Self::Storage(_)
+            | Self::LoadBalancer(_)
+            | Self::PullSecret { .. }
+            | Self::Panicked(_)
+            | Self::Unread(_) => Class::Transient,
         }
     }
 
@@ -68,7 +73,7 @@ impl ReconcileError for Error {
             Self::Spec(node::Error::Mount { .. }) => Reason::MountInvalid.as_str(),
             Self::Spec(_) => Reason::SpecInvalid.as_str(),
             Self::LoadBalancer(_) => Reason::NotAvailable.as_str(),
-            Self::Panicked(_) => Reason::Bootstrapping.as_str(),
+            Self::Panicked(_) | Self::Unread(_) => Reason::Bootstrapping.as_str(),
             Self::PullSecret { .. } => Reason::ImageUnavailable.as_str(),
         }
     }

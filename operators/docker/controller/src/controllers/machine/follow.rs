@@ -101,6 +101,10 @@ impl<E: Engine + Clone> Machines<E> {
                         self.tasks.clear(uid);
                         Err(error.into())
                     }
+                    Outcome::Unread(why) => {
+                        self.tasks.clear(uid);
+                        Err(Error::Unread(why))
+                    }
                     Outcome::Stopped => Ok(Bootstrap::Running { step }),
                 }
             }

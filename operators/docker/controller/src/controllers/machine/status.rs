@@ -5,13 +5,17 @@ use docker_api::{
 };
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use reconcile::conditions::{self, DesiredCondition};
+use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
 use super::{
     Error, is_final,
     plan::{Step, waiting_message},
 };
-use crate::{controllers, engine::Container, identity};
+use crate::{
+    controllers,
+    engine::{Container, Failure},
+    identity,
+};
 
 /// What a pass saw.
 #[derive(Debug, Default)]
@@ -197,7 +201,18 @@ fn container(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
     let name = identity::node_name(&object.namespace().unwrap_or_default(), &object.name_any());
     match (picture.step, error) {
         (Some(Step::Proceed), _) => say(true, Reason::Provisioned, String::new()),
-        (_, Some(error)) => say(false, error.condition_reason(), reconcile::error::chain(error)),
+        (_, Some(error)) => {
+            let published = object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty());
+            let said = say(false, error.condition_reason(), reconcile::error::chain(error));
+            // What runs, runs on while Docker does not answer; that it does not is not known.
+            let status = match error {
+                Error::Engine(failed) if published && failed.kind == Failure::Unavailable => {
+                    ConditionStatus::Unknown
+                }
+                _ => said.status,
+            };
+            DesiredCondition { status, ..said }
+        }
         (Some(Step::Wait(reason)), None) => say(false, reason, waiting_message(reason).into()),
         (Some(Step::Stopped), None) => {
             let advice = "start it, or replace the machine";
@@ -208,12 +223,13 @@ fn container(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
             )
         }
         (Some(Step::Lost), None) => {
-            let advice = "its data went with it; replace the machine";
-            say(
-                false,
-                Reason::NotProvisioned,
-                format!("container {name} does not exist any more; {advice}"),
-            )
+            let id = object.spec.provider_id.as_deref().unwrap_or_default();
+            let message = if id == identity::provider_id(&name) {
+                format!("container {name} does not exist any more; its data went with it; replace the machine")
+            } else {
+                format!("another provider has made this machine ({id}): it is not taken over, and not touched")
+            };
+            say(false, Reason::NotProvisioned, message)
         }
         (Some(Step::Restarting), None) => say(
             false,

@@ -71,7 +71,7 @@ impl<E: Engine + Clone> Machines<E> {
     pub(super) async fn data_if_any(&self, scope: &Scope, pass: &Pass<DockerMachine>) -> Data {
         let read = self.data(scope, pass).await;
         read.unwrap_or_else(|error| Data {
-            missing: Some(reconcile::error::chain(&error)),
+            unread: Some(reconcile::error::chain(&error)),
             ..Data::default()
         })
     }
@@ -96,7 +96,7 @@ impl<E: Engine + Clone> Machines<E> {
         Ok(Data {
             value: text("value").unwrap_or_default(),
             format: text("format").unwrap_or_default(),
-            missing: None,
+            ..Data::default()
         })
     }
 }

@@ -27,6 +27,11 @@ impl DockerEngine {
         answered.unwrap_or_else(|_| Err(failure::too_slow(action, limit)))
     }
 
+    /// Whether the daemon may be on another host, which can go without a word.
+    pub(super) fn is_remote(&self) -> bool {
+        !self.shared.address.starts_with("unix:")
+    }
+
     /// The client. To be had within [`DockerEngine::bounded`]: one waits for the attempts of others, one by one.
     pub(super) async fn client(&self) -> Result<&Docker, EngineError> {
         let connect = || async {
@@ -60,7 +65,7 @@ impl DockerEngine {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+    use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
     use axum::{
         Router,
@@ -70,7 +75,8 @@ mod tests {
     };
     use bytes::Bytes;
     use docker_api::ImagePullPolicy;
-    use futures::stream;
+    use futures::{StreamExt as _, stream};
+    use parking_lot::Mutex;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -106,6 +112,48 @@ mod tests {
         );
         assert_eq!(host.unwrap_err().action, "read the daemon's description");
         assert_eq!(pulled.unwrap_err().action, "look at image node:1");
+    }
+
+    /// Each announcement makes everybody look at everything, at once.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn that_events_are_heard_is_not_announced_before_the_daemon_answers() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let engine = patient_for(Duration::from_secs(20), &listener);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let asked = seen.clone();
+        let answer = move |request: Request| {
+            let path = request.uri().to_string();
+            let what = path.rsplit('/').next().unwrap_or_default().to_owned();
+            let is_first = !asked.lock().contains(&what);
+            asked.lock().push(what.clone());
+            async move {
+                let (status, body) = match what.as_str() {
+                    "version" => (200, Body::from(r#"{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#)),
+                    "_ping" if is_first => (503, Body::from(r#"{"message": "it starts"}"#)),
+                    "_ping" => (200, Body::from("OK")),
+                    _ => (200, Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())),
+                };
+                let answer = Response::builder().status(status);
+                answer.header(CONTENT_TYPE, "application/json").body(body).unwrap()
+            }
+        };
+        let router = Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut events = engine.events();
+        let announced = tokio::time::timeout(DEADLINE, events.next()).await;
+        assert!(announced.unwrap().is_some_and(|event| event.labels.is_empty()));
+        assert_eq!(*seen.lock(), ["version", "_ping", "_ping"]);
+        let subscribed = async {
+            let subscription = || seen.lock().iter().any(|what| what.contains("since="));
+            while !subscription() {
+                tokio::select! {
+                    _ = events.next() => panic!("there is nothing to tell"),
+                    () = tokio::time::sleep(Duration::from_millis(10)) => {}
+                }
+            }
+        };
+        let subscribed = tokio::time::timeout(DEADLINE, subscribed).await;
+        assert!(subscribed.is_ok(), "{:?}", seen.lock());
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,9 @@
 //! What flows: output of commands, images, events.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bollard::{
     Docker,
@@ -20,6 +23,9 @@ use crate::{
 
 /// How long to wait before listening again after the daemon went away.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// From how long before a subscription events are asked for: as much as the two clocks may differ at the least.
+const OVERLAP: Duration = Duration::from_secs(5);
 
 /// How many events are being settled at a time.
 const SETTLING: usize = 64;
@@ -171,15 +177,17 @@ pub(super) fn lines_of(part: &[u8]) -> Vec<String> {
 }
 
 /// Events for ever: a broken connection is made anew, and announced by an event without labels, since some may have
-/// been missed.
+/// been missed. Nothing is announced while the daemon does not answer: everybody would try it, past all patience.
 pub(super) fn events(engine: DockerEngine) -> impl Stream<Item = ContainerEvent> {
     stream::unfold(engine, |engine| async move {
         let pause = stream::once(tokio::time::sleep(RECONNECT)).filter_map(|()| async { None });
-        let connected = engine.bounded("listen to events", engine.client()).await;
-        let batch = match connected.cloned() {
+        let batch = match reach(&engine).await {
             Ok(client) => {
+                // What happens between the announcement and the subscription is told by the latter.
+                let since = SystemTime::now() - OVERLAP;
                 let announcement = stream::iter([ContainerEvent::default()]);
-                announcement.chain(connection(client)).chain(pause).boxed()
+                let heard = connection(client, since).take_until(silence(engine.clone()));
+                announcement.chain(heard).chain(pause).boxed()
             }
             Err(error) => {
                 tracing::warn!(error = error.to_string(), "Cannot listen to Docker's events");
@@ -191,9 +199,39 @@ pub(super) fn events(engine: DockerEngine) -> impl Stream<Item = ContainerEvent>
     .flatten()
 }
 
-/// Events until the connection breaks.
-fn connection(client: Docker) -> impl Stream<Item = ContainerEvent> {
-    let options = EventsOptionsBuilder::default().filters(&event_filters()).build();
+/// The client of a daemon that answers.
+async fn reach(engine: &DockerEngine) -> Result<Docker, EngineError> {
+    let action = "listen to events";
+    let ping = async {
+        let client = engine.client().await?;
+        let answer = client.ping().await;
+        answer.map_err(|error| explain(action, &error))?;
+        Ok(client.clone())
+    };
+    engine.bounded(action, ping).await
+}
+
+/// Ends when a remote daemon answers no more: a connection to a host that has lost its power says nothing, for ever.
+async fn silence(engine: DockerEngine) {
+    if !engine.is_remote() {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        tokio::time::sleep(REQUEST_LIMIT).await;
+        if let Err(error) = reach(&engine).await {
+            tracing::warn!(error = error.to_string(), "Docker tells of no events any more");
+            return;
+        }
+    }
+}
+
+/// Events from `since` on until the connection breaks.
+fn connection(client: Docker, since: SystemTime) -> impl Stream<Item = ContainerEvent> {
+    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let options = EventsOptionsBuilder::default()
+        .filters(&event_filters())
+        .since(&since.to_string())
+        .build();
     let events = client.events(Some(options)).boxed();
     events
         .take_while(|event| std::future::ready(event.is_ok()))

@@ -115,6 +115,16 @@ fn how_a_bootstrap_ended_is_remembered_by_the_status_alone() {
         );
         assert_eq!(told(&blind, READY), pair("False", "DockerUnavailable"));
         assert_eq!(blind.addresses, status.addresses);
+        // What is published runs on, for all that is known.
+        let mut published = object.clone();
+        published.spec.provider_id = Some("docker:////x".into());
+        let blind = observed(
+            &published,
+            &Picture::default(),
+            Some(&error),
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(told(&blind, READY), pair("Unknown", "DockerUnavailable"));
     }
 }
 
@@ -169,13 +179,18 @@ fn a_container_that_is_gone_is_told_from_one_that_is_stopped() {
         step: Some(step),
         ..Picture::default()
     };
-    let message = |step| {
-        let status = observed(&object(), &picture(step), None, Timestamp::UNIX_EPOCH);
+    let mut object = object();
+    object.spec.provider_id = Some("docker:////m.ns".into());
+    let of = |object: &DockerMachine, step| {
+        let status = observed(object, &picture(step), None, Timestamp::UNIX_EPOCH);
         conditions::find(&status.conditions, READY)
             .unwrap()
             .message
             .clone()
     };
-    assert!(message(Step::Lost).contains("m.ns does not exist any more"));
-    assert!(message(Step::Stopped).contains("m.ns is not running"));
+    assert!(of(&object, Step::Lost).contains("m.ns does not exist any more"));
+    assert!(of(&object, Step::Stopped).contains("m.ns is not running"));
+    // Upstream's provider names its containers otherwise, and they may well be there.
+    object.spec.provider_id = Some("docker:////c1-m".into());
+    assert!(of(&object, Step::Lost).contains("another provider has made this machine (docker:////c1-m)"));
 }
