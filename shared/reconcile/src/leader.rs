@@ -64,6 +64,7 @@ mod record;
 use std::{io, thread, time::Duration};
 
 use kube::Api;
+use prometheus::IntGauge;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -119,6 +120,7 @@ impl LeaderElector {
         options: ClientOptions,
     ) -> Result<Leadership, Error> {
         config.validate()?;
+        let gauge = options.metrics.leader_status(&config.lease);
         let campaign = CancellationToken::new();
         let (fence, keeper) = Fence::kept(&config.full_name());
         let (state_out, state) = watch::channel(State::Standby);
@@ -131,6 +133,7 @@ impl LeaderElector {
             options,
             keeper,
             state: state_out,
+            gauge: gauge.clone(),
             campaign: campaign.clone(),
         };
         let body = move || start.run(started_out, commands);
@@ -143,6 +146,7 @@ impl LeaderElector {
             fence,
             state,
             campaign,
+            gauge,
             release,
             farewell,
         })
@@ -156,6 +160,7 @@ struct Start {
     options: ClientOptions,
     keeper: FenceKeeper,
     state: watch::Sender<State>,
+    gauge: IntGauge,
     campaign: CancellationToken,
 }
 
@@ -190,12 +195,12 @@ impl Start {
             mut options,
             keeper,
             state,
+            gauge,
             ..
         } = self;
         options.fence = Fence::open();
         options.qps = 0.0;
         options.request_timeout = config.timing.call_limit();
-        let gauge = options.metrics.leader_status(&config.lease);
         let controller = options
             .user_agent
             .split('/')
@@ -224,6 +229,7 @@ pub struct Leadership {
     fence: Fence,
     state: watch::Receiver<State>,
     campaign: CancellationToken,
+    gauge: IntGauge,
     release: oneshot::Sender<Farewell>,
     farewell: Duration,
 }
@@ -232,6 +238,11 @@ impl Leadership {
     /// From now on this process is a candidate. Saying it again changes nothing.
     pub fn campaign(&self) {
         self.campaign.cancel();
+    }
+
+    /// Says in the metrics that this process, which holds the lease, acts now.
+    pub fn acts(&self) {
+        self.gauge.set(1);
     }
 
     /// Resolves when this process holds the lease; fails if the election ended before that.

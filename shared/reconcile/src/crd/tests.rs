@@ -102,7 +102,7 @@ fn status(conditions: &[(&str, &str)]) -> Value {
 #[case::fresh(&[], Found::NotServed)]
 #[case::names_accepted(&[("NamesAccepted", "True"), ("Established", "False")], Found::NotServed)]
 #[case::served(&[("NamesAccepted", "True"), ("Established", "True")], Found::Established)]
-#[case::going(&[("Established", "True"), ("Terminating", "True")], Found::NotServed)]
+#[case::going(&[("Established", "True"), ("Terminating", "True")], Found::Established)]
 fn a_definition_is_ready_when_it_is_served(#[case] conditions: &[(&str, &str)], #[case] expected: Found) {
     assert_eq!(
         classify(Ok(Some(definition(&json!({}), &status(conditions))))),

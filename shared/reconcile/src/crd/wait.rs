@@ -86,6 +86,8 @@ pub(super) fn classify(answer: kube::Result<Option<CustomResourceDefinition>>) -
     }
 }
 
+/// One that is being deleted is served, too, but for new objects: it waits for the finalizers of the last ones, which nobody
+/// but an operator takes off.
 fn is_served(definition: &CustomResourceDefinition) -> bool {
     let conditions = definition
         .status
@@ -97,5 +99,5 @@ fn is_served(definition: &CustomResourceDefinition) -> bool {
             .iter()
             .any(|condition| condition.type_ == kind && condition.status == "True")
     };
-    definition.metadata.deletion_timestamp.is_none() && holds("Established") && !holds("Terminating")
+    holds("Established")
 }

@@ -144,7 +144,6 @@ impl Elector {
             identity = self.config.identity,
             "Became leader"
         );
-        self.signals.gauge.set(1);
         self.signals.state.send_replace(State::Leading);
         let news = self.announcement("became leader");
         tokio::spawn(news);

@@ -87,6 +87,8 @@ impl Term {
                 election.leadership.acquired().await?;
                 info!("Acquired the lease");
                 installation.settle().await;
+                // Alerts ask for one that acts: a lease that waits for another installation does no work.
+                election.leadership.acts();
                 Ok::<_, LeaseLost>(())
             };
             tokio::select! {

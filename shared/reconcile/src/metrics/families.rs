@@ -130,7 +130,7 @@ impl Families {
             ),
             leader: make.gauge(
                 "leader_election_master_status",
-                "Whether this process holds the lease: 0 is standby, 1 is leader; name identifies the lease",
+                "Whether this process acts: 0 is standby, or a leader that waits for another installation to end, 1 is leader; name identifies the lease",
                 &["name"],
             ),
             requests: make.counter(

@@ -310,7 +310,11 @@ pub struct Bed {
 impl Bed {
     pub async fn new() -> Self {
         reconcile::cli::install_crypto_provider();
-        let plane = ControlPlane::shared().await.unwrap();
+        Self::on(ControlPlane::shared().await.unwrap()).await
+    }
+
+    /// With what is on this control plane.
+    pub async fn on(plane: &'static ControlPlane) -> Self {
         plane.apply_crds(&[crd()]).await.unwrap();
         let namespace = plane.namespace().await.unwrap();
         let widgets = Api::namespaced(plane.client(), namespace.name());

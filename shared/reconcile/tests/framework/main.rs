@@ -8,6 +8,7 @@
 )]
 
 mod bed;
+mod going;
 mod operator;
 mod trouble;
 mod waking;

@@ -21,6 +21,7 @@ use reconcile::{
     Manager,
     leader::{LeaderConfig, Timing},
     manager::{ManagerError, Options},
+    metrics::Metrics,
 };
 use serde_json::json;
 use testkit::{
@@ -108,13 +109,14 @@ impl Floor {
             let _part = Part::begin(acting, told);
             std::future::pending::<()>().await;
         });
-        let shutdown = CancellationToken::new();
+        let (metrics, shutdown) = (manager.metrics().clone(), CancellationToken::new());
         let running = tokio::spawn(manager.run(shutdown.clone()));
         Installed {
             shutdown,
             running,
             acts,
             probes,
+            metrics,
         }
     }
 
@@ -138,9 +140,16 @@ struct Installed {
     running: JoinHandle<Result<(), ManagerError>>,
     acts: watch::Receiver<bool>,
     probes: SocketAddr,
+    metrics: Metrics,
 }
 
 impl Installed {
+    /// Whether it tells those who watch it that it acts.
+    fn says_that_it_acts(&self) -> bool {
+        let line = format!("leader_election_master_status{{name=\"{LEASE}\"}} 1");
+        self.metrics.encode().contains(&line)
+    }
+
     fn acts(&self) -> bool {
         *self.acts.borrow()
     }
@@ -210,6 +219,7 @@ async fn of_two_installations_for_the_same_namespaces_one_acts_and_the_other_say
         readiness.contains(&format!("[-]no-other-installation failed: {names}")),
         "{readiness}"
     );
+    assert!(first.says_that_it_acts() && !second.says_that_it_acts());
     assert!(floor.told(&home).await.is_empty());
     first.until_ready().await;
 

@@ -129,6 +129,7 @@ async fn the_first_candidate_leads_says_so_and_renews() {
     let leader = election.join_with(Timing::FAST, options).await;
     acquired(&leader).await;
     assert!(leader.is_leader());
+    leader.acts();
     assert!(
         metrics
             .encode()
