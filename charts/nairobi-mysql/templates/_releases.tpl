@@ -66,13 +66,28 @@ yes
 {{- end -}}
 
 {{/*
+A duration of the schema, in milliseconds.
+*/}}
+{{- define "operator.milliseconds" -}}
+{{- if hasSuffix "ms" . -}}{{ trimSuffix "ms" . }}{{- else -}}{{ mulf 1000.0 (trimSuffix "s" . | float64) }}{{- end -}}
+{{- end -}}
+
+{{/*
 What the schema cannot see: values that contradict each other, or that nothing would come of.
 */}}
 {{- define "operator.checkValues" -}}
-{{- $renew := get (dict "default" 10 "fast" 2 "tolerant" 40) .Values.leaderElection.preset -}}
-{{- $lease := .Values.leaderElection.leaseDuration | trimSuffix "s" | int -}}
-{{- if and $lease (not .Values.leaderElection.renewDeadline) (le $lease (int $renew)) -}}
-{{- fail (printf "leaderElection.leaseDuration=%ds is not above the renew deadline of the preset %s, %ds: give leaderElection.renewDeadline and retryPeriod as well" $lease .Values.leaderElection.preset (int $renew)) -}}
+{{- with .Values.leaderElection -}}
+{{- $preset := get (dict "default" (list "15s" "10s" "2s") "fast" (list "3s" "2s" "500ms") "tolerant" (list "60s" "40s" "5s")) .preset -}}
+{{- $lease := .leaseDuration | default (index $preset 0) -}}
+{{- $renew := .renewDeadline | default (index $preset 1) -}}
+{{- $retry := .retryPeriod | default (index $preset 2) -}}
+{{- $advice := printf "give leaderElection.leaseDuration, renewDeadline and retryPeriod together, or none of them (the preset %s has %s)" .preset (join ", " $preset) -}}
+{{- if le (include "operator.milliseconds" $lease | float64) (include "operator.milliseconds" $renew | float64) -}}
+{{- fail (printf "leaderElection.leaseDuration=%s is not above leaderElection.renewDeadline=%s: %s" $lease $renew $advice) -}}
+{{- end -}}
+{{- if le (include "operator.milliseconds" $renew | float64) (mulf 1.2 (include "operator.milliseconds" $retry | float64)) -}}
+{{- fail (printf "leaderElection.renewDeadline=%s is not more than 1.2 times leaderElection.retryPeriod=%s: %s" $renew $retry $advice) -}}
+{{- end -}}
 {{- end -}}
 {{- with .Values.metrics -}}
 {{- if and .service.nodePort (eq .service.type "ClusterIP") -}}

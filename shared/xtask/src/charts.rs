@@ -47,6 +47,8 @@ pub(crate) struct Chart {
     pub(crate) repository: &'static str,
     /// The limit of its memory: what it has at its peak, and as much again.
     memory: &'static str,
+    /// Whether the cluster's roles cover its kinds unless somebody says otherwise.
+    aggregate: bool,
     /// Values without which nothing can be installed, for the README.
     needs: &'static [&'static str],
     /// What the operator leaves in the cluster beside its Lease, for the README.
@@ -67,6 +69,8 @@ pub(crate) const CHARTS: &[Chart] = &[
         groups: &["infrastructure.cluster.x-k8s.io"],
         repository: "capdkc",
         memory: "256Mi",
+        // Whoever makes a machine has the Docker host: more than the role `edit` of a namespace is meant to give.
+        aggregate: false,
         needs: &[
             "docker.host=tcp://docker.example.com:2376",
             "docker.tls.secretName=docker-tls",
@@ -84,6 +88,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         repository: "dynamoctl-dp-operator",
         // A thousand jobs at once.
         memory: "512Mi",
+        aggregate: true,
         needs: &[],
         leaves: ", and beside jobs the ConfigMaps in which it recorded its runs",
         installed_with: &[],
@@ -100,6 +105,7 @@ pub(crate) const CHARTS: &[Chart] = &[
         groups: &["mysql.alx.ke", "otus.homework"],
         repository: "nairobi-mysql-operator",
         memory: "256Mi",
+        aggregate: true,
         needs: &[],
         leaves: "",
         installed_with: &[],
@@ -194,6 +200,7 @@ impl Chart {
             read(&common.join("values.yaml"))?
                 .replace("@repository@", self.repository)
                 .replace("@memory@", self.memory)
+                .replace("@aggregate@", &self.aggregate.to_string())
         );
         let definitions = self.definitions();
         let mut add = |name: &str, text: String| {

@@ -21,8 +21,8 @@ const EXACT: [&str; 9] = [
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
 ];
-const LEAST: [&str; 3] = ["minimum", "minLength", "minItems"];
-const MOST: [&str; 3] = ["maximum", "maxLength", "maxItems"];
+const LEAST: [&str; 4] = ["minimum", "minLength", "minItems", "minProperties"];
+const MOST: [&str; 4] = ["maximum", "maxLength", "maxItems", "maxProperties"];
 
 /// By version: whether it is served and stored, and its fields by their paths, each with its bounds as JSON.
 pub(crate) fn versions(spec: &Value) -> Value {
@@ -188,6 +188,11 @@ fn what_is_wider_or_new_breaks_nothing_and_what_is_narrower_or_gone_does() {
             same.clone(),
             json!({"tags": {"type": "array", "items": {"type": "integer"}}}),
             "v1.tags[]: type",
+        ),
+        (
+            with("maxProperties", json!(3)),
+            json!({}),
+            "v1.replicas: maxProperties",
         ),
         (
             same.clone(),

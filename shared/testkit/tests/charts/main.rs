@@ -151,7 +151,20 @@ async fn bad_values_are_refused_and_named() -> Result<()> {
             "metrics.enabled=false,metrics.serviceMonitor.enabled=true",
             "metrics.enabled",
         ),
-        ("leaderElection.leaseDuration=5s", "renew deadline"),
+        ("leaderElection.leaseDuration=5s", "renewDeadline=10s"),
+        ("leaderElection.leaseDuration=0s", "leaseDuration"),
+        ("leaderElection.renewDeadline=20s", "leaseDuration=15s"),
+        ("leaderElection.renewDeadline=1.5.5s", "renewDeadline"),
+        ("leaderElection.retryPeriod=10s", "retryPeriod"),
+        (
+            "leaderElection.preset=fast,leaderElection.retryPeriod=1800ms",
+            "retryPeriod=1800ms",
+        ),
+        (
+            "leaderElection.leaseDuration=30s,leaderElection.renewDeadline=40s",
+            "leaseDuration=30s",
+        ),
+        ("syncPeriod=1.2.3s", "syncPeriod"),
         ("podAnnotations.enabled=true", "podAnnotations"),
         ("nameOverride=Foo_Bar", "nameOverride"),
         ("kubeApi.burst=2000000", "burst"),
@@ -180,6 +193,11 @@ async fn bad_values_are_refused_and_named() -> Result<()> {
         ("capdkc", "docker.tls.secretName=", "docker.tls.secretName"),
         ("capdkc", "policies.hostPaths={relative}", "hostPaths"),
         ("dynamoctl-dp-operator", "concurrency=0", "concurrency"),
+        (
+            "dynamoctl-dp-operator",
+            "allowedEndpoints={dynamodb.local:8000}",
+            "allowedEndpoints",
+        ),
     ] {
         cases.push((Chart::named(name), value, named));
     }

@@ -164,6 +164,32 @@ async fn alerts_and_dashboards_ask_for_nothing_that_is_not_served() -> Result<()
     Ok(())
 }
 
+/// Grafana lets nobody's dashboards be loaded from a place with two of one title, or of one uid.
+#[tokio::test]
+async fn no_two_releases_have_dashboards_of_one_name() -> Result<()> {
+    let helm = Helm::new().await?;
+    let (mut titles, mut ids, mut count) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for chart in Chart::all()? {
+        for namespace in ["default", "other"] {
+            let objects = chart.rendered(&helm, namespace, &ALL_OF_IT).await?;
+            let files = objects.iter().flat_map(|object| object.data["data"].as_object());
+            for (_, text) in files.flatten().filter(|(name, _)| is_json(name)) {
+                let board: Value = serde_json::from_str(text.as_str().context("no text")?)?;
+                ensure!(board["panels"].as_array().is_some_and(|panels| panels.len() > 5));
+                titles.insert(board["title"].to_string());
+                ids.insert(board["uid"].as_str().context("no uid")?.to_owned());
+                count += 1;
+            }
+        }
+    }
+    ensure!(
+        count == 6 && titles.len() == 6 && ids.len() == 6,
+        "{titles:?} {ids:?}"
+    );
+    ensure!(ids.iter().all(|id| id.len() <= 40), "{ids:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn each_alert_has_its_section_and_links_to_it_where_the_page_is_served() -> Result<()> {
     let helm = Helm::new().await?;

@@ -22,8 +22,8 @@ links to it where that page is served.
   labels:
     severity: critical
   annotations:
-    summary: No replica of {{ include "operator.fullname" . }} holds the lease
-    description: Replicas answer, and none acts. Look at the Lease {{ include "operator.fullname" . }} and at the log of each replica.
+    summary: No replica of {{ include "operator.fullname" . }} acts
+    description: Replicas answer, and none acts. Look at what /readyz?verbose of each waits for, at the Lease {{ include "operator.fullname" . }} and at the log of each replica.
     {{- with $page }}
     runbook_url: {{ . }}#operatorwithoutleader
     {{- end }}
@@ -52,12 +52,12 @@ links to it where that page is served.
     {{- end }}
 - alert: OperatorQueueSlow
   expr: |-
-    histogram_quantile(0.99, sum by (le, name) (rate(workqueue_queue_duration_seconds_bucket{job={{ $job | quote }}}[10m]))) > 60
+    histogram_quantile(0.99, sum by (le, name) (rate(workqueue_queue_duration_seconds_bucket{job={{ $job | quote }}}[10m]))) > 100
   for: 15m
   labels:
     severity: warning
   annotations:
-    summary: {{ printf "Objects wait more than a minute in the queue of {{ $labels.name }}" | quote }}
+    summary: {{ printf "Objects wait more than 100 seconds in the queue of {{ $labels.name }}" | quote }}
     description: Raise the concurrency of the kind, or find out what makes its passes slow.
     {{- with $page }}
     runbook_url: {{ . }}#operatorqueueslow
