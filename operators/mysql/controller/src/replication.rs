@@ -8,6 +8,7 @@
 //! - A member with transactions that the leader does not have is never made to follow it.
 //! - Only a member without any data becomes a copy of another.
 //! - Another member leads only after the leader takes no more writes, when it has every transaction of it.
+//! - What a replica has received and not applied is never thrown away, whoever has recorded another leader.
 //! - A replica that lacks what the leader had some time ago serves nobody: what it shows is the past.
 //! - A formed cluster needs no change.
 
@@ -162,16 +163,25 @@ pub fn plan(goal: &Goal, chosen: Option<&Topology>, members: &[Member]) -> Plan 
             "the primary, member {}, does not answer: {trouble}",
             chosen.primary
         );
-        return Plan::waiting(goal, members, Reason::PrimaryUnavailable, message);
+        return without_primary(goal, members, Reason::PrimaryUnavailable, message);
     };
     if survey.uuid != chosen.server_uuid && !sabotage::active("promote-empty") {
         let message = format!(
             "the server that led, {} on member {}, is gone, and another one stands in its place; none is promoted by itself. The replicas hold what it acknowledged",
             chosen.server_uuid, leader.name
         );
-        return Plan::waiting(goal, members, Reason::PrimaryLost, message);
+        return without_primary(goal, members, Reason::PrimaryLost, message);
     }
-    led(goal, (leader, survey), members)
+    succession::before_leading(goal, (leader, survey), members)
+        .unwrap_or_else(|| led(goal, (leader, survey), members))
+}
+
+/// Nobody leads, and nobody is chosen by itself: replicas apply what they have received.
+fn without_primary(goal: &Goal, members: &[Member], reason: Reason, message: String) -> Plan {
+    Plan {
+        changes: succession::apply_received(members),
+        ..Plan::waiting(goal, members, reason, message)
+    }
 }
 
 fn led(goal: &Goal, leader: (&Member, &Survey), members: &[Member]) -> Plan {
@@ -319,7 +329,19 @@ impl Plan {
             });
             return Standing::Idle;
         }
-        if !survey.executed.is_within(&led.executed) {
+        let settling = succession::settle(member, survey, (led, members));
+        if settling.change.is_some() || settling.waits.is_some() {
+            self.changes
+                .extend(settling.change.map(|change| (member.ordinal, change)));
+            self.lack(Reason::HandingOver, || {
+                settling.waits.unwrap_or_else(|| {
+                    format!(
+                        "{} is to follow the primary, and nobody else any more",
+                        member.name
+                    )
+                })
+            });
+        } else if !survey.executed.is_within(&led.executed) {
             self.lack(Reason::Diverged, || {
                 format!(
                     "{} has transactions that the primary does not have; it is left alone",

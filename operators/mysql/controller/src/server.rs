@@ -26,6 +26,9 @@ pub struct Replication {
     pub connected: bool,
     /// Whether it applies.
     pub applies: bool,
+    /// The transactions that it has received from whom it follows, applied or not. What is not applied is thrown away when
+    /// it is told to lead, or to follow another.
+    pub received: GtidSet,
     /// What stopped it; empty if nothing did.
     pub error: String,
 }
@@ -124,6 +127,10 @@ pub enum Change {
     Follow(Address),
     /// Go on following this member, as it did before it was stopped, or as the member did that it is a copy of.
     Resume(Address),
+    /// Apply what was received, whether more can be received or not.
+    Apply,
+    /// Receive nothing more.
+    Detach,
     /// Follow nobody any more: it is about to lead.
     Lead,
     /// Become a copy of this member: its data in place of the own, which must be none. Takes as long as it takes; the

@@ -292,6 +292,9 @@ fn replication(row: &Row, words: &ReplicationWords) -> Result<Replication, Failu
         receives: io != "No",
         connected: io == "Yes",
         applies: sql == "Yes",
+        received: text(row, "Retrieved_Gtid_Set")?
+            .parse()
+            .map_err(|_| Failure::Unreadable("Retrieved_Gtid_Set"))?,
         error,
     })
 }

@@ -135,16 +135,30 @@ impl Fleet {
             }
             Change::Close => (server.read_only, server.super_read_only) = (true, true),
             Change::Follow(source) => {
+                keeps_what_it_received(server);
                 server.acknowledges = true;
                 server.replication = Some(Replication {
                     source: source.host,
                     receives: true,
                     connected: false,
                     applies: true,
+                    received: GtidSet::default(),
                     error: String::new(),
                 });
             }
-            Change::Lead => server.replication = None,
+            Change::Apply => {
+                let replication = server.replication.as_mut().unwrap();
+                replication.applies = true;
+                server.executed = replication.received.clone();
+            }
+            Change::Detach => {
+                let replication = server.replication.as_mut().unwrap();
+                (replication.receives, replication.connected) = (false, false);
+            }
+            Change::Lead => {
+                keeps_what_it_received(server);
+                server.replication = None;
+            }
             Change::Copy(donor) => {
                 assert!(server.executed.is_empty(), "data was overwritten");
                 let number: i32 = donor.host.split('.').nth(2).unwrap().parse().unwrap();
@@ -185,8 +199,16 @@ impl Fleet {
                 let source = hosts[&replication.source];
                 let answers = |n: &i32| !self.silent.contains(n) && !self.stopped.contains(n);
                 replication.connected = answers(&source) && answers(n);
-                if replication.connected {
-                    (server.executed, server.accounts) = sources[&source].clone();
+                // Of who has come in its source's place a replica gets nothing.
+                let has_all = |(executed, _): &&(GtidSet, _)| server.executed.is_within(executed);
+                if let Some(from) = Some(&sources[&source])
+                    .filter(|_| replication.connected)
+                    .filter(has_all)
+                {
+                    (replication.received, server.accounts) = from.clone();
+                    if replication.applies {
+                        server.executed = replication.received.clone();
+                    }
                     *clients.entry(source).or_default() += 1;
                 }
             }
@@ -214,12 +236,29 @@ impl Fleet {
         self.connect();
     }
 
+    /// A person writes down another leader.
+    fn record(&mut self, ordinal: i32) {
+        self.topology = Some(Topology {
+            primary: ordinal,
+            server_uuid: uuid(ordinal),
+        });
+    }
+
     fn settle(&mut self, replicas: i32) -> Option<Reason> {
         for _ in 0..20 {
             self.pass(replicas)?;
         }
         self.pass(replicas)
     }
+}
+
+/// Its relay log is about to be thrown away.
+fn keeps_what_it_received(server: &Survey) {
+    let replication = server.replication.as_ref();
+    assert!(
+        replication.is_none_or(|replication| replication.received.is_within(&server.executed)),
+        "what was acknowledged is thrown away: {server:?}"
+    );
 }
 
 #[rstest]

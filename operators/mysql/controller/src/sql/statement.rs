@@ -96,6 +96,8 @@ pub(super) fn statements(change: &Change, authority: &Authority, version: Versio
             format!("SET GLOBAL {replica}_enabled = ON"),
             start,
         ],
+        Change::Apply => vec![format!("{start} SQL_THREAD")],
+        Change::Detach => vec![format!("{stop} IO_THREAD")],
         Change::Lead => vec![stop, words.reset.to_owned()],
         // It cannot be copied to while it is super_read_only; ordinary users cannot write all the same.
         Change::Copy(donor) => vec![
@@ -220,6 +222,8 @@ mod tests {
             Change::Acknowledge(how),
             Change::Follow(address.clone()),
             Change::Resume(address),
+            Change::Apply,
+            Change::Detach,
             Change::Lead,
         ];
         let said = |version: Version| {
@@ -247,6 +251,8 @@ mod tests {
                 "SET GLOBAL rpl_semi_sync_replica_enabled = ON",
                 "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_clients'",
                 "RESET REPLICA ALL",
+                "START REPLICA SQL_THREAD",
+                "STOP REPLICA IO_THREAD",
             ] {
                 assert!(text.contains(word), "{version}: {word}: {text}");
             }
@@ -259,6 +265,8 @@ mod tests {
             "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'",
             "SHOW SLAVE STATUS",
             "RESET SLAVE ALL",
+            "START SLAVE SQL_THREAD",
+            "STOP SLAVE IO_THREAD",
         ] {
             assert!(old.contains(word), "{word}: {old}");
         }

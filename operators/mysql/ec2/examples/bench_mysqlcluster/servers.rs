@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use mysql_controller::{
     authority::{APPLICATION, Authority, REPLICATION},
+    gtid::GtidSet,
     server::{Address, Change, Replication, ServerError, Servers, Survey},
 };
 use parking_lot::Mutex;
@@ -44,6 +45,7 @@ impl Servers for Memory {
                     receives: true,
                     connected: true,
                     applies: true,
+                    received: GtidSet::default(),
                     error: String::new(),
                 });
                 let leader = source.name.clone();
@@ -53,7 +55,7 @@ impl Servers for Memory {
             }
             Change::Resume(_) => server.acknowledges = true,
             Change::Lead => server.replication = None,
-            Change::Copy(_) => {}
+            Change::Copy(_) | Change::Apply | Change::Detach => {}
         }
         Ok(())
     }

@@ -115,10 +115,27 @@ impl Fleet {
         let found = servers.values_mut().find(|(id, _)| id == instance);
         let (_, server) = found.unwrap();
         (server.read_only, server.super_read_only) = (true, true);
-        server.acknowledges = false;
+        (server.acknowledges, server.acknowledgement.enabled) = (false, false);
         if let Some(replication) = &mut server.replication {
             (replication.receives, replication.applies) = (false, false);
         }
+    }
+
+    /// The server of an instance is started anew when it has received so many transactions of this one, and has not applied
+    /// the last of them.
+    pub(crate) fn reboot_behind(&self, instance: &str, of: &str, transactions: u64) {
+        self.reboot(instance);
+        let mut servers = self.servers.lock();
+        let found = servers.values_mut().find(|(id, _)| id == instance);
+        let replication = found.and_then(|(_, server)| server.replication.as_mut());
+        replication.unwrap().received = format!("{of}:1-{transactions}").parse().unwrap();
+    }
+
+    /// The identity of the server of an instance.
+    pub(crate) fn uuid(&self, instance: &str) -> String {
+        let servers = self.servers.lock();
+        let (_, server) = servers.values().find(|(id, _)| id == instance).unwrap();
+        server.uuid.clone()
     }
 
     /// Whether the server of an instance takes writes.
@@ -202,7 +219,10 @@ impl Fleet {
                 sources.get(&replication.source).filter(|_| replication.receives)
             {
                 replication.connected = true;
-                (server.executed, server.accounts) = (executed.clone(), accounts.clone());
+                (replication.received, server.accounts) = (executed.clone(), accounts.clone());
+                if replication.applies {
+                    server.executed = executed.clone();
+                }
                 *clients.entry(replication.source.clone()).or_default() += 1;
             }
         }
@@ -241,6 +261,10 @@ fn fresh(id: &str) -> Survey {
 }
 
 fn change_survey(server: &mut Survey, change: &Change) {
+    if let (Change::Lead | Change::Follow(_), Some(replication)) = (change, &server.replication) {
+        let all_applied = replication.received.is_within(&server.executed);
+        assert!(all_applied, "what was acknowledged is thrown away: {server:?}");
+    }
     match change {
         Change::CreateAccounts => {
             server.super_read_only = false;
@@ -257,6 +281,7 @@ fn change_survey(server: &mut Survey, change: &Change) {
                 receives: true,
                 connected: false,
                 applies: true,
+                received: GtidSet::default(),
                 error: String::new(),
             });
         }
@@ -264,6 +289,17 @@ fn change_survey(server: &mut Survey, change: &Change) {
             server.acknowledges = true;
             if let Some(replication) = &mut server.replication {
                 (replication.receives, replication.applies) = (true, true);
+            }
+        }
+        Change::Apply => {
+            if let Some(replication) = &mut server.replication {
+                replication.applies = true;
+                server.executed = replication.received.clone();
+            }
+        }
+        Change::Detach => {
+            if let Some(replication) = &mut server.replication {
+                (replication.receives, replication.connected) = (false, false);
             }
         }
         Change::Lead => server.replication = None,

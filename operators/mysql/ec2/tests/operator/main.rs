@@ -28,6 +28,7 @@ mod rights;
 mod rollout;
 mod silence;
 mod smoke;
+mod succession;
 mod supervision;
 mod tags;
 mod upgrade;

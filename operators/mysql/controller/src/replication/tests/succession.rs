@@ -198,3 +198,133 @@ fn of_adopted_members_whose_primary_is_lost_none_leads() {
         "who was adopted is waited for"
     );
 }
+
+/// A replica has received so many transactions of the primary, has not applied the last of them, and was restarted.
+fn leave_unapplied(fleet: &mut Fleet, ordinal: i32, transactions: u64) {
+    fleet.restart(ordinal);
+    let server = fleet.servers.get_mut(&ordinal).unwrap();
+    let replication = server.replication.as_mut().unwrap();
+    replication.received = format!("{}:1-{transactions}", uuid(0)).parse().unwrap();
+}
+
+/// The primary is gone with its data, and another server stands in its place.
+fn lose_the_primary(fleet: &mut Fleet) {
+    let empty = Survey {
+        uuid: OTHER.into(),
+        ..fresh(0)
+    };
+    fleet.servers.insert(0, empty);
+    fleet.connect();
+}
+
+fn said(fleet: &Fleet) -> String {
+    let plan = plan(&goal(3), fleet.topology.as_ref(), &fleet.members());
+    plan.lacking.unwrap().1
+}
+
+#[test]
+fn while_the_primary_is_lost_replicas_apply_what_they_have_received() {
+    let mut fleet = busy(3, 50);
+    leave_unapplied(&mut fleet, 2, 60);
+    lose_the_primary(&mut fleet);
+    assert_eq!(fleet.pass(3), Some(Reason::PrimaryLost));
+    assert_eq!(fleet.servers[&2].executed.count(), 60);
+    assert_eq!(next(&fleet, 3), [], "and nothing else is done");
+}
+
+#[test]
+fn a_primary_that_does_not_answer_is_not_left_and_what_it_sent_is_applied() {
+    let mut fleet = busy(3, 50);
+    fleet.silent.insert(0);
+    leave_unapplied(&mut fleet, 2, 60);
+    assert_eq!(next(&fleet, 3), [(2, Change::Apply)]);
+    let broken = fleet.servers.get_mut(&2).unwrap().replication.as_mut().unwrap();
+    broken.error = "applying fails with MySQL error 1062".into();
+    assert_eq!(next(&fleet, 3), []);
+}
+
+#[test]
+fn who_is_recorded_by_hand_leads_when_it_has_applied_what_it_received() {
+    let mut fleet = busy(3, 50);
+    lose_the_primary(&mut fleet);
+    leave_unapplied(&mut fleet, 1, 60);
+    fleet.record(1);
+    assert_eq!(fleet.pass(3), Some(Reason::HandingOver));
+    assert!(fleet.servers[&1].replication.is_some(), "it does not lead yet");
+    assert_eq!(fleet.settle(3), None);
+    for server in fleet.servers.values() {
+        assert_eq!(server.executed.count(), 60, "{server:?}");
+    }
+    assert!(!fleet.servers[&1].read_only);
+}
+
+#[test]
+fn who_lacks_what_another_replica_has_received_does_not_lead() {
+    let mut fleet = busy(3, 50);
+    lose_the_primary(&mut fleet);
+    leave_unapplied(&mut fleet, 2, 60);
+    fleet.record(1);
+    assert_eq!(fleet.settle(3), Some(Reason::HandingOver));
+    assert!(said(&fleet).contains("c-2 has transactions that it does not have"));
+    assert!(fleet.servers.values().all(|server| server.read_only));
+    assert_eq!(fleet.servers[&2].executed.count(), 60, "it has applied them");
+    fleet.record(2);
+    assert_eq!(fleet.settle(3), None);
+    assert_eq!(fleet.servers[&1].executed.count(), 60);
+}
+
+#[test]
+fn what_cannot_be_applied_is_not_thrown_away_before_somebody_says_so() {
+    let mut fleet = busy(3, 50);
+    lose_the_primary(&mut fleet);
+    leave_unapplied(&mut fleet, 2, 60);
+    let broken = fleet.servers.get_mut(&2).unwrap().replication.as_mut().unwrap();
+    broken.error = "applying fails with MySQL error 1062".into();
+    fleet.record(1);
+    assert_eq!(fleet.settle(3), Some(Reason::HandingOver));
+    let said = said(&fleet);
+    assert!(
+        said.contains("1062") && said.contains("terminate its instance"),
+        "{said}"
+    );
+    // Its instance is terminated.
+    fleet.servers.insert(2, fresh(2));
+    assert_eq!(fleet.settle(3), None);
+    assert!(!fleet.servers[&1].read_only);
+}
+
+/// With its last transactions, also if the one that is recorded has to be told to receive them.
+#[rstest]
+fn a_primary_that_serves_gives_its_place_to_who_is_recorded_by_hand(#[values(false, true)] rebooted: bool) {
+    let mut fleet = busy(3, 50);
+    if rebooted {
+        fleet.restart(1);
+    }
+    let before = fleet.servers.get_mut(&0).unwrap();
+    before.executed = format!("{}:1-70", uuid(0)).parse().unwrap();
+    fleet.record(1);
+    assert_eq!(fleet.pass(3), Some(Reason::HandingOver));
+    assert!(fleet.servers[&0].super_read_only, "first it takes no more writes");
+    assert!(fleet.servers[&1].replication.is_some());
+    assert_eq!(fleet.settle(3), None);
+    assert!(fleet.servers.values().all(|server| server.executed.count() == 70));
+    assert_eq!(fleet.servers[&0].replication.as_ref().unwrap().source, "10.0.1.4");
+}
+
+/// It was silent when another one began to lead.
+#[test]
+fn a_replica_applies_what_it_received_from_another_before_it_follows_the_primary() {
+    let mut fleet = busy(3, 50);
+    lose_the_primary(&mut fleet);
+    fleet.silent.insert(2);
+    fleet.record(1);
+    fleet.settle(3);
+    leave_unapplied(&mut fleet, 2, 60);
+    fleet.silent.clear();
+    assert_eq!(
+        fleet.settle(3),
+        Some(Reason::Diverged),
+        "what only it has is not thrown away"
+    );
+    assert_eq!(fleet.servers[&2].executed.count(), 60);
+}
