@@ -9,14 +9,23 @@
 //! - [`Clock::now`] of the real clock is the host's wall clock, whatever has happened to it since the process began: a
 //!   correction, or a suspension of the host, during which the monotonic time stands still. What people write down as
 //!   a moment (a deadline, a schedule) is compared with it.
-//! - [`Clock::now`] of a clock that is sped up follows [`Clock::elapsed`].
+//! - [`Clock::steady`] is never stepped: what is remembered between two looks, to conclude something from the time between
+//!   them, is measured with it.
+//! - [`Clock::now`] of a clock that is sped up is [`Clock::steady`], but for [`Clock::step`].
 //! - Clones share their origin: two clones asked at the same moment answer the same.
 //!
 //! # Caveats
 //! Timeouts of network requests are real time on purpose: an accelerated clock does not make a server faster.
 //! Leader election does not use this clock (see [`crate::leader`]): its deadlines must count a suspended host.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -24,8 +33,10 @@ use tokio::time::Instant;
 /// Wall time, monotonic time and sleep, real or sped up by a factor.
 #[derive(Clone, Debug)]
 pub struct Clock {
-    /// When a clock that is independent of the host's wall clock began.
-    wall_origin: Option<Timestamp>,
+    /// The host's wall clock when this one began.
+    wall_origin: Timestamp,
+    /// By how many seconds somebody has set the wall clock of a clock that is independent of the host's.
+    steps: Option<Arc<AtomicI64>>,
     origin: Instant,
     speed: u32,
 }
@@ -45,7 +56,8 @@ impl Clock {
     /// The real clock.
     pub fn system() -> Self {
         Self {
-            wall_origin: None,
+            wall_origin: Timestamp::now(),
+            steps: None,
             origin: Instant::now(),
             speed: 1,
         }
@@ -55,7 +67,8 @@ impl Clock {
     /// asks again: also with a `speed` of 1, and so in virtual time. A `speed` of 0 counts as 1.
     pub fn accelerated(speed: u32) -> Self {
         Self {
-            wall_origin: Some(Timestamp::now()),
+            wall_origin: Timestamp::now(),
+            steps: Some(Arc::default()),
             origin: Instant::now(),
             speed: speed.max(1),
         }
@@ -71,13 +84,27 @@ impl Clock {
         self.origin.elapsed().saturating_mul(self.speed)
     }
 
-    /// Wall time: the host's, or, for a clock that is sped up, its origin plus [`Clock::elapsed`].
+    /// Wall time: the host's, or, for a clock that is sped up, [`Clock::steady`] and what [`Clock::step`] has added.
     pub fn now(&self) -> Timestamp {
-        let Some(origin) = self.wall_origin else {
+        let Some(steps) = &self.steps else {
             return Timestamp::now();
         };
+        let stepped = SignedDuration::from_secs(steps.load(Ordering::Relaxed));
+        self.steady().checked_add(stepped).unwrap_or(Timestamp::MAX)
+    }
+
+    /// [`Clock::elapsed`] as a moment: the wall time when this clock was made, and what has passed since. It may be off from
+    /// [`Clock::now`] by as much as that was set, or the host suspended, in the meantime.
+    pub fn steady(&self) -> Timestamp {
         let since = SignedDuration::try_from(self.elapsed()).unwrap_or(SignedDuration::MAX);
-        origin.checked_add(since).unwrap_or(Timestamp::MAX)
+        self.wall_origin.checked_add(since).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Sets the wall clock of a clock that is sped up, as somebody may set the host's. The real clock is the host's business.
+    pub fn step(&self, by: SignedDuration) {
+        if let Some(steps) = &self.steps {
+            steps.fetch_add(by.as_secs(), Ordering::Relaxed);
+        }
     }
 
     /// Sleeps for `duration` of this clock's time.
@@ -118,6 +145,19 @@ mod tests {
         assert_eq!(clock.elapsed(), Duration::from_hours(24));
         let off = clock.now().duration_since(Timestamp::now()).abs();
         assert!(off < SignedDuration::from_hours(1), "{off:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_wall_clock_is_none_of_the_steady_one() {
+        let clock = Clock::accelerated(1);
+        let (wall, steady) = (clock.now(), clock.steady());
+        clock.clone().step(SignedDuration::from_mins(10));
+        clock.sleep(Duration::from_secs(1)).await;
+        assert_eq!(clock.now().duration_since(wall), SignedDuration::from_secs(601));
+        assert_eq!(
+            clock.steady().duration_since(steady),
+            SignedDuration::from_secs(1)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -151,7 +151,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             &ledger,
             &seen,
             &self.evidence.lock(),
-            self.operator.clock.now(),
+            self.operator.clock.steady(),
         );
         self.carry_out(Some(desired), ledger, seen, steps).await
     }
@@ -189,7 +189,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     /// What is known of an instance, and what it was if the listing does not show it. Only EC2's own word that it does
     /// not exist, asked for after a while, counts as proof of absence.
     async fn sight(&self, entry: &Launch, id: &str, shown: &[Instance]) -> (Sighting, Option<Instance>) {
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         if let Some(instance) = shown.iter().find(|instance| instance.id == id) {
             self.evidence.lock().seen(instance);
             return (Sighting::of(instance), None);
@@ -268,8 +268,10 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 }
                 Step::Retire { ordinal } => outcome.ledger.retire(ordinal),
                 Step::Conclude { ordinal, failed } => {
+                    let entry = outcome.ledger.get(ordinal);
+                    let was_made = entry.is_some_and(|entry| entry.instance_id.is_some());
                     outcome.ledger.conclude(ordinal, failed);
-                    outcome.events.push(Event::Gone(ordinal));
+                    outcome.events.extend(was_made.then_some(Event::Gone(ordinal)));
                 }
                 Step::Terminate { ordinal, instance_id } => {
                     self.terminate(ordinal, instance_id, &mut outcome).await?;
@@ -319,7 +321,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
 
     /// When to look again: soon while something moves, at the end of the shortest wait.
     fn next(&self, moving: bool, replicas: i32) -> Duration {
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         let evidence = self.evidence.lock();
         let waits = (0..replicas.max(9))
             .filter_map(|ordinal| evidence.held(ordinal))

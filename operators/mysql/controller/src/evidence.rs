@@ -1,5 +1,9 @@
 //! What is remembered between passes about one cluster. All of it can be lost without harm: it only makes the operator
 //! wait longer or ask once more.
+//!
+//! # Assumptions
+//! - Every moment that it is given is of [`reconcile::clock::Clock::steady`], but for [`Evidence::sighted`], which people read:
+//!   a step of the wall clock would end the wait for what EC2 has yet to show.
 
 mod consoles;
 mod copies;
@@ -201,6 +205,11 @@ impl Evidence {
     pub fn tags_refused(&self, now: Timestamp) -> Option<&str> {
         let (message, at) = self.untagged.as_ref()?;
         (now.duration_since(*at) < PROPAGATION).then_some(message.as_str())
+    }
+
+    /// Why the cloud refused to give tags, if that was its last word.
+    pub fn tag_refusal(&self) -> Option<&str> {
+        self.untagged.as_ref().map(|(message, _)| message.as_str())
     }
 
     /// An instance was shown.

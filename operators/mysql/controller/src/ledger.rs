@@ -30,7 +30,7 @@ impl Ledger {
         self.0.iter().find(|launch| launch.ordinal == ordinal)
     }
 
-    /// Enters a launch in place of the member's last one.
+    /// Enters a launch in place of the member's last one. `now` is of the steady clock, with which its age is measured.
     pub fn decide(&mut self, identity: &Identity, frozen: &Frozen, failures: i32, now: Timestamp) {
         let params_hash = frozen.digest();
         let parameters = &frozen.parameters;

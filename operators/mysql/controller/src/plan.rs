@@ -308,7 +308,7 @@ fn leave(entry: &Launch, id: &str, seen: &Seen, is_held: bool) -> Option<Step> {
     }
 }
 
-/// The steps towards nothing. `since` is when the deletion began.
+/// The steps towards nothing. `since` is when the deletion began, after which nothing is launched any more.
 ///
 /// A launch whose outcome is unknown is looked for, not repeated; after the time that EC2 may take to show it, it
 /// counts as never made.
@@ -331,7 +331,7 @@ pub fn wind_up(
                     ordinal,
                     instance_id: instance.id.clone(),
                 }),
-                None if now.duration_since(since.max(entry.decided_at.0)) > PROPAGATION => {
+                None if now.duration_since(since) > PROPAGATION => {
                     Some(Step::Conclude {
                         ordinal,
                         failed: false,

@@ -91,7 +91,7 @@ pub fn wanted(
         ready,
         provisioned,
         credentials(findings, desired.replicas),
-        up_to_date(findings, (desired, turn), now),
+        up_to_date(findings, (desired, turn)),
         fault_tolerant(desired.replicas, formed.acknowledging),
     ];
     put(

@@ -51,7 +51,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 ..self.parameters(desired, &identity, subnet)
             }),
             Err(error) => {
-                let now = self.operator.clock.now();
+                let now = self.operator.clock.steady();
                 let mut evidence = self.evidence.lock();
                 evidence.hold(ordinal, verdict(&error), error.to_string(), now);
                 return None;
@@ -59,7 +59,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         };
         match self.freeze(ordinal, incarnation, &wanted).await {
             Ok(frozen) => {
-                let now = self.operator.clock.now();
+                let now = self.operator.clock.steady();
                 outcome.ledger.decide(&identity, &frozen, failures, now);
                 Some((ordinal, Some(frozen)))
             }
@@ -200,7 +200,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let message = format!(
             "the Secret with the parameters of the last launch of {name} is gone or holds others, and the spec has changed since: it is not repeated but looked for, and made anew if EC2 shows nothing of it for five minutes"
         );
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         self.evidence
             .lock()
             .hold(entry.ordinal, Verdict::Unrecorded, message, now);
@@ -217,7 +217,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         let Attempt {
             entry, parameters, ..
         } = attempt;
-        let (ordinal, now) = (entry.ordinal, self.operator.clock.now());
+        let (ordinal, now) = (entry.ordinal, self.operator.clock.steady());
         let error = match result {
             Ok(instance) => {
                 self.record(ordinal, instance, outcome);
@@ -254,10 +254,12 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
                 outcome.ledger.conclude(ordinal, false);
             }
             Verdict::Mismatch => self.search(ordinal, outcome).await,
-            // Not launched, and the spec has changed since: what was frozen is not wanted any more, and what is wanted
-            // may be allowed.
+            // Not launched, and the spec has changed since: what was frozen is not wanted any more, or the member is not, and
+            // what is wanted may be allowed.
             Verdict::Quota | Verdict::Denied | Verdict::Young
-                if desired.is_some_and(|desired| self.is_outdated(entry, parameters, desired)) =>
+                if desired.is_some_and(|desired| {
+                    ordinal >= desired.replicas || self.is_outdated(entry, parameters, desired)
+                }) =>
             {
                 self.give_up(entry, is_refused, outcome).await;
             }
@@ -279,7 +281,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             self.evidence.lock().settle(ordinal);
             return;
         }
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         self.evidence.lock().doubt(ordinal, &entry.token, now);
         self.search(ordinal, outcome).await;
     }
@@ -312,7 +314,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             self.record(ordinal, instance, outcome);
             return;
         }
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         let mut evidence = self.evidence.lock();
         if evidence.is_disproved(ordinal, &token, now) {
             outcome.ledger.conclude(ordinal, false);
@@ -334,7 +336,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         } else {
             Verdict::Unrecorded
         };
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         self.evidence
             .lock()
             .hold(ordinal, verdict, error.to_string(), now);

@@ -58,7 +58,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         if !shown.is_empty() {
             return Ok(Leaving::Showing(shown.into_iter().map(|one| one.id).collect()));
         }
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         let since = self.evidence.lock().clearing(now);
         let left = self.clear(since, now).await?;
         if matches!(left, Leaving::Over(_)) && !is_shown {
@@ -112,7 +112,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     /// Looks for what came of launches whose outcome is unknown, and touches nothing else.
     pub async fn resolve(&self, ledger: Ledger) -> Result<Outcome, PassError<R::Error>> {
         let seen = self.observe(&ledger, super::FRESH).await?;
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         let mut steps = {
             let mut evidence = self.evidence.lock();
             let since = evidence.leaving(now);
@@ -136,7 +136,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             }
             tracing::warn!(cluster_uid = self.cluster_uid, %error, "Instances get no tombstone");
         }
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         let steps = {
             let mut evidence = self.evidence.lock();
             let since = evidence.leaving(now);

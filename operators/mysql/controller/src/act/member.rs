@@ -62,7 +62,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         if error.is_unsent() {
             self.fence.check()?;
         }
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         self.evidence
             .lock()
             .hold(ordinal, verdict(error), error.to_string(), now);

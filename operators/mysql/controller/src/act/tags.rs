@@ -23,7 +23,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     /// The members whose instances have other tags than they are to have. Tags that nobody asks for are nobody's
     /// business here.
     pub(super) fn mistagged(&self, desired: &Desired, ledger: &Ledger, seen: &Seen) -> BTreeSet<i32> {
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         let evidence = self.evidence.lock();
         let differs = |entry: &&Launch| {
             let id = entry.instance_id.as_deref();
@@ -49,7 +49,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
 
     /// Whether more members are to be given tags, and EC2 does not refuse it.
     pub(super) fn is_tagging(&self, seen: &Seen) -> bool {
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         !seen.mistagged.is_empty() && self.evidence.lock().tags_refused(now).is_none()
     }
 
@@ -88,7 +88,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             return Ok(());
         };
         let given = self.give(entry, outcome.seen.instance(&id), &tags).await;
-        let now = self.operator.clock.now();
+        let now = self.operator.clock.steady();
         match given {
             Ok(()) => {
                 self.evidence.lock().tagged(&id, tags, now);

@@ -67,6 +67,16 @@ fn part(entry: &Launch, desired: &Desired, seen: &Seen, evidence: &Evidence, now
             (seen.spare == Some(ordinal)).then_some(Step::Retire { ordinal })
         }
         (LaunchPhase::Retiring, Some(id)) => leave(entry, id, seen, evidence.is_held(entry.ordinal, now)),
+        // Nothing has come of it, and nothing is to.
+        (LaunchPhase::Launching, None)
+            if seen.with_token(&entry.token).is_none()
+                && evidence.is_only_refused(entry.ordinal, &entry.token) =>
+        {
+            Some(Step::Conclude {
+                ordinal: entry.ordinal,
+                failed: false,
+            })
+        }
         // Only a launch whose instance is known can be undone.
         _ => unresolved(entry, seen, evidence, now),
     }

@@ -1,6 +1,5 @@
 //! The conditions of a cluster that is wanted, each from what was found.
 
-use jiff::Timestamp;
 use mysql_api::{ConditionType, MySQLCluster, Reason, cluster::LaunchPhase};
 use reconcile::conditions::DesiredCondition;
 
@@ -172,7 +171,7 @@ fn current(findings: Findings<'_>, desired: &Desired) -> String {
 }
 
 /// The members' tags, where everything else of them is as the spec says.
-fn tags(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> DesiredCondition {
+fn tags(findings: Findings<'_>, desired: &Desired) -> DesiredCondition {
     let mistagged = findings.seen.mistagged.iter();
     let names: Vec<_> = mistagged
         .map(|ordinal| member_name(&desired.name, *ordinal))
@@ -185,7 +184,7 @@ fn tags(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> DesiredCon
             current(findings, desired),
         );
     }
-    let what = findings.evidence.tags_refused(now).map_or_else(
+    let what = findings.evidence.tag_refusal().map_or_else(
         || "they are given one member at a time".to_owned(),
         |refusal| format!("EC2 refuses them ({refusal}); they are tried again every five minutes and when the spec changes"),
     );
@@ -199,7 +198,6 @@ fn tags(findings: Findings<'_>, desired: &Desired, now: Timestamp) -> DesiredCon
 pub(super) fn up_to_date(
     findings: Findings<'_>,
     (desired, turn): (&Desired, &Turn),
-    now: Timestamp,
 ) -> DesiredCondition {
     let outdated = rollout::outdated(desired, findings.ledger);
     let mut names: Vec<_> = outdated
@@ -214,7 +212,7 @@ pub(super) fn up_to_date(
         }
     }
     if names.is_empty() {
-        return tags(findings, desired, now);
+        return tags(findings, desired);
     }
     let what = match turn {
         Turn::Waiting(Obstacle::TooFew) => {

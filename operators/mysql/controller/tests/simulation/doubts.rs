@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use fake_ec2::{InstanceView, State};
+use jiff::SignedDuration;
 use mysql_controller::identity::{CLUSTER_UID, OPERATOR_ID};
 use reconcile::{clock::Clock, fence::Fence};
 use rstest::rstest;
@@ -99,6 +100,29 @@ impl Stage {
         assert_eq!(entry.instance_id.as_ref(), Some(&all[0].id), "{entry:?}");
         (all.remove(0), entry.incarnation)
     }
+}
+
+/// The five minutes are measured with a clock that nobody sets.
+#[rstest]
+#[case::forward(10)]
+#[case::back(-10)]
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_wall_clock_proves_nothing(#[case] minutes: i64) {
+    let mut stage = Stage::new();
+    *stage.cloud.doom.lock() = Some(Fate::Lost);
+    stage.pass(Duration::from_secs(1)).await;
+    stage.deny(Some("InvalidAMIID.NotFound"));
+    stage.edit();
+    stage.pass(Duration::from_secs(5)).await;
+    // Nothing shows it yet.
+    let id = stage.cloud.world.instances().remove(0).id;
+    stage.clock.step(SignedDuration::from_mins(minutes));
+    stage.deny(None);
+    stage.edit();
+    stage.pass(UNSEEN).await;
+    stage.pass(LONG).await;
+    let (instance, incarnation) = stage.only();
+    assert_eq!((instance.id, incarnation), (id, 1));
 }
 
 /// EC2 looks at parameters and permissions first, and at the token then.

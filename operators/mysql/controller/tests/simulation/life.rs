@@ -6,6 +6,7 @@ use std::{
 };
 
 use fake_ec2::{InstanceView, Options, Outcome, State, StateReason, Timings, World};
+use jiff::SignedDuration;
 use mysql_api::cluster::{Aws, MySQLClusterSpec, Tag};
 use mysql_controller::{
     act::{Leaving, Operator, SWEEP_AGAIN, Work},
@@ -321,6 +322,10 @@ impl Life {
             let code = ["", "", "UnauthorizedOperation", "InvalidAMIID.NotFound"][chance.below(4)];
             let code = Some(code).filter(|code| !code.is_empty());
             world.deny("RunInstances", code);
+        }
+        if chance.happens(20) {
+            let by = SignedDuration::from_mins(10);
+            self.clock.step(if chance.happens(500) { by } else { -by });
         }
         if chance.happens(5) {
             self.edits += 1;

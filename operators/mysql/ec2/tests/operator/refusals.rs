@@ -1,13 +1,14 @@
 //! Specs that cannot be carried out: each says so, and launches nothing or nothing twice.
 
-use fake_ec2::Account;
+use fake_ec2::{Account, State};
 use kube::api::{Patch, PatchParams, PostParams};
 use mysql_api::MySQLCluster;
 use mysql_controller::identity::{CLUSTER_UID, INCARNATION, OPERATOR_ID, ORDINAL};
+use reconcile::clock::Clock;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, sample, says};
+use crate::bed::{Bed, SPEED, ready, sample, says};
 
 /// The sample with one field changed.
 fn with(path: &str, value: Value) -> Value {
@@ -221,4 +222,38 @@ fn the_account_of_the_tests_has_what_the_samples_name() {
             .any(|image| image.id == "ami-0c02fb55956c7d316")
     );
     assert!(!region.subnets.iter().any(|subnet| subnet.id == "subnet-22345678"));
+}
+
+/// EC2 launches four, and would refuse the fifth for ever.
+#[rstest]
+#[case::at_once(false)]
+#[case::after_a_restart(true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fewer_members_are_had_although_the_launch_of_one_more_is_refused(#[case] restarted: bool) {
+    let mut bed = Bed::new().await;
+    // Of two each.
+    bed.ec2.world().set_vcpu_limit(Some(8));
+    bed.create("few", sample(5)).await;
+    let refused = |cluster: Option<&MySQLCluster>| {
+        says(cluster, "Provisioned", "False", "QuotaExceeded")
+            && cluster.is_some_and(|one| one.status.as_ref().unwrap().aws_instance_ids.len() == 4)
+    };
+    bed.until("few", "the fifth is refused", refused).await;
+    let fewer = json!({"spec": {"replicas": 3}});
+    if restarted {
+        bed.restart(Clock::accelerated(SPEED), async |bed| {
+            bed.patch("few", fewer).await
+        })
+        .await;
+    } else {
+        bed.patch("few", fewer).await;
+    }
+    let three = |cluster: Option<&MySQLCluster>| {
+        ready(cluster) && cluster.is_some_and(|one| one.status.as_ref().unwrap().members.len() == 3)
+    };
+    bed.until("few", "it is ready with three", three).await;
+    let mut running = bed.ec2.world().instances();
+    running.retain(|instance| instance.state == State::Running);
+    assert_eq!(running.len(), 3);
+    bed.stop().await;
 }

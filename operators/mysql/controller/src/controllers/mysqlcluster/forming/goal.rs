@@ -23,7 +23,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             .zip(topology)
             .map(|(desired, topology)| rollout::successors(desired, ledger, topology.primary));
         // Before the literal, whose lock would be held to its end.
-        let resting = resting(&mut self.evidence.lock(), members, self.pass.clock().now());
+        let resting = resting(&mut self.evidence.lock(), members, self.pass.clock().steady());
         Goal {
             replicas: self.group.replicas,
             durability: self.group.durability,
@@ -51,7 +51,9 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         let primary = topology?.primary;
         let leader = members.iter().find(|member| member.ordinal == primary)?;
         let executed = &leader.survey.as_ref()?.executed;
-        self.evidence.lock().led_lately(executed, self.pass.clock().now())
+        self.evidence
+            .lock()
+            .led_lately(executed, self.pass.clock().steady())
     }
 
     /// The members that were told as replicas last, on the servers that they have now.
