@@ -33,7 +33,7 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::ResourceExt as _;
 use mysql_api::{
     MySQLCluster, Reason,
-    cluster::{FINALIZER, MySQLClusterStatus, Phase, Topology},
+    cluster::{ADOPT, FINALIZER, MySQLClusterStatus, Phase, Topology},
 };
 use parking_lot::Mutex;
 use reconcile::{Controller, Gate, Pass, Progress, Reconciler, error::ApiError};
@@ -106,9 +106,18 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             return Ok(known);
         }
         let authority = secrets::authority(pass).await;
-        if let Err(error @ ClusterError::Authority { .. }) = &authority {
-            self.prevented(pass, Reason::AuthorityUnusable, &error.to_string())
-                .await?;
+        let told = match &authority {
+            Err(error @ ClusterError::Authority { .. }) => Some((Reason::AuthorityUnusable, error.to_string())),
+            Err(ClusterError::Records(error @ RecordsError::NameConflict(_))) => Some((
+                Reason::NameConflict,
+                format!(
+                    "{error}, unless it is of a cluster whose instances were left running: it is the only key to them, and a cluster that is created with the annotation {ADOPT} takes both over"
+                ),
+            )),
+            _ => None,
+        };
+        if let Some((reason, message)) = told {
+            self.prevented(pass, reason, &message).await?;
         }
         let authority = Arc::new(authority?);
         self.authorities.lock().insert(uid, authority.clone());
@@ -195,7 +204,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         (desired, authority): (&Desired, &Authority),
         evidence: &Mutex<Evidence>,
     ) -> Result<Progress, ClusterError> {
-        evidence.lock().begin(pass.clock().now());
+        evidence.lock().begin(pass.clock().steady());
         let records = StatusRecords { pass };
         let (current, known) = (pass.current(), ledger(&pass.current()));
         let surplus = self.surplus(&current, (desired, authority), &known).await;
@@ -301,7 +310,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
 /// The next pass is due then; one that comes before has another cause.
 fn expect(pass: &Pass<MySQLCluster>, evidence: &Mutex<Evidence>, after: Duration) {
     let later = SignedDuration::try_from(after).unwrap_or_default();
-    let now = pass.clock().now();
+    let now = pass.clock().steady();
     evidence.lock().expect(now.checked_add(later).unwrap_or(now));
 }
 

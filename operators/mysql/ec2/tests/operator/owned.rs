@@ -10,6 +10,7 @@ use kube::{
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use mysql_api::MySQLCluster;
+use mysql_controller::identity::CLUSTER_UID;
 use reconcile::{clock::Clock, conditions};
 use serde_json::json;
 
@@ -70,6 +71,59 @@ async fn secrets_that_somebody_deletes_come_back_with_what_was_in_them() {
         })
         .await;
     }
+    // Somebody makes it anew, with something else in it.
+    let before = secrets.get("secret-operator").await.unwrap();
+    let made = Secret {
+        metadata: ObjectMeta {
+            resource_version: None,
+            uid: None,
+            ..before.metadata.clone()
+        },
+        string_data: Some([("tls.key".to_owned(), "another".to_owned())].into()),
+        ..before.clone()
+    };
+    secrets
+        .delete("secret-operator", &DeleteParams::default())
+        .await
+        .unwrap();
+    // The operator may be faster.
+    let made = secrets.create(&PostParams::default(), &made).await;
+    assert!(made.is_ok() || matches!(&made, Err(kube::Error::Api(status)) if status.code == 409));
+    eventually("it holds again what it held", async || {
+        let found = secrets.get_opt("secret-operator").await.unwrap();
+        found.is_some_and(|secret| secret.uid() != before.uid() && secret.data == before.data)
+    })
+    .await;
+    bed.stop().await;
+}
+
+/// Somebody has taken it from the cluster, and brought it back as a backup has it: without its owner.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_without_its_owner_is_told_or_known_by_its_mark() {
+    let mut bed = Bed::new().await;
+    bed.create("freed", sample(1)).await;
+    let cluster = bed.until("freed", "it is ready", ready).await;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let how = PatchParams::default();
+    bed.restart(Clock::accelerated(SPEED), async |_| {
+        let freed = json!({"metadata": {"ownerReferences": null, "annotations": {CLUSTER_UID: null}}});
+        let freed = secrets.patch("freed-operator", &how, &Patch::Merge(&freed)).await;
+        freed.unwrap();
+    })
+    .await;
+    let told = |cluster: Option<&MySQLCluster>| {
+        says(cluster, "Ready", "False", "NameConflict")
+            && message(cluster, "Ready").is_some_and(|text| text.contains("freed-operator"))
+    };
+    bed.until("freed", "it says so", told).await;
+    let marked = json!({"metadata": {"annotations": {CLUSTER_UID: cluster.unwrap().uid()}}});
+    let marked = secrets
+        .patch("freed-operator", &how, &Patch::Merge(&marked))
+        .await;
+    marked.unwrap();
+    bed.until("freed", "it is ready again", ready).await;
+    let owned = secrets.get("freed-operator").await.unwrap();
+    assert_eq!(owned.owner_references().len(), 1);
     bed.stop().await;
 }
 

@@ -2,11 +2,9 @@
 //! clients where they are.
 
 mod goal;
+mod publishing;
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-};
+use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use mysql_api::{
@@ -14,13 +12,10 @@ use mysql_api::{
     cluster::{Launch, LaunchPhase, Role, Topology},
 };
 use parking_lot::Mutex;
-use reconcile::{
-    Pass, Reconciler as _,
-    apply::{Applier, ApplyError},
-};
+use reconcile::{Pass, apply::ApplyError};
 use serde_json::json;
 
-use super::{ClusterError, Clusters, remains, secrets};
+use super::ClusterError;
 use crate::{
     act::Operator,
     authority::Authority,
@@ -28,7 +23,6 @@ use crate::{
     certificate::{self, Complaint},
     cloud::{Instance, InstanceState, Instances},
     desired::{Desired, Group},
-    endpoints::{self, Backend, Side},
     evidence::{Evidence, NoCertificate},
     identity::member_name,
     ledger::Ledger,
@@ -119,8 +113,11 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
                     .insert(member.ordinal, address.certificate.clone());
             }
         }
-        match self.publish(&formed, &instances).await {
-            Ok(()) => formed.bound = true,
+        match self.publish(&formed, &instances, &members).await {
+            Ok(trouble) => {
+                formed.bound = true;
+                formed.lacking = trouble.or(formed.lacking);
+            }
             Err(error @ ApplyError::NameConflict { .. }) => {
                 formed.lacking = Some((Reason::NameConflict, error.to_string()));
             }
@@ -237,7 +234,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         if let Some(pinned) = pinned {
             return Ok(pinned);
         }
-        let now = self.pass.clock().now();
+        let now = self.pass.clock().steady();
         let known = self.evidence.lock().console(&instance.id, now).cloned();
         let shown = match known {
             Some(known) => known,
@@ -312,7 +309,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             }
             self.pass.fence().check()?;
             if matches!(change, Change::Copy(_)) {
-                let now = self.pass.clock().now();
+                let now = self.pass.clock().steady();
                 self.evidence.lock().copies(*ordinal, &address.certificate, now);
             }
             if let Err(error) = self.servers.change(self.authority, address, change).await {
@@ -322,66 +319,9 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         }
         Ok(trouble.into_values().next())
     }
-
-    /// Brings Services, slices and the binding to what was found, and the operator's own Secret back. What was brought there
-    /// lately is not looked at, unless something has caused this pass.
-    async fn publish(&self, formed: &Formed, instances: &[(i32, &Instance)]) -> Result<(), ApplyError> {
-        let name = &self.group.name;
-        let backends: Vec<_> = instances
-            .iter()
-            .filter_map(|(ordinal, instance)| {
-                let kept = (formed.kept == Some(*ordinal)).then_some(Standing::Leads);
-                Some(Backend {
-                    address: instance.private_ip.clone()?,
-                    zone: instance.zone.clone(),
-                    standing: kept.or_else(|| formed.standings.get(ordinal).copied())?,
-                })
-            })
-            .collect();
-        let certificates: String = formed.certificates.values().map(String::as_str).collect();
-        let now = self.pass.clock().now();
-        let digest = digest(&backends, &certificates);
-        let (told, known) = {
-            let evidence = self.evidence.lock();
-            (evidence.is_published(digest, now), evidence.knows_secrets(now))
-        };
-        if told && known {
-            return Ok(());
-        }
-        let owner = self.pass.current();
-        let applier = Applier::new(self.pass.client(), Clusters::<I, S>::NAME, owner.as_ref());
-        if !told {
-            for side in Side::ALL {
-                let (service, slice) = (
-                    endpoints::service(name, side),
-                    endpoints::slice(name, side, &backends),
-                );
-                applier.apply(remains::marked(service, &self.group.uid)).await?;
-                applier.apply(remains::marked(slice, &self.group.uid)).await?;
-            }
-        }
-        secrets::restore(self.pass, self.authority).await?;
-        let binding = endpoints::binding(name, &self.group.namespace, self.authority, &certificates);
-        applier.apply(remains::marked(binding, &self.group.uid)).await?;
-        let mut evidence = self.evidence.lock();
-        evidence.saw_secrets(now);
-        if !told {
-            evidence.published(digest, now);
-        }
-        Ok(())
-    }
 }
 
 fn is_blank(members: &[Member]) -> bool {
     let mut surveys = members.iter().filter_map(|member| member.survey.as_ref());
     surveys.all(|survey| survey.executed.is_empty())
-}
-
-fn digest(backends: &[Backend], certificates: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for backend in backends {
-        (&backend.address, &backend.zone, backend.standing as u8).hash(&mut hasher);
-    }
-    certificates.hash(&mut hasher);
-    hasher.finish()
 }

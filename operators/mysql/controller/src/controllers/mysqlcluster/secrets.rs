@@ -2,8 +2,11 @@
 //! that know another one.
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Resource as _, ResourceExt as _, api::PostParams};
-use mysql_api::{MySQLCluster, cluster::LaunchPhase};
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+use mysql_api::{MySQLCluster, Reason, cluster::LaunchPhase};
 use reconcile::{Pass, error::ApiError};
 
 use super::{ClusterError, RecordsError, remains, retention};
@@ -11,8 +14,8 @@ use crate::authority::Authority;
 
 /// The authority of a cluster: as it stands in its Secret, else a new one.
 pub(super) async fn authority(pass: &Pass<MySQLCluster>) -> Result<Authority, ClusterError> {
-    if has_adopted(&pass.current()) {
-        // Nobody may have come to it.
+    if has_adopted(&pass.current()) || has_members(&pass.current()) {
+        // Nobody may have come to it; or somebody has brought it back without its owner.
         retention::own(pass).await?;
     }
     let secret = match read(pass).await? {
@@ -34,13 +37,48 @@ pub(super) async fn authority(pass: &Pass<MySQLCluster>) -> Result<Authority, Cl
     Authority::read(&secret).map_err(|why| unusable(pass, &why.to_string()))
 }
 
-/// Makes the Secret again that somebody has deleted, with what was in it.
-pub(super) async fn restore(pass: &Pass<MySQLCluster>, authority: &Authority) -> Result<(), ApiError> {
-    if read(pass).await?.is_some() {
-        return Ok(());
+/// Makes the Secret again that somebody has deleted, or put something else in, with what was in it; says what prevents that.
+/// The operator has its own of memory alone: only if members answer to it is it known to be the right one.
+pub(super) async fn restore(
+    pass: &Pass<MySQLCluster>,
+    authority: &Authority,
+    is_answered: bool,
+) -> Result<Option<(Reason, String)>, ApiError> {
+    if let Some(found) = read(pass).await? {
+        let (uid, owners) = (pass.uid(), found.owner_references());
+        let is_ours = owners.iter().any(|owner| owner.uid == uid);
+        let is_same = Authority::read(&found).as_ref() == Ok(authority);
+        if is_same && is_ours {
+            return Ok(None);
+        }
+        if !is_ours && !owners.is_empty() {
+            let conflict = RecordsError::NameConflict(what(pass));
+            return Ok(Some((Reason::NameConflict, conflict.to_string())));
+        }
+        if !is_same && !is_answered {
+            let why = format!(
+                "{} holds something else than the operator has read, and no member answers that would show which of both is right. If it is what it holds now, restart the operator; if not, delete it, and it is made again",
+                what(pass)
+            );
+            return Ok(Some((Reason::AuthorityUnusable, why)));
+        }
+        remove(pass, &found).await?;
     }
-    tracing::warn!(secret = what(pass), "Deleted, and made again");
-    create(pass, authority).await.map(drop)
+    tracing::warn!(secret = what(pass), "Deleted or changed, and made again");
+    create(pass, authority).await.map(|_| None)
+}
+
+async fn remove(pass: &Pass<MySQLCluster>, secret: &Secret) -> Result<(), ApiError> {
+    let this_one = Preconditions {
+        uid: secret.uid(),
+        ..Preconditions::default()
+    };
+    let how = DeleteParams::default().preconditions(this_one);
+    match api(pass).delete(&name(pass), &how).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(ApiError::new(format!("delete {}", what(pass)), error)),
+        Ok(_) => Ok(()),
+    }
 }
 
 fn has_adopted(cluster: &MySQLCluster) -> bool {
