@@ -11,7 +11,7 @@ mod leave;
 mod member;
 mod tags;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use mysql_api::cluster::{Launch, LaunchPhase};
@@ -141,7 +141,13 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         if !moving && is_restless(&seen) {
             seen = self.observe(&ledger, FRESH).await?;
         }
-        let zones = self.operator.reader.zones(self.region, &desired.subnets).await;
+        // Members may be in subnets that the spec does not name any more.
+        let named = desired.subnets.iter();
+        let named: BTreeSet<&String> = named
+            .chain(ledger.entries().iter().map(|entry| &entry.subnet_id))
+            .collect();
+        let named: Vec<String> = named.into_iter().cloned().collect();
+        let zones = self.operator.reader.zones(self.region, &named).await;
         // Without the zones members are spread over subnets; a wrong subnet is reported by its launch.
         seen.zones = zones.unwrap_or_default().into_iter().collect();
         (seen.leader, seen.spare) = (self.leader, self.spare);

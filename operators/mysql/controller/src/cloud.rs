@@ -316,7 +316,7 @@ pub trait Instances: Send + Sync + 'static {
         image: &str,
     ) -> impl Future<Output = Result<Vec<String>, CloudError>> + Send;
 
-    /// The zones of these subnets.
+    /// The zones of those of these subnets that there are.
     fn subnets(
         &self,
         region: &str,

@@ -10,6 +10,7 @@ mod copies;
 mod doubts;
 mod holds;
 mod marks;
+mod starts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -27,6 +28,8 @@ pub const PROPAGATION: SignedDuration = SignedDuration::from_mins(5);
 const BETWEEN_MISSES: SignedDuration = SignedDuration::from_secs(30);
 /// How long a subnet counts as without capacity for an instance type.
 const EXHAUSTION: SignedDuration = SignedDuration::from_mins(3);
+/// How long a server is not asked that was waited for in vain.
+const SILENCE: SignedDuration = SignedDuration::from_secs(30);
 /// How long it is believed that nobody has changed what clients are told, where a watch would have shown it.
 const PUBLICATION: SignedDuration = SignedDuration::from_hours(1);
 /// How long it is believed of Secrets, which are not watched.
@@ -92,6 +95,11 @@ pub struct Evidence {
     copies: BTreeMap<i32, copies::Copies>,
     consoles: HashMap<String, consoles::Console>,
     marks: marks::Marks,
+    starts: HashMap<String, starts::Starts>,
+    /// What was told that nothing is done about.
+    told: Option<String>,
+    /// By certificate: servers that let somebody wait for an answer in vain, what is said of each, and until when it is not asked.
+    silent: HashMap<String, (String, Timestamp)>,
 }
 
 impl Evidence {
@@ -212,6 +220,26 @@ impl Evidence {
         self.untagged.as_ref().map(|(message, _)| message.as_str())
     }
 
+    /// Whether this was not told last, which it is now.
+    pub fn tells(&mut self, note: &str) -> bool {
+        let is_new = self.told.as_deref() != Some(note);
+        self.told = Some(note.to_owned());
+        is_new
+    }
+
+    /// The server with this certificate was waited for in vain: it is not asked again for a while.
+    pub fn silent(&mut self, server: &str, trouble: String, now: Timestamp) {
+        let until = now.checked_add(SILENCE).unwrap_or(now);
+        self.silent.retain(|_, (_, until)| *until > now);
+        self.silent.insert(server.to_owned(), (trouble, until));
+    }
+
+    /// What was said of a server that was waited for in vain lately.
+    pub fn silence(&self, server: &str, now: Timestamp) -> Option<&str> {
+        let (trouble, until) = self.silent.get(server)?;
+        (*until > now).then_some(trouble.as_str())
+    }
+
     /// An instance was shown.
     pub fn seen(&mut self, instance: &Instance) {
         self.misses.remove(&instance.id);
@@ -289,6 +317,18 @@ mod tests {
         );
         evidence.saw_secrets(at(60));
         assert!(evidence.knows_secrets(at(359)) && !evidence.knows_secrets(at(360)));
+    }
+
+    #[test]
+    fn who_was_waited_for_in_vain_is_not_waited_for_with_each_pass() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let mut evidence = Evidence::default();
+        evidence.silent("a", "no connection within 2 s".into(), at(0));
+        assert_eq!(evidence.silence("a", at(29)), Some("no connection within 2 s"));
+        assert_eq!(
+            (evidence.silence("a", at(30)), evidence.silence("b", at(1))),
+            (None, None)
+        );
     }
 
     #[test]

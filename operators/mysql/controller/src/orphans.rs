@@ -180,7 +180,7 @@ impl<I: Instances> Sweeper<I> {
         let what = if unwanted {
             "it was to end with its cluster, and is terminated now"
         } else {
-            "if it is needed, annotate a MySQLCluster of that name with mysql.alx.ke/adopt=<that UID>; if not, terminate it"
+            "if it is needed, create a MySQLCluster of that name with the annotation mysql.alx.ke/adopt=<that UID>, for one that has instances takes over no others; if not, terminate it"
         };
         let note = format!(
             "instance {} belongs to the MySQLCluster {namespace}/{name} (UID {uid}), which does not exist; {what}",

@@ -219,7 +219,7 @@ fn keep(entry: &Launch, seen: &Seen, evidence: &Evidence, now: Timestamp) -> Opt
             Sighting::Seen {
                 state: InstanceState::Stopped,
                 ..
-            } if !evidence.is_held(ordinal, now) => Some(Step::Start {
+            } if !evidence.is_held(ordinal, now) && !evidence.is_just_started(id, now) => Some(Step::Start {
                 ordinal,
                 instance_id: id.clone(),
             }),
@@ -331,12 +331,10 @@ pub fn wind_up(
                     ordinal,
                     instance_id: instance.id.clone(),
                 }),
-                None if now.duration_since(since) > PROPAGATION => {
-                    Some(Step::Conclude {
-                        ordinal,
-                        failed: false,
-                    })
-                }
+                None if now.duration_since(since) > PROPAGATION => Some(Step::Conclude {
+                    ordinal,
+                    failed: false,
+                }),
                 None => Some(Step::Search { ordinal }),
             },
         };

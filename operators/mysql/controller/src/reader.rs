@@ -15,6 +15,16 @@ use crate::cloud::{CloudError, Instance, Instances};
 /// How long a failure stands for the next attempt.
 pub const RESPITE: Duration = Duration::from_secs(5);
 
+/// How long a subnet counts as one that EC2 does not know.
+pub const UNKNOWN: Duration = Duration::from_mins(10);
+
+/// What is known of a subnet's zone.
+enum Zone {
+    Known(String),
+    /// EC2 did not know it at that moment.
+    Unknown(Duration),
+}
+
 /// A region's instances at one moment.
 #[derive(Debug)]
 pub struct Listing {
@@ -55,7 +65,7 @@ pub struct Reader<I> {
     operator_id: String,
     clock: Clock,
     regions: Arc<Mutex<HashMap<String, Slot>>>,
-    zones: Arc<Mutex<HashMap<String, String>>>,
+    zones: Arc<Mutex<HashMap<String, Zone>>>,
     kept_devices: Arc<Mutex<Kept>>,
 }
 
@@ -130,26 +140,38 @@ impl<I: Instances> Reader<I> {
         Ok(found)
     }
 
-    /// The zones of subnets; a zone never changes, so each is asked for once.
+    /// The zones of subnets; a zone never changes, so each is asked for once. One that EC2 does not know is left out, and asked
+    /// for again after [`UNKNOWN`]: nobody else's zone is asked for with each pass because of it.
     pub async fn zones(&self, region: &str, subnets: &[String]) -> Result<Vec<(String, String)>, CloudError> {
+        let now = self.clock.elapsed();
         let unknown: Vec<String> = {
             let zones = self.zones.lock();
+            let is_known = |subnet: &String| match zones.get(subnet) {
+                Some(Zone::Known(_)) => true,
+                Some(Zone::Unknown(since)) => now < *since + UNKNOWN,
+                None => false,
+            };
             subnets
                 .iter()
-                .filter(|subnet| !zones.contains_key(*subnet))
+                .filter(|subnet| !is_known(subnet))
                 .cloned()
                 .collect()
         };
         if !unknown.is_empty() {
             let found = self.cloud.subnets(region, &unknown).await?;
-            self.zones
-                .lock()
-                .extend(found.into_iter().map(|subnet| (subnet.id, subnet.zone)));
+            let mut zones = self.zones.lock();
+            zones.extend(unknown.into_iter().map(|subnet| (subnet, Zone::Unknown(now))));
+            zones.extend(
+                found
+                    .into_iter()
+                    .map(|subnet| (subnet.id, Zone::Known(subnet.zone))),
+            );
         }
         let zones = self.zones.lock();
-        let known = subnets
-            .iter()
-            .filter_map(|subnet| Some((subnet.clone(), zones.get(subnet)?.clone())));
+        let known = subnets.iter().filter_map(|subnet| match zones.get(subnet)? {
+            Zone::Known(zone) => Some((subnet.clone(), zone.clone())),
+            Zone::Unknown(_) => None,
+        });
         Ok(known.collect())
     }
 }

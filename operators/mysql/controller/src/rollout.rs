@@ -3,14 +3,20 @@
 //! # Guarantees
 //! - A member is replaced only because of what the spec says, never because of how it behaves.
 //! - Nobody is replaced unless everything works: every member is there, the leader takes writes, every replica follows
-//!   and has caught up, and there are as many that without one of them commits are still acknowledged.
+//!   and has caught up, and there are as many that without one of them commits are still acknowledged. But for a replica that an
+//!   older spec was tried on in vain, on which nothing is: it is what does not work.
 //! - Of a cluster that was never formed, and has no data, members are replaced whatever is amiss: that is how a spec that
 //!   no server can be started with is put right.
 //! - Replicas go first. The leader goes as a replica, after another member that has the current spec took its place.
 
-use mysql_api::cluster::{Launch, LaunchPhase};
+use std::collections::BTreeSet;
 
-use crate::{desired::Desired, ledger::Ledger};
+use mysql_api::{
+    MySQLCluster,
+    cluster::{Launch, LaunchPhase},
+};
+
+use crate::{controllers::mysqlcluster::Formed, desired::Desired, ledger::Ledger, replication::Standing};
 
 /// The fewest members among which one can be replaced: commits wait for half of them.
 pub const FEWEST: i32 = 3;
@@ -63,16 +69,59 @@ pub fn turn(desired: &Desired, ledger: &Ledger, leader: Option<i32>, healthy: bo
     if desired.template.termination_protection {
         return Turn::Waiting(Obstacle::Protected);
     }
-    let settled = ledger.entries().iter().all(|entry| match entry.phase {
+    let replica = outdated.iter().rev().find(|entry| Some(entry.ordinal) != leader);
+    match replica {
+        Some(entry) if healthy && is_settled(desired, ledger) => Turn::Replace(entry.ordinal),
+        _ => Turn::Waiting(Obstacle::Unsettled),
+    }
+}
+
+/// Whether every member is launched, and nobody else.
+fn is_settled(desired: &Desired, ledger: &Ledger) -> bool {
+    ledger.entries().iter().all(|entry| match entry.phase {
         LaunchPhase::Launched => entry.ordinal < desired.replicas,
         LaunchPhase::Over => entry.ordinal >= desired.replicas,
         LaunchPhase::Launching | LaunchPhase::Retiring => false,
-    });
-    let replica = outdated.iter().rev().find(|entry| Some(entry.ordinal) != leader);
-    match replica {
-        Some(entry) if healthy && settled => Turn::Replace(entry.ordinal),
-        _ => Turn::Waiting(Obstacle::Unsettled),
+    })
+}
+
+/// As [`turn`], but for replicas that an older spec was tried on in vain: what nothing is on is no loss, and everything works
+/// again only without it. `bare` are the members of whose servers nobody has ever seen a certificate.
+pub fn turn_of(
+    (desired, ledger): (&Desired, &Ledger),
+    leader: Option<i32>,
+    (healthy, bare): (bool, &BTreeSet<i32>),
+) -> Turn {
+    let turn = turn(desired, ledger, leader, healthy);
+    if leader.is_none() || turn != Turn::Waiting(Obstacle::Unsettled) || !is_settled(desired, ledger) {
+        return turn;
     }
+    let outdated = outdated(desired, ledger);
+    let in_vain = outdated
+        .iter()
+        .rev()
+        .find(|entry| Some(entry.ordinal) != leader && bare.contains(&entry.ordinal));
+    in_vain.map_or(turn, |entry| Turn::Replace(entry.ordinal))
+}
+
+/// The members whose present instances have never shown a certificate: nobody has told their servers anything, so that no data
+/// are on them. None while no leader takes writes, for then each may matter.
+pub fn bare(cluster: &MySQLCluster, ledger: &Ledger, formed: &Formed) -> BTreeSet<i32> {
+    if !formed
+        .standings
+        .values()
+        .any(|standing| *standing == Standing::Leads)
+    {
+        return BTreeSet::new();
+    }
+    let reported = cluster.status.iter().flat_map(|status| &status.members);
+    let bare = reported.filter(|member| {
+        let entry = ledger.get(member.ordinal);
+        let id = entry.and_then(|entry| entry.instance_id.as_ref());
+        let is_known = member.certificate.is_some() || formed.certificates.contains_key(&member.ordinal);
+        id.is_some() && id == member.instance_id.as_ref() && !is_known
+    });
+    bare.map(|member| member.ordinal).collect()
 }
 
 /// The members of which one may take the leader's place, if the leader is to give it up: it has an older spec and
@@ -132,6 +181,25 @@ mod tests {
     fn replicas_go_first_from_the_highest_number(#[case] older: &[i32], #[case] expected: Turn) {
         let desired = desired(3);
         assert_eq!(turn(&desired, &ledger(&desired, older), Some(0), true), expected);
+    }
+
+    #[rstest]
+    #[case(&[2], &[2], Turn::Replace(2))]
+    // The bad spec was rolled back, or corrected.
+    #[case(&[0, 1, 2], &[2], Turn::Replace(2))]
+    #[case(&[0, 1, 2], &[1], Turn::Replace(1))]
+    #[case(&[2], &[1], Turn::Waiting(Obstacle::Unsettled))]
+    #[case(&[2], &[], Turn::Waiting(Obstacle::Unsettled))]
+    #[case(&[0], &[0], Turn::Waiting(Obstacle::Unsettled))]
+    fn a_replica_that_an_older_spec_was_tried_on_in_vain_does_not_wait_until_it_works(
+        #[case] older: &[i32],
+        #[case] bare: &[i32],
+        #[case] expected: Turn,
+    ) {
+        let desired = desired(3);
+        let (ledger, bare) = (ledger(&desired, older), bare.iter().copied().collect());
+        let known = (&desired, &ledger);
+        assert_eq!(turn_of(known, Some(0), (false, &bare)), expected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - The pinned certificate is the only root of trust, and the member's name must be in it.
 //! - The operator authenticates with its client certificate; it has no password that could be sent to a wrong server.
-//! - A call ends within [`PATIENCE`]. Statements and passwords appear in no error.
+//! - A call ends within [`PATIENCE`], and one to a host that is gone within [`CONNECTING`]. Statements and passwords appear in no error.
 
 mod statement;
 
@@ -27,6 +27,8 @@ use crate::{
 
 /// How long one call may take, in real time.
 pub const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a connection may take of that: a host that is gone answers nothing, and whoever asks it asks nobody else.
+pub const CONNECTING: Duration = Duration::from_secs(2);
 /// MySQL's port.
 pub const PORT: u16 = 3306;
 /// The server's word for that it has become a copy and nobody is there to start it again.
@@ -214,7 +216,13 @@ fn version(connection: &Conn) -> Version {
 }
 
 async fn connect(authority: &Authority, at: &Address) -> Result<Conn, Failure> {
-    Ok(Conn::new(options(authority, at)).await?)
+    match tokio::time::timeout(CONNECTING, Conn::new(options(authority, at))).await {
+        Ok(connected) => Ok(connected?),
+        Err(_) => {
+            let message = format!("no connection within {} s", CONNECTING.as_secs());
+            Err(Failure::Said(message))
+        }
+    }
 }
 
 async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {

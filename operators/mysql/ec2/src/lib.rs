@@ -284,10 +284,13 @@ impl Instances for Ec2 {
     }
 
     async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {
-        let request = self
-            .client(region)
-            .describe_subnets()
-            .set_subnet_ids(Some(ids.to_vec()));
+        // Asked for by their ids, all would be refused because of one that is not known.
+        let values = ids.iter().map(|id| literal(id)).collect();
+        let named = Filter::builder()
+            .name("subnet-id")
+            .set_values(Some(values))
+            .build();
+        let request = self.client(region).describe_subnets().filters(named);
         let answer = request.send().await.map_err(failed("DescribeSubnets"))?;
         let subnet = |subnet: &aws_sdk_ec2::types::Subnet| {
             Some(Subnet {

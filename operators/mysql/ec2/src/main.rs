@@ -55,7 +55,7 @@ struct Args {
     #[arg(long, value_enum, default_value_t)]
     gc_orphans: Orphans,
     /// How many clusters are worked on at a time
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 32)]
     mysqlcluster_concurrency: usize,
     /// How many MySQLs are worked on at a time
     #[arg(long, default_value_t = 4)]

@@ -40,7 +40,10 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
     ) -> Result<(), PassError<R::Error>> {
         match self.operator.cloud.start(self.region, &id, self.fence).await {
             Ok(()) => {
-                self.evidence.lock().release(ordinal);
+                let now = self.operator.clock.steady();
+                let mut evidence = self.evidence.lock();
+                evidence.release(ordinal);
+                evidence.started(&id, now);
                 outcome.events.push(Event::Started(ordinal, id));
             }
             Err(error) => self.hold(ordinal, &error)?,

@@ -107,7 +107,9 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         }
         let authority = secrets::authority(pass).await;
         let told = match &authority {
-            Err(error @ ClusterError::Authority { .. }) => Some((Reason::AuthorityUnusable, error.to_string())),
+            Err(error @ ClusterError::Authority { .. }) => {
+                Some((Reason::AuthorityUnusable, error.to_string()))
+            }
             Err(ClusterError::Records(error @ RecordsError::NameConflict(_))) => Some((
                 Reason::NameConflict,
                 format!(
@@ -172,6 +174,11 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             let message = format!("the instances of the cluster {from} are not taken over: {why}");
             self.prevented(pass, Reason::AdoptionImpossible, &message).await?;
             return Ok(Progress::waiting(ADOPT_AGAIN));
+        }
+        if let Some(note) = adoption::neglected(&pass.current(), &self.operator, &desired.region).await
+            && evidence.lock().tells(&note)
+        {
+            story::tell(pass, [story::neglected(note)]).await;
         }
         let authority = self.authority(pass).await?;
         desired.authority.clone_from(&authority.certificate);
@@ -245,7 +252,8 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         } else {
             formed.blank
         };
-        let turn = rollout::turn(desired, &outcome.ledger, leader, healthy);
+        let bare = rollout::bare(&pass.current(), &outcome.ledger, &formed);
+        let turn = rollout::turn_of((desired, &outcome.ledger), leader, (healthy, &bare));
         if let Turn::Replace(ordinal) = turn {
             work.replace(ordinal, &mut outcome).await?;
         }

@@ -107,6 +107,17 @@ fn each_state_of_a_wanted_member_has_its_step(#[case] state: InstanceState, #[ca
     assert_eq!(steps(1, entries, &seen("i-1", state)), Vec::from_iter(expected));
 }
 
+/// A volume that it cannot have, a key that is denied: it stops again at each start.
+#[test]
+fn an_instance_that_was_just_started_is_not_started_again_yet() {
+    let ledger = Ledger::new(vec![entry(0, LaunchPhase::Launched, Some("i-1"))]);
+    let mut evidence = Evidence::default();
+    evidence.started("i-1", at(0));
+    let stopped = seen("i-1", InstanceState::Stopped);
+    let steps = |second| plan(&desired(1), &ledger, &stopped, &evidence, at(second)).len();
+    assert_eq!((steps(1), steps(2)), (0, 1));
+}
+
 #[rstest]
 #[case(InstanceState::Running, Some(Step::Terminate { ordinal: 0, instance_id: "i-1".into() }))]
 #[case(InstanceState::Stopped, Some(Step::Terminate { ordinal: 0, instance_id: "i-1".into() }))]

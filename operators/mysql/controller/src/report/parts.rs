@@ -5,9 +5,9 @@ use reconcile::conditions::DesiredCondition;
 
 use super::{Findings, condition};
 use crate::{
-    cloud::Instance,
+    cloud::{Instance, InstanceState},
     desired::Desired,
-    evidence::Hold,
+    evidence::{Hold, Sighting},
     identity::{OPERATOR_ID, is_our_token, member_name},
     outcome::Verdict,
     plan,
@@ -94,7 +94,10 @@ pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: us
     if running < wanted {
         return say(
             Reason::WaitingForInstances,
-            format!("{running} of {wanted} instances run"),
+            format!(
+                "{running} of {wanted} instances run{}",
+                stopped(findings, desired)
+            ),
         );
     }
     condition(
@@ -103,6 +106,31 @@ pub(super) fn provisioned(findings: Findings<'_>, desired: &Desired, running: us
         Reason::InstancesRunning,
         format!("{wanted} of {wanted} instances run"),
     )
+}
+
+/// Which members' instances are stopped, and why: one may stop again at each start.
+fn stopped(findings: Findings<'_>, desired: &Desired) -> String {
+    let entries = findings.ledger.entries().iter();
+    let stopped = entries.filter_map(|entry| {
+        let sighting = findings.seen.sightings.get(entry.instance_id.as_ref()?)?;
+        let Sighting::Seen {
+            state: InstanceState::Stopped,
+            reason,
+        } = sighting
+        else {
+            return None;
+        };
+        let why = reason.as_deref().unwrap_or("EC2 does not say why");
+        Some(format!(
+            "{} is stopped ({why})",
+            member_name(&desired.name, entry.ordinal)
+        ))
+    });
+    let all: Vec<_> = stopped.collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    format!("; {}: started again after 2 seconds to 5 minutes", all.join(", "))
 }
 
 /// Instances that are taken for members by their tags, and what to do about them.
@@ -195,10 +223,7 @@ fn tags(findings: Findings<'_>, desired: &Desired) -> DesiredCondition {
     condition(ConditionType::UpToDate, false, Reason::TagsOutdated, message)
 }
 
-pub(super) fn up_to_date(
-    findings: Findings<'_>,
-    (desired, turn): (&Desired, &Turn),
-) -> DesiredCondition {
+pub(super) fn up_to_date(findings: Findings<'_>, (desired, turn): (&Desired, &Turn)) -> DesiredCondition {
     let outdated = rollout::outdated(desired, findings.ledger);
     let mut names: Vec<_> = outdated
         .iter()

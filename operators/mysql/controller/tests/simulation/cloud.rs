@@ -256,10 +256,10 @@ impl Instances for Cloud {
     async fn subnets(&self, region: &str, ids: &[String]) -> Result<Vec<Subnet>, CloudError> {
         let ids = (1..)
             .zip(ids)
-            .map(|(index, id)| (format!("SubnetId.{index}"), id.clone()));
-        let answer = self
-            .ask("DescribeSubnets", region, &ids.collect::<Vec<_>>())
-            .await?;
+            .map(|(index, id)| (format!("Filter.1.Value.{index}"), id.clone()));
+        let filter = ("Filter.1.Name".to_owned(), "subnet-id".to_owned());
+        let params: Vec<_> = std::iter::once(filter).chain(ids).collect();
+        let answer = self.ask("DescribeSubnets", region, &params).await?;
         let items = answer.split("<subnetId>").skip(1);
         Ok(items
             .map(|item| Subnet {

@@ -168,3 +168,26 @@ async fn an_instance_that_ends_behind_our_back_wakes_its_cluster_and_an_unanswer
     assert_eq!(woken.await.unwrap(), Some(key));
     assert_ne!(scene.cloud.world.instances()[0].state, State::Running);
 }
+
+/// A mistake in the spec: EC2 refuses a question that names one that it does not know.
+#[tokio::test(start_paused = true)]
+async fn a_subnet_that_does_not_exist_hides_no_other_and_is_asked_for_every_ten_minutes() {
+    let scene = Scene::new();
+    let named = ["subnet-12345678", "subnet-99999999"].map(str::to_owned);
+    let reader = &scene.memory.operator.reader;
+    let asked = || {
+        let audit = scene.cloud.world.audit();
+        audit
+            .iter()
+            .filter(|call| call.action == "DescribeSubnets")
+            .count()
+    };
+    for minutes in [1, 4, 4, 2] {
+        let known = reader.zones(REGION, &named).await.unwrap();
+        assert_eq!(known.len(), 1, "{known:?}");
+        assert_eq!(asked(), 1);
+        scene.clock.sleep(Duration::from_mins(minutes)).await;
+    }
+    reader.zones(REGION, &named).await.unwrap();
+    assert_eq!(asked(), 2);
+}

@@ -1,10 +1,10 @@
 //! What a cluster takes over from an earlier one of its name, and what it leaves alone if it cannot.
 
 use fake_ec2::StateReason;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, PropagationPolicy},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, PropagationPolicy},
 };
 use mysql_api::{
     MySQLCluster,
@@ -13,7 +13,7 @@ use mysql_api::{
 use mysql_controller::identity::CLUSTER_UID;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, message, ready, sample, says};
+use crate::bed::{Bed, eventually, message, ready, sample, says};
 
 /// A spec whose deletion leaves the instances running.
 fn retained(replicas: i32) -> Value {
@@ -277,5 +277,35 @@ async fn who_led_leads_also_beyond_the_number_of_replicas_until_another_has_ever
         50,
         "it has everything"
     );
+    bed.stop().await;
+}
+
+/// Somebody has taken the Secrets out of the way, and annotates the cluster when it has instances of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_has_instances_says_that_it_takes_over_no_others() {
+    let bed = Bed::new().await;
+    bed.create("late", retained(1)).await;
+    let old = bed.until("late", "it is ready", ready).await.unwrap();
+    let (from, ids) = (old.uid().unwrap(), old.status.unwrap().aws_instance_ids);
+    bed.gone("late").await;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    for name in ["late-operator", "late-binding"] {
+        secrets.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    bed.create("late", sample(1)).await;
+    bed.until("late", "it is ready", ready).await;
+    bed.patch("late", json!({"metadata": {"annotations": {ADOPT: from}}}))
+        .await;
+    let events: Api<Event> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    eventually("it says so", async || {
+        let all = events.list(&ListParams::default()).await.unwrap();
+        let told = |event: &Event| {
+            event.reason.as_deref() == Some("AdoptionImpossible")
+                && event.note.as_deref().is_some_and(|note| note.contains(&ids[0]))
+        };
+        all.iter().any(told)
+    })
+    .await;
+    bed.until("late", "and serves on", ready).await;
     bed.stop().await;
 }

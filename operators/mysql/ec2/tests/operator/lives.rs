@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use fake_ec2::{State, StateReason};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, api::DeleteParams};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use mysql_controller::identity::CLUSTER_UID;
 use serde_json::json;
 
@@ -147,5 +150,30 @@ async fn a_protected_member_blocks_the_deletion_until_the_protection_is_off() {
         .unwrap();
     bed.until("protected", "it is gone", |cluster| cluster.is_none())
         .await;
+    bed.stop().await;
+}
+
+/// Somebody has emptied the ledger: the instances carry the cluster's identity still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_ends_also_what_is_not_recorded_any_more() {
+    let bed = Bed::new().await;
+    bed.create("emptied", sample(1)).await;
+    let cluster = bed.until("emptied", "it runs", provisioned).await.unwrap();
+    let (how, emptied) = (PatchParams::default(), json!({"status": {"launches": []}}));
+    let patched = bed
+        .clusters
+        .patch_status("emptied", &how, &Patch::Merge(&emptied))
+        .await;
+    patched.unwrap();
+    bed.until("emptied", "it says so", |cluster| {
+        says(cluster, "Provisioned", "False", "Ambiguous")
+    })
+    .await;
+    let deleted = bed.clusters.delete("emptied", &DeleteParams::default()).await;
+    deleted.unwrap();
+    bed.until("emptied", "it is gone", |cluster| cluster.is_none())
+        .await;
+    let uid = cluster.metadata.uid.unwrap();
+    assert!(bed.ec2.world().live(CLUSTER_UID, &uid).is_empty());
     bed.stop().await;
 }

@@ -302,3 +302,28 @@ async fn a_paused_cluster_says_so_and_goes_on_where_it_was() {
     assert_eq!(condition(cluster.as_ref(), "Paused"), None);
     bed.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_keep_the_certificate_of_a_member_that_is_stopped_for_a_while() {
+    let bed = Bed::new().await;
+    bed.create("halted", sample(3)).await;
+    let cluster = bed.until("halted", "it is ready", ready).await.unwrap();
+    let ids = cluster.status.unwrap().aws_instance_ids;
+    let secrets: Api<Secret> = Api::namespaced(bed.client.clone(), bed.namespace.name());
+    let before = secrets.get("halted-binding").await.unwrap();
+    assert_eq!(bed.behind("halted-ro").await.len(), 2);
+    bed.ec2
+        .world()
+        .deny("StartInstances", Some("UnauthorizedOperation"));
+    assert!(bed.ec2.world().stop(&ids[2]));
+    eventually("clients are told of it no more", async || {
+        bed.behind("halted-ro").await.len() == 1
+    })
+    .await;
+    bed.until("halted", "it says so", |cluster| !ready(cluster)).await;
+    let during = secrets.get("halted-binding").await.unwrap();
+    assert_eq!(during.data, before.data);
+    bed.ec2.world().deny("StartInstances", None);
+    bed.until("halted", "it is ready again", ready).await;
+    bed.stop().await;
+}

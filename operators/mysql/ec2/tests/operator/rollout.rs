@@ -121,3 +121,33 @@ async fn a_primary_beyond_the_number_of_replicas_gives_its_place_to_one_that_sta
         .await;
     bed.stop().await;
 }
+
+/// It keeps the cluster from working, which a rollout waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spec_that_is_rolled_back_frees_the_member_that_it_was_tried_on() {
+    let bed = Bed::new().await;
+    bed.create("tried", sample(3)).await;
+    let before = status(bed.until("tried", "it is ready", ready).await);
+    bed.patch(
+        "tried",
+        json!({"spec": {"mySQLOptions": {"no_such_option": "1"}}}),
+    )
+    .await;
+    bed.until("tried", "mysqld refuses it", |cluster| {
+        says(cluster, "Ready", "False", "OptionsInvalid")
+    })
+    .await;
+    bed.patch("tried", json!({"spec": {"mySQLOptions": null}})).await;
+    let current = |cluster: Option<&MySQLCluster>| {
+        ready(cluster) && says(cluster, "UpToDate", "True", "MembersCurrent")
+    };
+    let after = status(bed.until("tried", "it is ready again", current).await);
+    assert_eq!(after.topology, before.topology);
+    assert_eq!(
+        after.aws_instance_ids[..2],
+        before.aws_instance_ids[..2],
+        "nobody else is replaced"
+    );
+    assert_eq!(after.launches[2].incarnation, 3);
+    bed.stop().await;
+}

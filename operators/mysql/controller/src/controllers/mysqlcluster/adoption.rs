@@ -43,6 +43,40 @@ pub(super) fn asked(cluster: &MySQLCluster) -> Option<String> {
     (fresh && cluster.uid().as_ref() != Some(from)).then(|| from.clone())
 }
 
+/// How old a look at the instances may be.
+const LATELY: Duration = Duration::from_secs(10);
+
+/// How old it may be where nothing is to be done about them.
+const ONCE_A_MINUTE: Duration = Duration::from_mins(1);
+
+/// What is to be said where somebody asks a cluster that has instances to take over others, which it does not.
+pub(super) async fn neglected<I: Instances>(
+    cluster: &MySQLCluster,
+    operator: &Operator<I>,
+    region: &str,
+) -> Option<String> {
+    let launches = &cluster.status.as_ref()?.launches;
+    let from = cluster.annotations().get(ADOPT)?;
+    if launches.is_empty() || launches.iter().any(|launch| launch.adopted_from.is_some()) {
+        return None;
+    }
+    let listing = operator.reader.listing(region, ONCE_A_MINUTE).await.ok()?;
+    let is_left = |one: &&Instance| one.is_live() && one.is_ours(&operator.operator_id);
+    let left: Vec<_> = listing
+        .of(from)
+        .iter()
+        .filter(is_left)
+        .filter(|_| cluster.uid().as_ref() != Some(from))
+        .map(|one| one.id.as_str())
+        .collect();
+    (!left.is_empty()).then(|| {
+        format!(
+            "the instances of the cluster {from} are not taken over, for this one has instances already: {}; delete it, and create it anew with the annotation {ADOPT}={from}",
+            left.join(", ")
+        )
+    })
+}
+
 /// The launches of these instances as this cluster's ledger holds them, or what speaks against that.
 pub(super) fn entries(
     instances: &[Instance],
@@ -103,7 +137,7 @@ pub(super) async fn adopt<I: Instances>(
     operator: &Operator<I>,
     (from, desired): (&str, &Desired),
 ) -> Result<Result<(), String>, ClusterError> {
-    let listing = operator.reader.listing(&desired.region, Duration::ZERO).await?;
+    let listing = operator.reader.listing(&desired.region, LATELY).await?;
     let entries = match entries(listing.of(from), &operator.operator_id, (from, desired)) {
         Ok(entries) => entries,
         Err(why) => return Ok(Err(why)),

@@ -4,7 +4,10 @@
 mod goal;
 mod publishing;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use mysql_api::{
@@ -28,8 +31,11 @@ use crate::{
     ledger::Ledger,
     plan::Seen,
     replication::{self, Member, Standing},
-    server::{Address, Change, Servers},
+    server::{Address, Change, Servers, Survey},
 };
+
+/// Who is asked for so long, in real time, and does not answer, is not asked again for a while.
+const IN_VAIN: Duration = Duration::from_secs(1);
 
 /// What came of it, for the report.
 #[derive(Clone, Debug, Default)]
@@ -213,12 +219,34 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             name: tls_name(uid, ordinal),
             certificate,
         };
-        match self.servers.survey(self.authority, &address).await {
+        match self.survey(ordinal, &address).await {
             Ok(survey) => member.survey = Some(survey),
-            Err(error) => member.trouble = Some(error.message),
+            Err(trouble) => member.trouble = Some(trouble),
         }
         member.address = Some(address);
         member
+    }
+
+    /// Looks at a server. One that was waited for in vain lately is not waited for once more, unless it is the leader, or
+    /// nobody leads yet: a zone that is gone would keep everybody waiting with each pass over each cluster.
+    async fn survey(&self, ordinal: i32, address: &Address) -> Result<Survey, String> {
+        let is_replica = self
+            .topology()
+            .is_some_and(|topology| topology.primary != ordinal);
+        let server = &address.certificate;
+        let clock = self.pass.clock();
+        if is_replica && let Some(trouble) = self.evidence.lock().silence(server, clock.steady()) {
+            return Err(trouble.to_owned());
+        }
+        let began = Instant::now();
+        let surveyed = self.servers.survey(self.authority, address).await;
+        surveyed.map_err(|error| {
+            if began.elapsed() >= IN_VAIN {
+                let trouble = error.message.clone();
+                self.evidence.lock().silent(server, trouble, clock.steady());
+            }
+            error.message
+        })
     }
 
     /// The certificate that is pinned for an instance, else the one that it has printed.

@@ -71,8 +71,9 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         let uid = pass.uid();
         let ledger = ledger(cluster);
         let region = cluster.status.as_ref().and_then(|status| status.region.clone());
-        // Without a region in status nothing was ever launched.
-        let Some(region) = region.filter(|_| !ledger.entries().is_empty()) else {
+        // Without a region in status nothing was ever launched. Somebody may have emptied the ledger: what carries the cluster's
+        // identity was told then.
+        let Some(region) = region.filter(|_| !ledger.entries().is_empty() || is_ambiguous(cluster)) else {
             let given = retention::give_back(pass).await;
             if unless_abandoned(cluster, given)? == Some(Released::Now) {
                 return Ok(Progress::waiting(RELEASED_AGAIN));
@@ -272,6 +273,15 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
 fn is_abandoned(cluster: &MySQLCluster) -> bool {
     let uid = cluster.uid();
     uid.is_some_and(|uid| cluster.annotations().get(ABANDON) == Some(&uid))
+}
+
+/// Whether instances were last seen that carry the cluster's identity and are none of its members.
+fn is_ambiguous(cluster: &MySQLCluster) -> bool {
+    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    let ambiguous = Reason::Ambiguous.as_str();
+    conditions
+        .into_iter()
+        .any(|condition| condition.reason == ambiguous)
 }
 
 /// What the API server refuses is done without where somebody asked for that.

@@ -118,6 +118,16 @@ pub(super) fn turns(before: Option<&MySQLClusterStatus>, after: &MySQLClusterSta
     turns
 }
 
+/// That a cluster does not take over what it was asked to.
+pub(super) fn neglected(note: String) -> Notice {
+    Notice {
+        kind: EventKind::Warning,
+        reason: Reason::AdoptionImpossible.as_str(),
+        action: "Adopt",
+        note,
+    }
+}
+
 /// Publishes events in order.
 pub(super) async fn tell(pass: &Pass<MySQLCluster>, notices: impl IntoIterator<Item = Notice>) {
     for notice in notices {

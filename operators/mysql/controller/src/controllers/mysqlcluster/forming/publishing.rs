@@ -1,8 +1,14 @@
 //! Tells clients where the servers are, and how to know them.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
 
-use mysql_api::Reason;
+use mysql_api::{
+    MySQLCluster, Reason,
+    cluster::{LaunchPhase, Member},
+};
 use reconcile::{
     Reconciler as _,
     apply::{Applier, ApplyError},
@@ -15,7 +21,7 @@ use super::{
 use crate::{
     cloud::{Instance, Instances},
     endpoints::{self, Backend, Side},
-    replication::{Member, Standing},
+    replication::{self, Standing},
     server::Servers,
 };
 
@@ -27,7 +33,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         &self,
         formed: &Formed,
         instances: &[(i32, &Instance)],
-        members: &[Member],
+        members: &[replication::Member],
     ) -> Result<Option<(Reason, String)>, ApplyError> {
         let name = &self.group.name;
         let backends: Vec<_> = instances
@@ -41,7 +47,9 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
                 })
             })
             .collect();
-        let certificates: String = formed.certificates.values().map(String::as_str).collect();
+        let mut known = pinned(&self.pass.current());
+        known.extend(formed.certificates.clone());
+        let certificates: String = known.into_values().collect();
         let now = self.pass.clock().steady();
         let digest = digest(&backends, &certificates);
         let (told, known) = {
@@ -76,6 +84,27 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         }
         Ok(trouble)
     }
+}
+
+/// The certificates that are pinned for the members' instances, whether those run at the moment or not: clients that are not
+/// told of one would have to be told when it comes back.
+fn pinned(cluster: &MySQLCluster) -> BTreeMap<i32, String> {
+    let Some(status) = &cluster.status else {
+        return BTreeMap::new();
+    };
+    let is_there = |member: &&Member| {
+        let mut launches = status.launches.iter();
+        launches.any(|launch| {
+            launch.phase != LaunchPhase::Over
+                && launch.ordinal == member.ordinal
+                && launch.instance_id.is_some()
+                && launch.instance_id == member.instance_id
+        })
+    };
+    let members = status.members.iter().filter(is_there);
+    members
+        .filter_map(|member| Some((member.ordinal, member.certificate.clone()?)))
+        .collect()
 }
 
 fn digest(backends: &[Backend], certificates: &str) -> u64 {
