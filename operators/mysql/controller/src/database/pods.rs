@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::ResourceExt as _;
 
 use super::{
@@ -17,6 +20,8 @@ const YOUNG: Duration = Duration::from_secs(10);
 const NAMED: Duration = Duration::from_mins(1);
 /// How long a Pod may take to begin that shows no trouble: images and volumes take their time.
 const UNNAMED: Duration = Duration::from_mins(5);
+/// How long a Job may have no Pod between two tries: its own longest pause is six minutes.
+const BETWEEN: Duration = Duration::from_mins(10);
 /// How long the API server may refuse the Job itself: quotas, webhooks and roles are often wrong for a while.
 pub const REFUSED: Duration = UNNAMED;
 /// How long a server may run without answering before a person is told; after a crash a large one takes longer.
@@ -134,13 +139,13 @@ pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stu
     if age < YOUNG {
         return None;
     }
-    if pods.is_empty() {
+    if let Some(since) = without_pod(pods, made, now) {
         let why = format!(
             "Job {name} has no Pod: `kubectl describe job {name}` says what refuses it, such as a quota or a webhook"
         );
         return Some(Stuck {
             room: true,
-            ..stuck(why, NAMED, made)
+            ..stuck(why, NAMED, since)
         });
     }
     if let Some(pod) = pods.iter().find(|pod| pod.metadata.deletion_timestamp.is_some()) {
@@ -170,6 +175,33 @@ pub fn stuck(job: &Seen, name: &str, pods: &[Pod], now: Timestamp) -> Option<Stu
             made,
         ),
     })
+}
+
+/// Since when a Job has no Pod that can do anything, if that is longer than its pause between two tries.
+fn without_pod(pods: &[Pod], made: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let failed = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed");
+    if pods.is_empty() {
+        return Some(made);
+    }
+    if !pods.iter().all(failed) {
+        return None;
+    }
+    let last = pods.iter().filter_map(ended).max()?;
+    let pause = Duration::try_from(now.duration_since(last)).ok()?;
+    (pause >= BETWEEN).then_some(last)
+}
+
+/// When a Pod that has failed did so: one that was evicted says it in its conditions alone.
+fn ended(pod: &Pod) -> Option<Timestamp> {
+    let status = pod.status.as_ref()?;
+    let containers = status.container_statuses.iter().flatten();
+    let ended = containers.filter_map(|container| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        ended.finished_at.as_ref()
+    });
+    let conditions = status.conditions.iter().flatten();
+    let turned = conditions.filter_map(|condition| condition.last_transition_time.as_ref());
+    ended.chain(turned).map(|Time(at)| *at).max()
 }
 
 /// Why a Deployment has no Pod, as its controller says it.
@@ -274,6 +306,36 @@ mod tests {
         }
         let young = stuck(&job("2026-11-21T11:59:55Z"), "backup-m-job", &pods, now);
         assert_eq!(young, None);
+    }
+
+    /// A quota may refuse the second Pod.
+    #[rstest]
+    #[case::for_long(json!({"phase": "Failed"}), "11:50", Some("11:50"))]
+    #[case::in_its_pause(json!({"phase": "Failed"}), "11:51", None)]
+    #[case::another_is_there(json!({"phase": "Running"}), "11:40", None)]
+    fn a_job_whose_next_pod_does_not_come_has_none(
+        #[case] other: Value,
+        #[case] ended: &str,
+        #[case] since: Option<&str>,
+    ) {
+        let at = |time: &str| format!("2026-11-21T{time}:00Z");
+        let failed = |ended: &str| {
+            let state = json!({"terminated": {"exitCode": 1, "finishedAt": at(ended)}});
+            pod(
+                &json!({"phase": "Failed", "containerStatuses": [{"name": "backup", "image": "", "imageID": "",
+                "ready": false, "restartCount": 0, "state": state}]}),
+            )
+        };
+        let pods = [failed("11:30"), failed(ended), pod(&other)];
+        let found = stuck(
+            &job(&at("11:00")),
+            "backup-m-job",
+            &pods,
+            at("12:00").parse().unwrap(),
+        );
+        let found = found.inspect(|found| assert!(found.why.contains("has no Pod"), "{found:?}"));
+        let expected = since.map(|since| at(since).parse().unwrap());
+        assert_eq!(found.and_then(|found| found.since), expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
     serde::de::DeserializeOwned,
@@ -353,8 +354,9 @@ fn container(program: &str, ready: bool, state: &Value) -> Value {
 }
 
 fn ended(program: &str, (code, words): &End) -> Value {
+    let now = Timestamp::now().to_string();
     let state = json!({"terminated": {"exitCode": code, "message": words.to_string(),
-                                      "finishedAt": "2026-01-01T00:00:00Z", "startedAt": "2026-01-01T00:00:00Z"}});
+                                      "finishedAt": now, "startedAt": now}});
     let phase = if *code == 0 { "Succeeded" } else { "Failed" };
     json!({"phase": phase, "containerStatuses": container(program, false, &state)})
 }
