@@ -39,9 +39,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     daemon::{Daemon, Model},
     docker::Docker,
-    objects::{DEADLINE, definitions, is},
+    objects::{DEADLINE, Objects, definitions, is},
     scene::Scene,
-    world::{NETWORK, STRANGER, up},
+    world::{NETWORK, STRANGER, WORKER, up},
 };
 
 const KINDS: [(&str, &str); 6] = [
@@ -216,7 +216,7 @@ impl Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_earlier_releases_have_left_is_not_touched() -> Result<()> {
+async fn what_earlier_releases_have_left_is_not_touched_and_what_happens_meanwhile_is_not_lost() -> Result<()> {
     for (release, left) in golden::releases::<Left>(&folder())? {
         eprintln!("{release}");
         upgrade(&left).await?;
@@ -252,14 +252,38 @@ async fn upgrade(left: &Left) -> Result<()> {
     }
     shutdown.cancel();
     operator.ended.await??;
-    let daemon = daemon.lock();
-    ensure!(
-        containers(&daemon) == left.containers,
-        "{:#?}",
-        containers(&daemon)
-    );
-    ensure!(daemon.started == started, "{:?}", daemon.started);
-    ensure!(daemon.bootstrapped.is_empty(), "{:?}", daemon.bootstrapped);
-    ensure!(daemon.misdeeds.is_empty(), "{:?}", daemon.misdeeds);
+    {
+        let daemon = daemon.lock();
+        ensure!(
+            containers(&daemon) == left.containers,
+            "{:#?}",
+            containers(&daemon)
+        );
+        ensure!(daemon.started == started, "{:?}", daemon.started);
+        ensure!(daemon.bootstrapped.is_empty(), "{:?}", daemon.bootstrapped);
+        ensure!(daemon.misdeeds.is_empty(), "{:?}", daemon.misdeeds);
+    }
+    a_deletion_that_nobody_saw_is_carried_out(&upgrade, &daemon).await
+}
+
+/// What somebody deletes while no operator runs.
+async fn a_deletion_that_nobody_saw_is_carried_out(
+    upgrade: &Upgrade,
+    daemon: &Arc<Mutex<Daemon>>,
+) -> Result<()> {
+    let objects = Objects {
+        client: upgrade.plane.client(),
+        namespace: upgrade.namespace().to_owned(),
+    };
+    let node = format!("{WORKER}.{}", upgrade.namespace());
+    ensure!(daemon.lock().find(&node).is_ok(), "{node} is not there");
+    objects.delete("DockerMachine", WORKER).await?;
+    let shutdown = CancellationToken::new();
+    let place = (upgrade.plane.config().clone(), upgrade.namespace());
+    let operator = operator(place, &Clock::accelerated(SPEED), daemon, &shutdown)?;
+    objects.wait("DockerMachine", WORKER, Value::is_null).await?;
+    ensure!(daemon.lock().find(&node).is_err(), "{node} was left behind");
+    shutdown.cancel();
+    operator.ended.await??;
     Ok(())
 }

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
+use dynamodb_api::DdbctlDpJob;
 use dynamodb_controller::manager;
+use kube::{Api, api::DeleteParams};
 use reconcile::{
     clock::Clock,
     leader::{LeaderConfig, Timing},
@@ -68,7 +70,7 @@ async fn what_a_release_leaves_can_be_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_earlier_releases_have_left_is_not_touched() {
+async fn what_earlier_releases_have_left_is_not_touched_and_what_happens_meanwhile_is_not_lost() {
     for (release, left) in golden::releases::<Vec<Value>>(&folder()).unwrap() {
         eprintln!("{release}");
         let upgrade = Upgrade::begin(&[crd()], &left).await.unwrap();
@@ -92,6 +94,24 @@ async fn what_earlier_releases_have_left_is_not_touched() {
         .await;
         upgrade.untouched(manager::NAME).await.unwrap();
         assert!(passes("result=\"error\"") < 1.0, "a pass failed");
+        operator.stop().await;
+
+        // What somebody deletes while no operator runs.
+        let namespace = upgrade.namespace();
+        let all: Api<DdbctlDpJob> = Api::namespaced(upgrade.plane.client(), namespace);
+        all.delete("suspended", &DeleteParams::default()).await.unwrap();
+        let config = upgrade.plane.config().clone();
+        let operator = Operator::start(config, &[namespace], endpoint, |options, _| {
+            options.clock = Clock::accelerated(SPEED);
+            options.leader_election = Some(election(namespace));
+        });
+        eventually("the deletion is carried out", async || {
+            match all.get_opt("suspended").await.unwrap() {
+                None => Ok(()),
+                Some(job) => Err(format!("{job:#?}")),
+            }
+        })
+        .await;
         operator.stop().await;
     }
 }
