@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use dynamodb_api::DeletionPlan;
 
-use super::table::Table;
+use super::table::{Table, WriteLimit};
 
 /// What measuring the partition found, and what follows from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,8 +119,21 @@ impl Plan {
     }
 }
 
+/// What the table takes, if nothing else bounds it.
+fn of_itself(table: &Table) -> u64 {
+    table.provisioned_wcu.or(table.warm_wcu).unwrap_or(ON_DEMAND_WCU)
+}
+
+/// The least of what bounds the writes besides, if that is less.
+fn tightest(table: &Table) -> Option<&WriteLimit> {
+    let limits = table.write_limits.iter();
+    limits
+        .filter(|limit| limit.wcu < of_itself(table))
+        .min_by_key(|limit| limit.wcu)
+}
+
 fn expected_rate(table: &Table, max_wcu: Option<u32>) -> u64 {
-    let granted = table.provisioned_wcu.or(table.warm_wcu).unwrap_or(ON_DEMAND_WCU);
+    let granted = tightest(table).map_or_else(|| of_itself(table), |limit| limit.wcu);
     let granted = if table.has_local_index() {
         granted.min(PARTITION_WCU)
     } else {
@@ -153,6 +166,12 @@ fn warnings(table: &Table, complete: bool) -> Vec<String> {
             "the table has a local index: the partition cannot be deleted faster than 1,000 WCU per second"
                 .to_owned(),
         );
+    }
+    if let Some(WriteLimit { index, wcu }) = tightest(table) {
+        warnings.push(index.as_ref().map_or_else(
+            || format!("the table's on-demand maximum is {wcu} write units per second: it is not exceeded"),
+            |name| format!("the global index {name} takes {wcu} write units per second: items that it holds are not deleted faster"),
+        ));
     }
     let global: Vec<_> = table
         .indexes
@@ -197,6 +216,7 @@ mod tests {
             replicas: 1,
             provisioned_wcu: Some(500),
             warm_wcu: None,
+            write_limits: Vec::new(),
         }
     }
 
@@ -223,6 +243,26 @@ mod tests {
         assert_eq!(at(Some(10)), 100);
         assert_eq!(at(Some(9999)), 2);
         assert_eq!(Plan::new(&table(0), 0, 0..=0, true, None).estimated_seconds, 0);
+        let limit = |index: Option<&str>, wcu| WriteLimit {
+            index: index.map(str::to_owned),
+            wcu,
+        };
+        let bounded = |limits: &[WriteLimit], words: &str| {
+            let mut table = table(0);
+            table.write_limits = limits.to_vec();
+            let plan = Plan::new(&table, 1000, 0..=0, true, None);
+            let told = plan.warnings.iter().any(|warning| warning.contains(words));
+            (plan.estimated_seconds, told)
+        };
+        let limits = [
+            limit(None, 100),
+            limit(Some("by-date"), 5),
+            limit(Some("by-name"), 50),
+        ];
+        assert_eq!(bounded(&limits, "index by-date takes 5 write units"), (200, true));
+        assert_eq!(bounded(&limits[..1], "maximum is 100 write units"), (10, true));
+        let wide = [limit(Some("by-date"), 5000)];
+        assert_eq!(bounded(&wide, "by-date"), (2, false), "it bounds nothing");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use aws_sdk_dynamodb::{
     Client,
     types::{
-        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoveryStatus,
-        ScalarAttributeType, TableDescription, TableStatus,
+        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, OnDemandThroughput,
+        PointInTimeRecoveryStatus, ProvisionedThroughputDescription, ScalarAttributeType, TableDescription,
+        TableStatus,
     },
 };
 use dynamodb_api::{AttributeType, IndexSummary, Reason};
@@ -49,6 +50,17 @@ pub struct Table {
     pub provisioned_wcu: Option<u64>,
     /// Write units per second that the table can take at once, if DynamoDB says.
     pub warm_wcu: Option<u64>,
+    /// What bounds the writes besides.
+    pub write_limits: Vec<WriteLimit>,
+}
+
+/// A bound of the write units per second, other than the table's provisioned capacity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteLimit {
+    /// The global index that it holds for; `None` for the maximum of an on-demand table.
+    pub index: Option<String>,
+    /// Write units per second.
+    pub wcu: u64,
 }
 
 impl Table {
@@ -268,7 +280,7 @@ fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
         .is_some_and(|billing| billing.billing_mode() == Some(&BillingMode::PayPerRequest));
     let provisioned = description
         .provisioned_throughput()
-        .and_then(aws_sdk_dynamodb::types::ProvisionedThroughputDescription::write_capacity_units);
+        .and_then(ProvisionedThroughputDescription::write_capacity_units);
     let units = |units: i64| u64::try_from(units).ok().filter(|units| *units > 0);
     let streams = description
         .stream_specification()
@@ -286,7 +298,36 @@ fn read(name: &str, description: &TableDescription) -> Result<Table, Failure> {
             .warm_throughput()
             .and_then(aws_sdk_dynamodb::types::TableWarmThroughputDescription::write_units_per_second)
             .and_then(units),
+        write_limits: write_limits(description, on_demand),
     })
+}
+
+/// An on-demand table or index may have a maximum; each index of another table has a capacity of its own.
+fn write_limits(description: &TableDescription, on_demand: bool) -> Vec<WriteLimit> {
+    let limit = |index: Option<&str>, units: Option<i64>| {
+        let wcu = units.and_then(|units| u64::try_from(units).ok());
+        wcu.filter(|wcu| *wcu > 0).map(|wcu| WriteLimit {
+            index: index.map(str::to_owned),
+            wcu,
+        })
+    };
+    let table = description.on_demand_throughput();
+    let table = table.and_then(OnDemandThroughput::max_write_request_units);
+    let indexes = description.global_secondary_indexes().iter().filter_map(|index| {
+        let most = index.on_demand_throughput();
+        let most = most.and_then(OnDemandThroughput::max_write_request_units);
+        let provisioned = index
+            .provisioned_throughput()
+            .and_then(ProvisionedThroughputDescription::write_capacity_units);
+        limit(
+            Some(index.index_name()?),
+            if on_demand { most } else { provisioned },
+        )
+    });
+    limit(None, table.filter(|_| on_demand))
+        .into_iter()
+        .chain(indexes)
+        .collect()
 }
 
 /// A table that is being made, or deleted, is so for seconds. From the other states only a person brings it back.

@@ -1,3 +1,4 @@
+use aws_sdk_dynamodb::types::GlobalSecondaryIndexDescription;
 use dynamodb_api::SortKeyPredicate;
 
 use super::*;
@@ -19,6 +20,7 @@ fn table(kind: AttributeType, sort: Option<AttributeType>) -> Table {
         replicas: 0,
         provisioned_wcu: None,
         warm_wcu: None,
+        write_limits: Vec::new(),
     }
 }
 
@@ -82,4 +84,39 @@ fn a_table_that_only_a_person_can_bring_back_is_told_from_one_that_is_being_made
     for status in ["ARCHIVING", "ARCHIVED", "INACCESSIBLE_ENCRYPTION_CREDENTIALS"] {
         assert_eq!(class(status), Class::Denied, "{status}");
     }
+}
+
+#[test]
+fn what_bounds_the_writes_is_read_as_the_billing_mode_has_it() {
+    let index = |name: &str| {
+        GlobalSecondaryIndexDescription::builder()
+            .index_name(name)
+            .provisioned_throughput(
+                ProvisionedThroughputDescription::builder()
+                    .write_capacity_units(5)
+                    .build(),
+            )
+            .on_demand_throughput(OnDemandThroughput::builder().max_write_request_units(70).build())
+            .build()
+    };
+    let description = TableDescription::builder()
+        .on_demand_throughput(OnDemandThroughput::builder().max_write_request_units(600).build())
+        .global_secondary_indexes(index("by-date"))
+        // Without a maximum; so DynamoDB says it.
+        .global_secondary_indexes(
+            GlobalSecondaryIndexDescription::builder()
+                .index_name("by-name")
+                .on_demand_throughput(OnDemandThroughput::builder().max_write_request_units(-1).build())
+                .build(),
+        )
+        .build();
+    let limit = |index: Option<&str>, wcu| WriteLimit {
+        index: index.map(str::to_owned),
+        wcu,
+    };
+    assert_eq!(
+        write_limits(&description, true),
+        [limit(None, 600), limit(Some("by-date"), 70)]
+    );
+    assert_eq!(write_limits(&description, false), [limit(Some("by-date"), 5)]);
 }
