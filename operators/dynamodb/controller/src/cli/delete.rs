@@ -169,15 +169,8 @@ async fn execute(prepared: Prepared, control: &Control) -> anyhow::Result<Finish
 
 async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
     let endpoint = Endpoint::parse(&args.endpoint_url).map_err(at_a_terminal)?;
-    let given = Some(args.region.clone()).filter(|region| !region.is_empty());
-    let region = given
-        .or_else(|| {
-            std::env::var("AWS_REGION")
-                .ok()
-                .filter(|region| !region.is_empty())
-        })
-        .unwrap_or_else(|| dynamodb_api::DEFAULT_REGION.to_owned());
-    endpoint.check_region(&region).context("--region")?;
+    let (region, from) = region(&args.region, std::env::var("AWS_REGION").ok());
+    endpoint.check_region(&region).context(from)?;
     let connector = Connector::new();
     connector.check(&endpoint).await.map_err(at_a_terminal)?;
     // A person at a terminal may send credentials of the environment wherever it wants; the operator may not.
@@ -188,6 +181,16 @@ async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
         credentials::placeholder()
     };
     Ok(connector.client(&endpoint, &region, credentials))
+}
+
+/// The region, and where it is from.
+fn region(given: &str, environment: Option<String>) -> (String, &'static str) {
+    let environment = environment.filter(|region| !region.is_empty());
+    match environment.filter(|_| given.is_empty()) {
+        Some(region) => (region, "AWS_REGION"),
+        None if given.is_empty() => (dynamodb_api::DEFAULT_REGION.to_owned(), "--region"),
+        None => (given.to_owned(), "--region"),
+    }
 }
 
 /// The credentials of whoever calls, looked up before anything is asked of DynamoDB: without any that is what there is
@@ -290,6 +293,16 @@ mod tests {
             refusal.contains("--region") && refusal.contains("\"local\""),
             "{refusal}"
         );
+    }
+
+    #[test]
+    fn a_region_is_blamed_on_where_it_is_from() {
+        let there = || Some("eu-west-1".to_owned());
+        assert_eq!(region("", there()), ("eu-west-1".to_owned(), "AWS_REGION"));
+        assert_eq!(region("us-west-2", there()), ("us-west-2".to_owned(), "--region"));
+        for nothing in [None, Some(String::new())] {
+            assert_eq!(region("", nothing).0, dynamodb_api::DEFAULT_REGION);
+        }
     }
 
     #[tokio::test]

@@ -15,6 +15,9 @@ const INSTEAD: &[(&str, &str)] = &[
     ("then create the job again", "then run the command again"),
     ("since the job began", "since the command began"),
     ("`backoffLimit` is", "the limit is"),
+    // Nobody does: the process ends.
+    ("; it will be tried again", "; run the command again"),
+    ("; it will be asked again", "; run the command again"),
 ];
 
 /// `error` in the words of the command line.
@@ -54,6 +57,8 @@ mod tests {
             ),
             (failed(Kind::Unreachable), "check --endpoint-url"),
             (failed(Kind::NoCredentials), "AWS_PROFILE"),
+            (failed(Kind::Transient), "run the command again"),
+            (failed(Kind::CredentialSource), "run the command again"),
             (
                 Endpoint::parse("http://x/y").unwrap_err().to_string(),
                 "--endpoint-url",
@@ -64,7 +69,7 @@ mod tests {
             ),
         ] {
             let told = at_a_terminal(anyhow::Error::msg(text)).to_string();
-            let fields = ["endpointURL", "tableName", "awsRegion", "secretRef"];
+            let fields = ["endpointURL", "tableName", "awsRegion", "secretRef", "it will be"];
             assert!(
                 told.contains(flag) && !fields.iter().any(|field| told.contains(field)),
                 "{told}"
