@@ -3,6 +3,8 @@
 
 #[path = "engine/bed.rs"]
 mod bed;
+#[path = "engine/conditions.rs"]
+mod conditions;
 #[path = "engine/faults.rs"]
 mod faults;
 #[cfg(feature = "virtual-time")]
