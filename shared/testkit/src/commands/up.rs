@@ -60,9 +60,16 @@ pub(crate) struct Arguments {
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Runs the subcommand. Ends early and in order on SIGINT and SIGTERM, which is a failure only for somebody who waits
-/// for the jobs' end.
+/// for the jobs' end. A second SIGINT ends it at once, with status 130.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut again = signal(SignalKind::interrupt())?;
+    // What was started ends with this process however that ends.
+    tokio::spawn(async move {
+        again.recv().await;
+        again.recv().await;
+        std::process::exit(130);
+    });
     let mut terminated = signal(SignalKind::terminate())?;
     let result = tokio::select! {
         result = show(&arguments) => Some(result),
