@@ -99,6 +99,8 @@ pub struct Applier<'a> {
     manager: &'static str,
     namespace: String,
     owner: OwnerReference,
+    /// Nothing is changed.
+    dry_run: bool,
 }
 
 impl<'a> Applier<'a> {
@@ -118,7 +120,14 @@ impl<'a> Applier<'a> {
             manager,
             namespace,
             owner,
+            dry_run: false,
         }
+    }
+
+    /// Asks whether the API server will have one child as `desired`, as far as it can tell beforehand, and changes nothing.
+    pub async fn rehearse<C: Kind>(mut self, desired: C) -> Result<(), ApplyError> {
+        self.dry_run = true;
+        self.apply(desired).await.map(drop)
     }
 
     /// Brings one child to `desired` and returns it as it now is. `desired` needs a name; namespace and owner
@@ -136,8 +145,8 @@ impl<'a> Applier<'a> {
             .map_err(|e| self.failed::<C>("read", &name, e))?;
         let Some(live) = live else {
             let params = PostParams {
+                dry_run: self.dry_run,
                 field_manager: Some(self.manager.into()),
-                ..PostParams::default()
             };
             let created = api.create(&params, &desired).await;
             return match created {
@@ -159,11 +168,14 @@ impl<'a> Applier<'a> {
         if live.annotations().get(APPLIED) == Some(&digest) && is_covered(&desired, &live) {
             return Ok((live, Applied::Unchanged));
         }
-        self.own_created_fields(&api, &live)
-            .await
-            .map_err(|e| self.failed::<C>("apply", &name, e))?;
+        if !self.dry_run {
+            self.own_created_fields(&api, &live)
+                .await
+                .map_err(|e| self.failed::<C>("apply", &name, e))?;
+        }
         desired.meta_mut().uid = live.uid();
-        let params = PatchParams::apply(self.manager).force();
+        let mut params = PatchParams::apply(self.manager).force();
+        params.dry_run = self.dry_run;
         let patch = Patch::Apply(typed(&desired));
         let changed = api
             .patch(&name, &params, &patch)

@@ -99,6 +99,8 @@ closed_set! {
         BackupDone,
         /// The last backup failed; earlier ones are kept.
         BackupFailed,
+        /// Somebody has deleted the volume with the backups; another is in its place.
+        BackupsLost,
         /// The final backup cannot be taken, so the deletion waits.
         FinalBackupFailed,
         /// It is being deleted.

@@ -22,6 +22,7 @@ mod cleanup;
 mod error;
 mod filling;
 mod former;
+mod going;
 mod hand;
 mod leaving;
 mod life;

@@ -100,6 +100,8 @@ pub enum PasswordSource {
     Secret(SecretKeyRef),
     /// Nobody gave one.
     Generated,
+    /// The one that the server has; where nobody knows that any more, as it is asked for.
+    Kept(Box<Self>),
 }
 
 /// A volume that is asked for.
@@ -146,6 +148,8 @@ pub struct Desired {
     pub restore: RestoreSettings,
     /// The newest backup that is known of: the volume for backups has one, or is the wrong one.
     pub expected: Option<String>,
+    /// UID of the claim that backups go to, where there is one.
+    pub backups_claim: Option<String>,
     /// Which of the volumes are folders of which node, where that is known.
     pub ties: Vec<Tie>,
     /// When backups are taken; what is wrong with that stops nothing else.
@@ -159,6 +163,12 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Goes on with the password that the server has, whatever the spec says.
+    pub fn keep_password(&mut self) {
+        let asked = std::mem::replace(&mut self.password, PasswordSource::Generated);
+        self.password = PasswordSource::Kept(Box::new(asked));
+    }
+
     /// What `spec` asks for.
     ///
     /// # Errors
@@ -190,6 +200,7 @@ impl Desired {
             options: options(&spec.config)?,
             restore: spec.restore.clone().unwrap_or_default(),
             expected: None,
+            backups_claim: None,
             ties: Vec::new(),
             schedule: schedule(&backup, owner.uid),
             concurrency: backup.concurrency_policy,

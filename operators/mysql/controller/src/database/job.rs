@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::{
     request::{Request, told},
-    words::{last_words, pace},
+    words::{last_words, pace, slower},
 };
 use super::{
     amounts::Amounts,
@@ -38,7 +38,7 @@ use super::{
 const REQUEST: &str = "otus.homework/request";
 /// Annotation with the id of a backup.
 const ID: &str = "otus.homework/backup-id";
-/// Annotation with the UID of the claim that a restore fills.
+/// Annotation with the UID of the claim that a restore fills, or that a backup goes to.
 const CLAIM: &str = "otus.homework/claim";
 /// Annotation with a digest of what a restore was begun with.
 const INPUTS: &str = "otus.homework/inputs";
@@ -73,6 +73,7 @@ pub fn backup(desired: &Desired, request: &Request, now: Timestamp, running: Opt
         (REQUEST, request.annotation()),
         (ID, id.clone()),
         (SERVER, running.unwrap_or_default().to_owned()),
+        (CLAIM, desired.backups_claim.clone().unwrap_or_default()),
     ];
     let mounts = vec![mount("backups", program::BACKUP_FOLDER, false)];
     let container = Task {
@@ -296,7 +297,7 @@ pub struct Seen {
     pub request: Option<Request>,
     /// The id of the backup.
     pub id: Option<String>,
-    /// UID of the claim that a restore fills.
+    /// UID of the claim that a restore fills, or that a backup goes to.
     pub claim: Option<String>,
     /// What a restore was begun with.
     pub inputs: Option<String>,
@@ -318,7 +319,7 @@ pub fn seen(job: &Job, names: &Names, uid: &str) -> Seen {
         reached: reached(job),
         request: annotation(REQUEST).as_deref().and_then(Request::parse),
         id: annotation(ID),
-        claim: annotation(CLAIM),
+        claim: annotation(CLAIM).filter(|claim| !claim.is_empty()),
         inputs: annotation(INPUTS),
         server: annotation(SERVER).filter(|server| !server.is_empty()),
         made: job.metadata.creation_timestamp.as_ref().map(|Time(at)| *at),

@@ -247,5 +247,32 @@ pub fn elsewhere(node: &str, sight: Sight, claims: &[&str]) -> String {
     format!("{names} {are} of node {node}{more}")
 }
 
+/// Whether a volume is, or was, of the claim of this name; of that with this UID, if that is known of both.
+pub fn is_of(volume: &PersistentVolume, namespace: &str, claim: &str, uid: Option<&str>) -> bool {
+    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    reference.is_some_and(|reference| {
+        let other = uid.is_some_and(|uid| reference.uid.as_deref().is_some_and(|theirs| theirs != uid));
+        reference.namespace.as_deref() == Some(namespace)
+            && reference.name.as_deref() == Some(claim)
+            && !other
+    })
+}
+
+/// Whether a volume was given to a claim: it takes no other one after that, whether Kubernetes has marked it so yet or not.
+pub fn had_claim(volume: &PersistentVolume) -> bool {
+    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    reference.is_some_and(|reference| reference.uid.as_ref().is_some_and(|uid| !uid.is_empty()))
+}
+
+/// Where the folder is that a volume stands for.
+pub fn folder(volume: &PersistentVolume) -> Option<String> {
+    let spec = volume.spec.as_ref()?;
+    let path = &spec.host_path.as_ref()?.path;
+    Some(match spec.node_affinity.as_ref().and_then(host_of) {
+        Some(host) => format!("{path} on node {host}"),
+        None => path.clone(),
+    })
+}
+
 #[cfg(test)]
 mod tests;

@@ -257,8 +257,12 @@ pub struct Ending<'a> {
     pub recorded: Option<&'a str>,
     /// Which server is there.
     pub server: Option<&'a str>,
+    /// Whether the data volume is going and no server has it: none ever will again.
+    pub unserved: bool,
     /// What keeps the Job's Pod from coming up.
     pub held: Held,
+    /// Whether the volume that the Job's backup has gone to stays.
+    pub kept: bool,
     /// Now.
     pub now: Timestamp,
 }
@@ -268,6 +272,7 @@ impl Ending<'_> {
     fn is_the_last(&self, job: &Seen) -> bool {
         // The data volume may be gone already, by our own hand before a crash.
         self.content.is_none()
+            || self.unserved
             || (job.server.is_some() && job.server.as_deref() == self.server)
             || sabotage::active(sabotage::TRUST_EARLIER_BACKUP)
     }
@@ -279,8 +284,8 @@ pub fn farewell(ending: Ending<'_>) -> Farewell {
         .job
         .filter(|job| job.whose == Whose::Ours && job.going.is_none());
     let last = ours.filter(|job| matches!(job.request, Some(Request::Final(_))));
-    // First what was achieved.
-    if last.is_some_and(|job| job.phase == Phase::Succeeded && ending.is_the_last(job)) {
+    // First what was achieved. A backup on a volume that is going is none.
+    if last.is_some_and(|job| job.phase == Phase::Succeeded && ending.is_the_last(job) && ending.kept) {
         return Farewell::Go(Leave::BackedUp);
     }
     if ending.skip {

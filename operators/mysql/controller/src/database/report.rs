@@ -71,6 +71,8 @@ pub struct Facts {
     pub server: Option<Said>,
     /// The last backup.
     pub backup: Option<Said>,
+    /// Whether the last backup is gone with its volume.
+    pub backups_lost: bool,
     /// The change that is refused, if one is.
     pub refused: Option<Said>,
     /// Whether what the spec asks for is what runs.
@@ -121,6 +123,9 @@ pub fn status(object: &MySQL, facts: &Facts, now: Timestamp) -> MySQLStatus {
     }
     if let Some(name) = &facts.binding {
         status.binding = Some(Binding { name: name.clone() });
+    }
+    if facts.backups_lost {
+        status.last_backup = None;
     }
     let mut backup = facts.backup.clone();
     if let Some((job, words)) = &facts.ended {
@@ -240,6 +245,7 @@ pub fn prevented(object: &MySQL, reason: Reason, message: &str, now: Timestamp) 
     for condition in all {
         let _ = conditions::set(&mut status.conditions, condition, generation, now);
     }
+    conditions::remove(&mut status.conditions, ConditionType::Paused.as_str());
     status
 }
 

@@ -130,6 +130,12 @@ pub fn goes_with(claim: &PersistentVolumeClaim, names: &Names, uid: &str) -> boo
     }
 }
 
+/// Whether the volume stays that a backup went to, or is to go to, which was begun with the claim of this UID.
+pub fn stays(claim: &PersistentVolumeClaim, begun_with: Option<&str>) -> bool {
+    claim.metadata.deletion_timestamp.is_none()
+        && begun_with.is_none_or(|uid| claim.uid().as_deref() == Some(uid))
+}
+
 /// The database that a data volume holds, if its rows would be in no backup of `wanted`.
 pub fn other_database<'a>(claim: &'a PersistentVolumeClaim, wanted: &str) -> Option<&'a str> {
     let held = claim.annotations().get(DATABASE)?;

@@ -1,6 +1,9 @@
 //! Backups while a server lives.
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{PersistentVolumeClaim, Secret},
+};
 use kube::ResourceExt as _;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -110,8 +113,8 @@ async fn a_schedule_is_kept() {
 
 /// What the API server will not have, and a password that is not there: the server goes on as it is.
 #[rstest]
-#[case::refused("refused", json!({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}),
-    "RequestRefused")]
+#[case::refused("refused", json!({"password": "another",
+    "resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}), "RequestRefused")]
 #[case::without_its_password("missing", json!({"passwordSecretRef": {"name": "absent"}}), "PasswordMissing")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schedule_is_kept_while_an_edit_cannot_be_carried_out(
@@ -124,6 +127,11 @@ async fn a_schedule_is_kept_while_an_edit_cannot_be_carried_out(
     bed.create(name, spec(&every_minute)).await;
     bed.ready(name).await;
     let backups = bed.claim(&format!("backup-{name}-pvc")).await;
+    let password = async || {
+        let secret = bed.api::<Secret>().get(&format!("{name}-credentials")).await;
+        secret.unwrap().data.unwrap()["password"].clone()
+    };
+    let has = password().await;
     bed.patch(name, json!({ "spec": change })).await;
     bed.until(name, "it is said", |object| {
         says(object, "Ready", "False", reason) && says(object, "UpToDate", "False", reason)
@@ -134,6 +142,7 @@ async fn a_schedule_is_kept_while_an_edit_cannot_be_carried_out(
         bed.kubelet.disks.backups(&backups).len() > before + 1
     })
     .await;
+    assert_eq!(password().await, has, "the server has no other one");
     bed.stop().await;
 }
 

@@ -240,7 +240,24 @@ async fn a_pause_holds_changes_and_healing_and_no_deletion() {
         serde_json::to_value(deployments.get("still").await.unwrap().spec).unwrap()
     };
     assert!(image().await.to_string().contains("mysql:9.7"));
+    bed.kubelet.hold("backup", "");
     bed.delete("still").await;
+    bed.eventually("its last backup is begun", async || {
+        bed.job("backup-still-job").await.is_some()
+    })
+    .await;
+    let job = bed
+        .api::<k8s_openapi::api::batch::v1::Job>()
+        .get("backup-still-job")
+        .await;
+    let job = serde_json::to_string(&job.unwrap().spec).unwrap();
+    for spec in [image().await.to_string(), job] {
+        assert!(
+            spec.contains("mysql:9.7") && !spec.contains("mysql:9.8"),
+            "{spec}"
+        );
+    }
+    bed.kubelet.let_go("backup");
     bed.gone("still").await;
     let backups = bed.claim("backup-still-pvc").await;
     assert_eq!(bed.kubelet.disks.backups(&backups).len(), 1);

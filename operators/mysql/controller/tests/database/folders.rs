@@ -196,10 +196,9 @@ async fn a_lost_volume_is_made_again_on_the_node_with_the_backups() {
         .delete("claimless-pvc", &DeleteParams::default())
         .await
         .unwrap();
-    // The Pod that has filled it holds it, too.
-    let all = ListParams::default().labels("otus.homework/mysql=claimless");
+    let server = ListParams::default().labels("app=claimless");
     bed.api::<Pod>()
-        .delete_collection(&DeleteParams::default(), &all)
+        .delete_collection(&DeleteParams::default(), &server)
         .await
         .unwrap();
     bed.eventually("there is another volume", async || {
@@ -283,6 +282,34 @@ async fn a_node_that_is_gone_is_told_and_so_is_one_without_its_label() {
     bed.until("lost", "where its volumes are is told", |object| {
         says(object, "ServerReady", "False", "ServerFailing")
             && object.is_some_and(|object| message(object, "ServerReady").contains(&gone))
+    })
+    .await;
+    bed.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_was_inherited_goes_with_its_claim_and_its_folder_is_told() {
+    let (mut bed, _) = Bed::of_folders(1).await;
+    bed.start();
+    bed.create("heir", spec(&json!({"deletionPolicy": "Retain"})))
+        .await;
+    bed.ready("heir").await;
+    let object = bed.databases.get("heir").await.unwrap();
+    bed.delete("heir").await;
+    bed.gone("heir").await;
+    bed.create("heir", spec(&json!({}))).await;
+    bed.ready("heir").await;
+    bed.delete("heir").await;
+    bed.gone("heir").await;
+    let all = volumes(&bed).await;
+    let mut claims = all.iter().map(|volume| &volume["spec"]["claimRef"]["name"]);
+    assert!(claims.all(|claim| claim == "backup-heir-pvc"), "{all:#?}");
+    let folder = format!("/var/lib/mysql-operator/mysql-{}-data", object.uid().unwrap());
+    bed.eventually("an event names the folder", async || {
+        let events = bed.api::<k8s_openapi::api::events::v1::Event>();
+        let events = events.list(&ListParams::default()).await.unwrap().items;
+        let mut notes = events.iter().filter_map(|event| event.note.as_deref());
+        notes.any(|note| note.contains(&folder))
     })
     .await;
     bed.stop().await;

@@ -4,6 +4,7 @@
 mod adoption;
 mod backups;
 mod bed;
+mod claims;
 mod deletion;
 mod disks;
 mod efforts;

@@ -10,7 +10,8 @@ use reconcile::Progress;
 use serde_json::json;
 
 use super::{
-    hand::{Hand, Stop},
+    going,
+    hand::{Hand, Stop, sooner},
     life::{at_once, pods_of, server_pods},
     nodes,
 };
@@ -23,16 +24,44 @@ use crate::database::{
     volumes::NEWEST,
 };
 
-/// Begins backups that are due, and follows the one under way.
+/// Begins backups that are due, and follows the one under way; `claim` is where they go to.
 pub(super) async fn tend(
     hand: &Hand<'_>,
     desired: &Desired,
+    claim: Option<&PersistentVolumeClaim>,
+    serving: bool,
+    facts: &mut Facts,
+) -> Result<Progress, Stop> {
+    let sight = look(hand, desired, facts).await?;
+    let Some(claim) = claim else {
+        let name = desired.names.backup_claim();
+        let missing = || {
+            Said::no(
+                Reason::BackupFailed,
+                format!("{name}, which backups go to, is not there"),
+            )
+        };
+        facts.backup.get_or_insert_with(missing);
+        return follow(hand, desired, sight, false, facts).await;
+    };
+    if going::since(claim).is_none() {
+        return follow(hand, desired, sight, serving, facts).await;
+    }
+    facts.backup = Some(going::let_go(hand, desired).await?);
+    let progress = follow(hand, desired, sight, false, facts).await?;
+    Ok(sooner(progress, going::pace(hand, claim)))
+}
+
+/// Begins a backup that is due, if one can be taken, and goes on with the one that is there.
+async fn follow(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    Sight { live, seen, .. }: Sight,
     serving: bool,
     facts: &mut Facts,
 ) -> Result<Progress, Stop> {
     let object = hand.pass.current();
     let status = object.status.clone().unwrap_or_default();
-    let Sight { live, seen, .. } = look(hand, desired, facts).await?;
     let schedule = match &desired.schedule {
         Some(Ok(schedule)) => Some(schedule),
         Some(Err(error)) => {
@@ -184,6 +213,9 @@ pub(super) async fn remove(hand: &Hand<'_>, job: &Job, seen: Option<&Seen>) -> R
 async fn note(hand: &Hand<'_>, desired: &Desired, seen: &Seen, pods: &[Pod]) -> Result<(), Stop> {
     let name = desired.names.backup_claim();
     let claim = hand.get::<PersistentVolumeClaim>(&name).await?;
+    // On one in the place of that which it went to it is not.
+    let begun_with = seen.claim.as_deref();
+    let claim = claim.filter(|claim| begun_with.is_none_or(|uid| claim.uid().as_deref() == Some(uid)));
     if let Some(claim) = &claim {
         // That it is tied is worth less than that the backup is known.
         nodes::mildly(nodes::taken(hand, claim, pods).await)?;

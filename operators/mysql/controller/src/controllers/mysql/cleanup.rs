@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{ConfigMap, PersistentVolumeClaim},
+};
 use kube::ResourceExt as _;
 use mysql_api::{
     MySQL, MySQLSpec,
@@ -17,20 +21,21 @@ use super::{
     DatabaseError,
     backups::{self, Sight},
     blocked::{blocked, held, is_overdue, lessen, lessened, still_blocked},
-    desired, former,
+    desired, former, going,
     hand::{Hand, Stop},
     leaving::{drop_finalizer, go, go_refused, still_ending},
-    life, secrets, standstill, version, volumes,
+    life, nodes, secrets, standstill, version, volumes,
 };
 use crate::database::{
     amounts::Amounts,
     desired::Desired,
-    job::{self, Request},
+    job::{self, Request, Seen},
     nodes::tie,
     plan::{self, Ending, Farewell, Leave},
     pods::{self, Stuck},
     report::{Facts, Said},
-    volumes::{Content, Role, goes_with},
+    server,
+    volumes::{Content, goes_with, stays},
 };
 
 /// With it the garbage collector removes children before their owner.
@@ -53,11 +58,18 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
     confine(hand, &mut wanted, claim.as_ref()).await?;
     let content = claim.as_ref().map(Content::of);
     let Sight { live, seen, stuck } = backups::look(hand, &wanted, facts).await?;
-    let server = pods::running(&life::server_pods(hand, &wanted).await?);
+    let servers = life::server_pods(hand, &wanted).await?;
+    let server = pods::running(&servers);
+    // After the look at the Job: where its backup has gone to is to be there now.
+    let backups = hand
+        .get::<PersistentVolumeClaim>(&wanted.names.backup_claim())
+        .await?;
+    let begun_with = seen.as_ref().and_then(|seen| seen.claim.as_deref());
     let status = object.status.clone().unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
     let now = hand.pass.clock().now();
-    let overdue = stuck.as_ref().filter(|stuck| is_overdue(&status, stuck, now));
+    let late = stuck.as_ref().filter(|stuck| is_overdue(&status, stuck, now));
+    let overdue = late.is_some();
     let step = plan::farewell(Ending {
         policy: policy(object),
         skip: object.annotations().get(SKIP_BACKUP) == Some(&uid),
@@ -65,7 +77,11 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
         job: seen.as_ref(),
         recorded: status.recorded_job.as_deref(),
         server: server.as_deref(),
-        held: held(overdue, claim.as_ref(), seen.as_ref(), &wanted),
+        unserved: claim
+            .as_ref()
+            .is_some_and(|claim| going::is_unserved(claim, &servers)),
+        held: held(late, claim.as_ref(), seen.as_ref(), &wanted),
+        kept: backups.as_ref().is_some_and(|backups| stays(backups, begun_with)),
         now,
     });
     if let Farewell::Go(leave) = step {
@@ -79,41 +95,94 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
         return go(hand, object, claim.as_ref(), leave).await;
     }
     still_blocked(&status, facts);
-    if whole {
-        room(hand, &wanted, facts).await?;
+    let mut scene = Scene {
+        wanted,
+        whole,
+        data: claim,
+        gone: None,
+        seen,
+        stuck,
+        overdue,
+    };
+    let backups = if whole {
+        let made = volumes::spare(hand, &scene.wanted, facts).await?;
+        scene.wanted.backups_claim = made
+            .as_ref()
+            .or(backups.as_ref())
+            .and_then(kube::ResourceExt::uid);
+        made.or(backups)
+    } else {
+        backups
+    };
+    if let Some(backups) = backups.filter(|backups| going::since(backups).is_some()) {
+        facts.backup = Some(going::let_go(hand, &scene.wanted).await?);
+        scene.gone = Some(backups);
     }
+    take(hand, object, step, live, scene, facts).await
+}
+
+/// What a step of a deletion goes by.
+struct Scene {
+    wanted: Desired,
+    /// Whether all of the spec can be carried out.
+    whole: bool,
+    /// The claim of the data volume.
+    data: Option<PersistentVolumeClaim>,
+    /// The claim that backups go to, if it is being deleted.
+    gone: Option<PersistentVolumeClaim>,
+    /// The Job for backups.
+    seen: Option<Seen>,
+    /// What keeps it from its work.
+    stuck: Option<Stuck>,
+    /// Whether that has lasted for so long that a person is told.
+    overdue: bool,
+}
+
+/// Takes one step.
+async fn take(
+    hand: &Hand<'_>,
+    object: &MySQL,
+    step: Farewell,
+    live: Option<Job>,
+    mut scene: Scene,
+    facts: &mut Facts,
+) -> Result<Progress, Stop> {
     match (step, live) {
         (Farewell::Create, _) => {
-            if whole && let Some((said, after)) = heal(hand, &mut wanted, claim.as_ref(), facts).await? {
+            let data = scene.data.as_ref();
+            if scene.whole
+                && let Some((said, after)) = heal(hand, &mut scene.wanted, data, facts).await?
+            {
                 if said.reason == Reason::DatabaseInvalid {
                     facts.backup = Some(said.clone());
                     blocked(object, facts);
                 }
                 return Err(Stop::Held { said, after });
             }
-            create(hand, object, &wanted, claim.as_ref(), facts).await
+            match &scene.gone {
+                Some(gone) => nowhere(hand, object, data, gone, facts).await,
+                None => create(hand, object, &scene.wanted, data, facts).await,
+            }
         }
         (Farewell::Wait, _) => {
-            if whole {
-                heal(hand, &mut wanted, claim.as_ref(), facts).await?;
+            if scene.whole {
+                heal(hand, &mut scene.wanted, scene.data.as_ref(), facts).await?;
             }
-            match &stuck {
-                Some(_) if overdue.is_some() => blocked(object, facts),
+            match &scene.stuck {
+                Some(_) if scene.overdue => blocked(object, facts),
                 // From when on it is stuck stands in the condition.
                 Some(stuck) if facts.blocked.is_none() => {
                     facts.blocked = Some(Said::no(Reason::BackupRunning, stuck.why.clone()));
                 }
                 _ => {}
             }
-            Ok(Progress::waiting(job::pace(
-                seen.as_ref(),
-                hand.pass.clock().now(),
-            )))
+            let now = hand.pass.clock().now();
+            Ok(Progress::waiting(job::pace(scene.seen.as_ref(), now)))
         }
-        (Farewell::Lessen, Some(job)) => lessen(hand, claim.as_ref(), &job).await,
+        (Farewell::Lessen, Some(job)) => lessen(hand, scene.data.as_ref(), &job).await,
         (Farewell::Remove | Farewell::Lessen, job) => {
             if let Some(job) = job {
-                backups::remove(hand, &job, seen.as_ref()).await?;
+                backups::remove(hand, &job, scene.seen.as_ref()).await?;
             }
             Ok(life::at_once())
         }
@@ -122,29 +191,30 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
             Ok(Progress::waiting(after))
         }
         (Farewell::Conflict, _) => {
-            let said = backups::taken(&wanted.names.backup_job());
+            let said = backups::taken(&scene.wanted.names.backup_job());
             let why = said.message.clone();
             facts.backup = Some(said);
-            cannot_begin(hand, object, claim.as_ref(), why, facts).await
+            cannot_begin(hand, object, scene.data.as_ref(), why, facts).await
         }
         (Farewell::Go(_), _) => Ok(life::at_once()),
     }
 }
 
-/// Lets Pods run as the volumes allow.
+/// Lets Pods run as the volumes allow, and returns the claim that backups go to.
 pub(super) async fn confine(
     hand: &Hand<'_>,
     wanted: &mut Desired,
     data: Option<&PersistentVolumeClaim>,
-) -> Result<(), Stop> {
+) -> Result<Option<PersistentVolumeClaim>, Stop> {
     let backups = hand
         .get::<PersistentVolumeClaim>(&wanted.names.backup_claim())
         .await?;
+    wanted.backups_claim = backups.as_ref().and_then(kube::ResourceExt::uid);
     for claim in data.into_iter().chain(&backups) {
         wanted.identity = wanted.identity.on(claim);
         wanted.ties.extend(tie(claim));
     }
-    Ok(())
+    Ok(backups)
 }
 
 fn policy(object: &MySQL) -> BackupOnDelete {
@@ -173,24 +243,8 @@ pub(super) fn reachable(object: &MySQL) -> Option<(Desired, bool)> {
     desired(&bare).ok().map(|desired| (desired, false))
 }
 
-/// Keeps up the volume that the backup goes to, as large as it is asked for.
-async fn room(hand: &Hand<'_>, wanted: &Desired, facts: &mut Facts) -> Result<(), Stop> {
-    let said = match volumes::ensure(hand, wanted, Role::Backups, facts).await {
-        Ok(_) => return Ok(()),
-        Err(Stop::Held { said, .. }) => said,
-        Err(Stop::Failed(error)) if is_namespace_going(&error) => return Ok(()),
-        Err(Stop::Failed(error))
-            if error.is_refusal() || error.is_failure() || error.is_conflict_of_names() =>
-        {
-            Said::no(Reason::BackupFailed, error.words())
-        }
-        Err(other) => return Err(other),
-    };
-    facts.backup.get_or_insert(said);
-    Ok(())
-}
-
-/// Keeps up the server that is to be backed up. What stands in its way is said, and is no reason not to try; but for what an
+/// Keeps up the server that is to be backed up. One that serves stays as it is: what was changed in the spec is not to end it
+/// before its last backup. What stands in its way is said, and is no reason not to try; but for what an
 /// earlier operator has left that holds the backup, too, which is returned with when to look again.
 async fn heal(
     hand: &Hand<'_>,
@@ -202,10 +256,24 @@ async fn heal(
         let live = hand.get::<Deployment>(wanted.names.name()).await?;
         version::hold(wanted, live.as_ref(), data, facts);
         standstill::hold(wanted, live.as_ref(), data, facts);
-        let credentials = secrets::ensure(hand, wanted).await?;
-        life::configure(hand, wanted).await?;
-        life::publish(hand, wanted, &credentials, facts).await?;
-        life::go_on(hand, wanted, [data, None], live.as_ref(), &credentials, facts).await
+        let kept = live.as_ref().filter(|live| life::serves(live, wanted));
+        if let Some(image) = kept.and_then(server::image_of) {
+            version::stay(wanted, image);
+            wanted.keep_password();
+        }
+        let passwords = secrets::ensure(hand, wanted, live.as_ref()).await?;
+        let options = wanted.names.config();
+        if kept.is_none() || hand.get::<ConfigMap>(&options).await?.is_none() {
+            life::configure(hand, wanted).await?;
+        }
+        life::publish(hand, wanted, &passwords.now, facts).await?;
+        match kept {
+            Some(live) => {
+                nodes::remember(hand, wanted, data, None, facts).await?;
+                life::watch(hand, wanted, live, facts).await
+            }
+            None => life::go_on(hand, wanted, [data, None], live.as_ref(), &passwords, facts).await,
+        }
     };
     let said = match attempt.await {
         Ok(_) => return Ok(None),
@@ -219,7 +287,7 @@ async fn heal(
             Said::no(Reason::NameConflict, error.to_string())
         }
         // Nothing can be made in a namespace that is going; what is there goes with it.
-        Err(Stop::Failed(error)) if is_namespace_going(&error) => return Ok(None),
+        Err(Stop::Failed(error)) if error.is_namespace_going() => return Ok(None),
         Err(Stop::Failed(error @ DatabaseError::Lease(_))) => return Err(error.into()),
         Err(Stop::Failed(error)) => Said::no(Reason::ServerFailing, error.words()),
     };
@@ -256,7 +324,7 @@ async fn create(
     };
     match begun {
         Ok(()) => Ok(life::at_once()),
-        Err(Stop::Failed(error)) if is_namespace_going(&error) => {
+        Err(Stop::Failed(error)) if error.is_namespace_going() => {
             // The volume with the backups goes with the namespace, too: there is nowhere to keep one.
             go(hand, object, claim, Leave::NamespaceGone).await
         }
@@ -267,6 +335,22 @@ async fn create(
         }
         Err(other) => Err(other),
     }
+}
+
+/// Waits until the claim that backups go to is `gone`, for another to be made.
+async fn nowhere(
+    hand: &Hand<'_>,
+    object: &MySQL,
+    data: Option<&PersistentVolumeClaim>,
+    gone: &PersistentVolumeClaim,
+    facts: &mut Facts,
+) -> Result<Progress, Stop> {
+    let why = facts.backup.as_ref().map(|said| said.message.clone());
+    let progress = cannot_begin(hand, object, data, why.unwrap_or_default(), facts).await?;
+    Ok(match progress {
+        Progress::Settled => Progress::Settled,
+        Progress::Waiting { .. } => Progress::waiting(going::pace(hand, gone)),
+    })
 }
 
 /// Says what keeps the final backup from beginning; sees again whether it still does. One look is no effort: the best one is
@@ -296,21 +380,4 @@ async fn cannot_begin(
         blocked(object, facts);
     }
     Ok(Progress::waiting(super::IDLE / 10))
-}
-
-fn is_namespace_going(error: &DatabaseError) -> bool {
-    let source = match error {
-        DatabaseError::Api(error) | DatabaseError::Apply(reconcile::apply::ApplyError::Api(error)) => {
-            &error.source
-        }
-        _ => return false,
-    };
-    let kube::Error::Api(status) = source.as_ref() else {
-        return false;
-    };
-    let causes = status.details.as_ref().map(|details| &details.causes);
-    causes
-        .into_iter()
-        .flatten()
-        .any(|cause| cause.reason == "NamespaceTerminating")
 }

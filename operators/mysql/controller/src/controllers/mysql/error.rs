@@ -63,6 +63,13 @@ impl DatabaseError {
         }
     }
 
+    /// Whether nothing can be made any more, for the namespace is being deleted.
+    pub fn is_namespace_going(&self) -> bool {
+        let details = self.answer().and_then(|status| status.details.as_ref());
+        let mut causes = details.into_iter().flat_map(|details| &details.causes);
+        causes.any(|cause| cause.reason == "NamespaceTerminating")
+    }
+
     fn answer(&self) -> Option<&kube::core::Status> {
         let (Self::Api(error) | Self::Apply(ApplyError::Api(error))) = self else {
             return None;

@@ -149,6 +149,13 @@ impl<'a> Hand<'a> {
         applier.apply(child).await
     }
 
+    /// Asks whether the API server will have a child that the object owns as it should be, and changes nothing.
+    pub(super) async fn rehearse<K: Kind>(&self, child: K) -> Result<(), ApplyError> {
+        let owner = self.pass.current();
+        let applier = Applier::new(self.pass.client(), Databases::NAME, owner.as_ref());
+        applier.rehearse(child).await
+    }
+
     /// Tells of a step.
     pub(super) async fn tell(&self, reason: &'static str, action: &'static str, note: impl Into<String>) {
         self.event(EventKind::Normal, reason, action, note.into()).await;

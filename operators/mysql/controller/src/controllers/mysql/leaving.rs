@@ -107,17 +107,22 @@ pub(super) async fn go(
     leave: Leave,
 ) -> Result<Progress, Stop> {
     hand.may()?;
+    let mut left = None;
     if let Some(claim) = claim {
         if object.spec.deletion_policy == DeletionPolicy::Retain || is_orphaning(hand, object).await? {
             volumes::retain(hand, object, claim).await?;
         } else {
             hand.remove(claim).await?;
             if let Some(volume) = fixed_of(claim) {
-                volumes::remove_fixed(hand, volume, &object.uid().unwrap_or_default()).await?;
+                let (name, uid) = (claim.name_any(), claim.uid());
+                left = volumes::remove_fixed(hand, volume, &name, uid.as_deref()).await?;
             }
         }
     }
-    let text = report::leave(leave);
+    let text = match left {
+        Some(folder) => format!("{}; nobody empties {folder}", report::leave(leave)),
+        None => report::leave(leave).to_owned(),
+    };
     if leave == Leave::Tried {
         hand.warn("DeletedWithoutBackup", "Delete", text).await;
     } else {

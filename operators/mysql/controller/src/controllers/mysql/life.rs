@@ -12,10 +12,11 @@ use reconcile::{
 };
 
 use super::{
-    DatabaseError, IDLE, SOON, backups, cleanup, filling,
+    DatabaseError, IDLE, SOON, backups, cleanup, filling, going,
     hand::{Hand, Stop, soon, sooner},
     nodes::{self, Pair},
-    secrets, standstill, version, volumes,
+    secrets::{self, Passwords},
+    standstill, version, volumes,
 };
 use crate::database::{
     credentials::Credentials,
@@ -68,9 +69,9 @@ async fn back_up(
     desired.ties.clear();
     let data = desired.names.data_claim();
     let data = hand.get::<PersistentVolumeClaim>(&data).await?;
-    cleanup::confine(hand, desired, data.as_ref()).await?;
+    let claim = cleanup::confine(hand, desired, data.as_ref()).await?;
     facts.refused = Some(said.clone());
-    let after = match backups::tend(hand, desired, true, facts).await? {
+    let after = match backups::tend(hand, desired, claim.as_ref(), true, facts).await? {
         Progress::Settled => pause,
         Progress::Waiting { after } => after.min(pause),
     };
@@ -81,11 +82,7 @@ async fn back_up(
 async fn serving_image(hand: &Hand<'_>, desired: &Desired) -> Result<Option<String>, Stop> {
     let (names, uid) = (&desired.names, &desired.uid);
     let live = hand.get::<Deployment>(names.name()).await?;
-    let live = live.filter(|live| {
-        owned(live, names, uid) == Owned::Ours
-            && live.annotations().contains_key(APPLIED)
-            && server::is_serving(live)
-    });
+    let live = live.filter(|live| serves(live, desired));
     let data = hand.get::<PersistentVolumeClaim>(&names.data_claim()).await?;
     let data = data.filter(|data| goes_with(data, names, uid) && !Content::of(data).is_open());
     let backups = hand.get::<PersistentVolumeClaim>(&names.backup_claim()).await?;
@@ -95,6 +92,13 @@ async fn serving_image(hand: &Hand<'_>, desired: &Desired) -> Result<Option<Stri
     Ok(image.filter(|_| whole).map(str::to_owned))
 }
 
+/// Whether it is this object's server, and answers.
+pub(super) fn serves(live: &Deployment, desired: &Desired) -> bool {
+    owned(live, &desired.names, &desired.uid) == Owned::Ours
+        && live.annotations().contains_key(APPLIED)
+        && server::is_serving(live)
+}
+
 /// One step after the other.
 async fn proceed(hand: &Hand<'_>, desired: &mut Desired, facts: &mut Facts) -> Result<Progress, Stop> {
     let live = hand.get::<Deployment>(desired.names.name()).await?;
@@ -102,23 +106,15 @@ async fn proceed(hand: &Hand<'_>, desired: &mut Desired, facts: &mut Facts) -> R
     let data = hand.get::<PersistentVolumeClaim>(&data).await?;
     version::hold(desired, live.as_ref(), data.as_ref(), facts);
     standstill::hold(desired, live.as_ref(), data.as_ref(), facts);
-    let credentials = secrets::ensure(hand, desired).await?;
-    let backups = volumes::ensure(hand, desired, Role::Backups, facts).await?;
-    let data = volumes::ensure(hand, desired, Role::Data, facts).await?;
-    desired.identity = desired.identity.on(&backups).on(&data);
-    desired.ties = [&data, &backups].into_iter().filter_map(tie).collect();
-    desired.restore = manner(&data, desired.restore.clone());
-    desired.expected = backups.annotations().get(NEWEST).cloned();
-    facts.storage = Some(volumes::said(&data, desired));
-    facts.capacity = capacity(&data).map(|quantity| quantity.0.clone());
+    let passwords = secrets::ensure(hand, desired, live.as_ref()).await?;
+    let pair = claims(hand, desired, data, facts).await?;
     configure(hand, desired).await?;
-    publish(hand, desired, &credentials, facts).await?;
-    let pair = Pair { data, backups };
+    publish(hand, desired, &passwords.now, facts).await?;
     filling::fill(hand, desired, &pair, live.is_some(), facts).await?;
-    let claims = [Some(&pair.data), Some(&pair.backups)];
-    let serving = go_on(hand, desired, claims, live.as_ref(), &credentials, facts).await?;
+    let claims = [Some(&pair.data), pair.backups.as_ref()];
+    let serving = go_on(hand, desired, claims, live.as_ref(), &passwords, facts).await?;
     version::record(hand, &pair.data, facts).await?;
-    let progress = backups::tend(hand, desired, serving, facts).await?;
+    let progress = backups::tend(hand, desired, pair.backups.as_ref(), serving, facts).await?;
     let after = match (serving, facts.applied) {
         (false, _) => STARTING,
         // What keeps it from being changed sends no event when it is over.
@@ -126,6 +122,41 @@ async fn proceed(hand: &Hand<'_>, desired: &mut Desired, facts: &mut Facts) -> R
         (true, true) => IDLE,
     };
     Ok(sooner(progress, after))
+}
+
+/// The claims of both volumes, and what Pods have to know of them. Once the data folder is filled the server has no need of
+/// the volume for backups: trouble with that takes no care from it.
+async fn claims(
+    hand: &Hand<'_>,
+    desired: &mut Desired,
+    data: Option<PersistentVolumeClaim>,
+    facts: &mut Facts,
+) -> Result<Pair, Stop> {
+    let is_filled = |data: &PersistentVolumeClaim| {
+        goes_with(data, &desired.names, &desired.uid) && !Content::of(data).is_open()
+    };
+    let backups = if data.as_ref().is_some_and(is_filled) {
+        volumes::spare(hand, desired, facts).await?
+    } else {
+        Some(volumes::ensure(hand, desired, Role::Backups, facts).await?)
+    };
+    let data = volumes::ensure(hand, desired, Role::Data, facts).await?;
+    if let Some(backups) = &backups {
+        desired.identity = desired.identity.on(backups);
+        desired.expected = backups.annotations().get(NEWEST).cloned();
+        going::miss(hand, backups, facts).await;
+    }
+    desired.backups_claim = backups.as_ref().and_then(kube::ResourceExt::uid);
+    desired.identity = desired.identity.on(&data);
+    desired.ties = std::iter::once(&data).chain(&backups).filter_map(tie).collect();
+    desired.restore = manner(&data, desired.restore.clone());
+    let mut storage = volumes::said(&data, desired);
+    if going::since(&data).is_some() {
+        storage.message += &going::release(hand, desired, Role::Data).await?;
+    }
+    facts.storage = Some(storage);
+    facts.capacity = capacity(&data).map(|quantity| quantity.0.clone());
+    Ok(Pair { data, backups })
 }
 
 /// What goes on for a server whose spec cannot be carried out as it is now: it is looked after, backed up, and stays what
@@ -147,6 +178,7 @@ pub(super) async fn keep(
         return None;
     }
     version::stay(&mut desired, image);
+    desired.keep_password();
     facts.refused = Some(Said::no(error.reason, error.message.clone()));
     Some(tend_kept(hand, &mut desired, &live, facts).await)
 }
@@ -160,11 +192,11 @@ async fn tend_kept(
     let data = hand
         .get::<PersistentVolumeClaim>(&desired.names.data_claim())
         .await?;
-    cleanup::confine(hand, desired, data.as_ref()).await?;
-    let credentials = secrets::ensure(hand, desired).await?;
-    publish(hand, desired, &credentials, facts).await?;
+    let claim = cleanup::confine(hand, desired, data.as_ref()).await?;
+    let passwords = secrets::ensure(hand, desired, Some(live)).await?;
+    publish(hand, desired, &passwords.now, facts).await?;
     let serving = watch(hand, desired, live, facts).await?;
-    let progress = backups::tend(hand, desired, serving, facts).await?;
+    let progress = backups::tend(hand, desired, claim.as_ref(), serving, facts).await?;
     Ok(sooner(progress, if serving { IDLE } else { STARTING }))
 }
 
@@ -194,9 +226,15 @@ pub(super) async fn publish(
             format!("Service {name} is made anew, with another type"),
         );
     }
+    bind(hand, desired, credentials).await?;
+    facts.binding = Some(desired.names.binding());
+    Ok(())
+}
+
+/// The Secret for clients.
+async fn bind(hand: &Hand<'_>, desired: &Desired, credentials: &Credentials) -> Result<(), Stop> {
     let binding = credentials.binding(&desired.names, &desired.namespace, &desired.database);
     hand.apply(binding).await?;
-    facts.binding = Some(desired.names.binding());
     Ok(())
 }
 
@@ -249,7 +287,7 @@ pub(super) async fn go_on(
     desired: &Desired,
     [data, backups]: [Option<&PersistentVolumeClaim>; 2],
     live: Option<&Deployment>,
-    credentials: &Credentials,
+    passwords: &Passwords,
     facts: &mut Facts,
 ) -> Result<bool, Stop> {
     // First of all: a server that is changed, and a backup, get Pods that may be put on another node.
@@ -257,7 +295,7 @@ pub(super) async fn go_on(
     let still = standstill::held(desired, live, data).or_else(|| live.filter(|_| may_move));
     match still {
         Some(live) => watch(hand, desired, live, facts).await,
-        None => serve(hand, desired, live.is_some(), credentials, facts).await,
+        None => serve(hand, desired, live.is_some(), passwords, facts).await,
     }
 }
 
@@ -266,15 +304,18 @@ async fn serve(
     hand: &Hand<'_>,
     desired: &Desired,
     is_there: bool,
-    credentials: &Credentials,
+    passwords: &Passwords,
     facts: &mut Facts,
 ) -> Result<bool, Stop> {
     if !is_there {
         alone(hand, desired, facts).await?;
     }
-    let (live, applied) = hand
-        .apply(server::deployment(desired, credentials.revision()))
-        .await?;
+    let wanted = server::deployment(desired, passwords.wanted().revision());
+    let another = secrets::hand_over(hand, desired, passwords, &wanted).await?;
+    let (live, applied) = hand.apply(wanted).await?;
+    if another {
+        bind(hand, desired, passwords.wanted()).await?;
+    }
     match applied {
         Applied::Created => {
             hand.tell("ServerCreated", "Create", format!("starting {}", desired.image))
@@ -295,7 +336,7 @@ async fn serve(
 }
 
 /// Says whether the server answers, and why not.
-async fn watch(
+pub(super) async fn watch(
     hand: &Hand<'_>,
     desired: &Desired,
     live: &Deployment,

@@ -32,7 +32,7 @@ use crate::database::{
 /// The claims of the two volumes.
 pub(super) struct Pair {
     pub(super) data: PersistentVolumeClaim,
-    pub(super) backups: PersistentVolumeClaim,
+    pub(super) backups: Option<PersistentVolumeClaim>,
 }
 
 /// Where a volume is tied to.
@@ -52,26 +52,30 @@ pub(super) async fn tie(
     job: Option<(&Seen, Option<&Outcome>)>,
     pods: &[Pod],
 ) -> Result<bool, Stop> {
-    if !Content::of(&pair.data).is_open() {
+    let Some(backups_claim) = pair
+        .backups
+        .as_ref()
+        .filter(|_| Content::of(&pair.data).is_open())
+    else {
         return Ok(false);
-    }
+    };
     let claim = pair.data.uid();
     let current = |job: &Seen| job.whose == Whose::Ours && job.going.is_none() && job.claim == claim;
     let job = job.filter(|(job, _)| current(job));
     let place = nodes::place(pods).filter(|_| job.is_some());
     let read = nodes::done_on(pods).filter(|_| {
-        let newest = pair.backups.annotations().get(NEWEST);
+        let newest = backups_claim.annotations().get(NEWEST);
         let words = job.and_then(|(_, words)| words);
         matches!(words, Some(Outcome::Filled(Origin::Backup(backup))) if newest == Some(&backup.id))
     });
-    let backups = find_backups(hand, desired, &pair.backups, place, read).await?;
+    let backups = find_backups(hand, desired, backups_claim, place, read).await?;
     let mut home = nodes::tied(&pair.data).map(str::to_owned);
     // Tied to where a restore has only been tried they would never come to a node with backups that are elsewhere. A backup
     // that is named is one of those that were found there.
     let lost = backups.is_none()
         && desired.restore.from.is_none()
-        && is_loose(&pair.backups)
-        && pair.backups.annotations().contains_key(NEWEST)
+        && is_loose(backups_claim)
+        && backups_claim.annotations().contains_key(NEWEST)
         && nodes::done_on(pods).is_none();
     if let Some(node) = place.filter(|_| is_loose(&pair.data) && !lost) {
         let node = backups.as_deref().unwrap_or(node);

@@ -20,8 +20,28 @@ use crate::database::{
     report::Said,
 };
 
-/// Brings the Secret that Pods mount about.
-pub(super) async fn ensure(hand: &Hand<'_>, desired: &Desired) -> Result<Credentials, Stop> {
+/// The password of root.
+pub(super) struct Passwords {
+    /// What stands in the Secret that Pods mount.
+    pub(super) now: Credentials,
+    /// What is to stand there as soon as the server that is there is given it: one that is not would let in nobody who reads it,
+    /// neither its probe, nor backups, nor clients.
+    next: Option<Credentials>,
+}
+
+impl Passwords {
+    /// What a server is to have.
+    pub(super) fn wanted(&self) -> &Credentials {
+        self.next.as_ref().unwrap_or(&self.now)
+    }
+}
+
+/// Brings the Secret that Pods mount about. Beside the server that is there, if one is, it is left as it is: [`hand_over`].
+pub(super) async fn ensure(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    server: Option<&Deployment>,
+) -> Result<Passwords, Stop> {
     let name = desired.names.credentials();
     let live = hand.get::<Secret>(&name).await?;
     match live
@@ -35,29 +55,76 @@ pub(super) async fn ensure(hand: &Hand<'_>, desired: &Desired) -> Result<Credent
         }
     }
     let known = live.as_ref().and_then(Credentials::read);
-    let credentials = match &desired.password {
-        PasswordSource::Generated => match known {
-            Some(known) => known,
-            None => remembered(hand, desired)
-                .await?
-                .unwrap_or_else(Credentials::generate),
-        },
-        PasswordSource::Clear(password) => usable(Credentials::with(password, known), "spec.password")?,
-        PasswordSource::Secret(reference) => {
-            let password = referred(hand, reference).await?;
-            let what = format!("key {} of Secret {}", reference.key, reference.name);
-            usable(Credentials::with(&password, known), &what)?
-        }
-    };
+    let credentials = given(hand, desired, known.clone()).await?;
     if live.is_none() {
         // Only now: a server that runs is not ended for one that cannot be had.
         meet(hand, desired).await?;
     }
-    let wanted = credentials.secret(&desired.names, &desired.database, desired.version);
-    if live.and_then(|live| live.data) != wanted.data {
-        hand.apply(wanted).await?;
+    let wanted = secret(desired, &credentials);
+    if live.and_then(|live| live.data) == wanted.data {
+        return Ok(Passwords {
+            now: credentials,
+            next: None,
+        });
     }
-    Ok(credentials)
+    if let Some(now) = known.filter(|_| server.is_some()) {
+        let next = Some(credentials);
+        return Ok(Passwords { now, next });
+    }
+    hand.apply(wanted).await?;
+    Ok(Passwords {
+        now: credentials,
+        next: None,
+    })
+}
+
+fn secret(desired: &Desired, credentials: &Credentials) -> Secret {
+    credentials.secret(&desired.names, &desired.database, desired.version)
+}
+
+/// Writes the password down that the server is about to be given, if it is another one, once it is known that the API server
+/// will have that. Says whether it is another one.
+pub(super) async fn hand_over(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    passwords: &Passwords,
+    server: &Deployment,
+) -> Result<bool, Stop> {
+    let Some(next) = &passwords.next else {
+        return Ok(false);
+    };
+    hand.rehearse(server.clone()).await?;
+    hand.apply(secret(desired, next)).await?;
+    Ok(true)
+}
+
+/// The password as it is asked for; `known` is that of the Secret.
+async fn given(hand: &Hand<'_>, desired: &Desired, known: Option<Credentials>) -> Result<Credentials, Stop> {
+    let mut source = &desired.password;
+    if let PasswordSource::Kept(otherwise) = source {
+        let kept = match &known {
+            Some(known) => Some(known.clone()),
+            None => remembered(hand, desired).await?,
+        };
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        source = otherwise;
+    }
+    match source {
+        PasswordSource::Generated | PasswordSource::Kept(_) => match known {
+            Some(known) => Ok(known),
+            None => Ok(remembered(hand, desired)
+                .await?
+                .unwrap_or_else(Credentials::generate)),
+        },
+        PasswordSource::Clear(password) => usable(Credentials::with(password, known), "spec.password"),
+        PasswordSource::Secret(reference) => {
+            let password = referred(hand, reference).await?;
+            let what = format!("key {} of Secret {}", reference.key, reference.name);
+            usable(Credentials::with(&password, known), &what)
+        }
+    }
 }
 
 fn usable(credentials: Result<Credentials, PasswordError>, what: &str) -> Result<Credentials, Stop> {

@@ -8,7 +8,7 @@ use reconcile::apply::APPLIED;
 
 use super::version;
 use crate::database::{
-    desired::{Desired, PasswordSource},
+    desired::Desired,
     names::{Owned, owned},
     report::{Facts, Said},
     server,
@@ -39,7 +39,7 @@ pub(super) fn hold(
     if let Some(image) = server::image_of(server) {
         version::stay(desired, image);
     }
-    desired.password = PasswordSource::Generated;
+    desired.keep_password();
     facts.refused = Some(Said::no(
         Reason::LeftoversGoing,
         format!(

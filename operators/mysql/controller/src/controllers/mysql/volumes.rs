@@ -17,7 +17,7 @@ use reconcile::{
 use serde_json::json;
 
 use super::{
-    DatabaseError,
+    DatabaseError, going,
     hand::{Hand, Stop, held, soon},
     life,
     nodes::{self, Home},
@@ -27,7 +27,7 @@ use crate::{
         self,
         desired::Desired,
         former,
-        names::{MADE_FOR, Names},
+        names::Names,
         nodes::NODE,
         report::{self, Facts, Said},
         volumes::{self, BEREFT, Placement, Resize, Role, Standing},
@@ -49,10 +49,14 @@ pub(super) async fn ensure(
             Standing::Ours => claim,
             Standing::Inherited => inherit(hand, desired, role, &claim).await?,
             Standing::Leaving => {
-                let what = hand.what::<PersistentVolumeClaim>(&name);
-                return soon(
-                    Reason::LeftoversGoing,
-                    format!("{what} of an earlier MySQL of this name is still going"),
+                let (what, held_by) = (
+                    hand.what::<PersistentVolumeClaim>(&name),
+                    going::release(hand, desired, role).await?,
+                );
+                let message = format!("{what} of an earlier MySQL of this name is still going{held_by}");
+                return held(
+                    Said::pending(Reason::LeftoversGoing, message),
+                    going::pace(hand, &claim),
                 );
             }
             Standing::Foreign => {
@@ -61,6 +65,28 @@ pub(super) async fn ensure(
         },
     };
     resize(hand, desired, role, claim, facts).await
+}
+
+/// Brings the claim of the volume that backups go to about, if it can be had: what stands in its way is said, and is no
+/// reason to stop.
+pub(super) async fn spare(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    facts: &mut Facts,
+) -> Result<Option<PersistentVolumeClaim>, Stop> {
+    let said = match ensure(hand, desired, Role::Backups, facts).await {
+        Ok(claim) => return Ok(Some(claim)),
+        Err(Stop::Held { said, .. }) => said,
+        Err(Stop::Failed(error)) if error.is_namespace_going() => return Ok(None),
+        Err(Stop::Failed(error))
+            if error.is_refusal() || error.is_failure() || error.is_conflict_of_names() =>
+        {
+            Said::no(Reason::BackupFailed, error.words())
+        }
+        Err(other) => return Err(other),
+    };
+    facts.backup.get_or_insert(said);
+    Ok(None)
 }
 
 async fn inherit(
@@ -196,12 +222,9 @@ async fn make_fixed(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<Op
         Ok(_) => Ok(home),
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let found = nodes::read(hand, &name).await?;
-            let phase = found
-                .as_ref()
-                .and_then(|volume| volume.status.as_ref()?.phase.as_deref());
-            if phase == Some("Released") {
-                // Its claim was deleted; it takes no other one, but the folder does.
-                remove_fixed(hand, &name, &desired.uid).await?;
+            if found.as_ref().is_some_and(database::nodes::had_claim) {
+                // That was deleted; it takes no other one, but the folder does.
+                remove_fixed(hand, &name, &role.claim(&desired.names), None).await?;
                 return soon(
                     Reason::WaitingForVolume,
                     format!("PersistentVolume {name} is made anew"),
@@ -224,18 +247,18 @@ async fn make_fixed(hand: &Hand<'_>, desired: &Desired, role: Role) -> Result<Op
     }
 }
 
-/// Removes the volume of a node that was made for this object; its folder stays on the node.
-pub(super) async fn remove_fixed(hand: &Hand<'_>, name: &str, uid: &str) -> Result<(), ApiError> {
-    let volumes: Api<PersistentVolume> = Api::all(hand.pass.client().clone());
+/// Removes the volume of a node that a claim has had, of this UID if it was of one; its folder stays on the node, and is told.
+pub(super) async fn remove_fixed(
+    hand: &Hand<'_>,
+    name: &str,
+    claim: &str,
+    uid: Option<&str>,
+) -> Result<Option<String>, ApiError> {
+    let all: Api<PersistentVolume> = Api::all(hand.pass.client().clone());
     let found = nodes::read(hand, name).await?;
-    let ours = |volume: &PersistentVolume| {
-        volume
-            .annotations()
-            .get(MADE_FOR)
-            .is_some_and(|made_for| made_for == uid)
-    };
-    let Some(volume) = found.filter(ours) else {
-        return Ok(());
+    let namespace = &hand.pass.key().namespace;
+    let Some(volume) = found.filter(|volume| database::nodes::is_of(volume, namespace, claim, uid)) else {
+        return Ok(None);
     };
     let params = DeleteParams {
         preconditions: Some(Preconditions {
@@ -244,11 +267,11 @@ pub(super) async fn remove_fixed(hand: &Hand<'_>, name: &str, uid: &str) -> Resu
         }),
         ..DeleteParams::default()
     };
-    match volumes.delete(name, &params).await {
+    match all.delete(name, &params).await {
         Err(error) if !is_not_found(&error) => {
             Err(ApiError::new(format!("delete PersistentVolume {name}"), error))
         }
-        _ => Ok(()),
+        _ => Ok(database::nodes::folder(&volume)),
     }
 }
 

@@ -14,8 +14,12 @@ const PACE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 /// When a Job that runs is looked at again: the longer it has taken, the longer it may yet.
 pub fn pace(job: Option<&Seen>, now: Timestamp) -> Duration {
     let runs = job.filter(|job| job.phase == Phase::Running && job.going.is_none());
-    let made = runs.and_then(|job| job.made);
-    let age = made.and_then(|made| Duration::try_from(now.duration_since(made)).ok());
+    slower(runs.and_then(|job| job.made), now)
+}
+
+/// When something that has lasted since then is looked at again: the longer it has, the longer it may yet.
+pub fn slower(since: Option<Timestamp>, now: Timestamp) -> Duration {
+    let age = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
     (age.unwrap_or_default() / 10).clamp(PACE[0], PACE[1])
 }
 

@@ -213,3 +213,25 @@ fn a_job_that_is_older_than_a_volume_says_nothing_of_what_is_on_it() {
     }
     assert_eq!(told(Whose::Ours, Phase::Succeeded, Some(EARLY)), Trace::On("a"));
 }
+
+#[rstest]
+#[case::of_this_claim(json!({"namespace": "ns", "name": "m-pvc", "uid": "c"}), true, true)]
+#[case::given_to_none_yet(json!({"namespace": "ns", "name": "m-pvc"}), true, false)]
+#[case::of_an_earlier_claim(json!({"namespace": "ns", "name": "m-pvc", "uid": "b"}), false, true)]
+#[case::of_another_namespace(json!({"namespace": "other", "name": "m-pvc", "uid": "c"}), false, true)]
+#[case::of_the_other_claim(json!({"namespace": "ns", "name": "backup-m-pvc", "uid": "c"}), false, true)]
+fn whose_a_volume_is_stands_in_it_and_not_who_it_was_made_for(
+    #[case] claim: Value,
+    #[case] ours: bool,
+    #[case] had: bool,
+) {
+    let mut volume: PersistentVolume = serde_json::from_value(
+        json!({"spec": {"claimRef": claim, "hostPath": {"path": "/folder"}}, "status": {"phase": "Bound"}}),
+    )
+    .unwrap();
+    assert_eq!(is_of(&volume, "ns", "m-pvc", Some("c")), ours);
+    assert_eq!(had_claim(&volume), had);
+    assert_eq!(folder(&volume).as_deref(), Some("/folder"));
+    volume.spec.as_mut().unwrap().node_affinity = Some(affinity("a"));
+    assert_eq!(folder(&volume).as_deref(), Some("/folder on node a"));
+}

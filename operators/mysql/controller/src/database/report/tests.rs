@@ -291,3 +291,11 @@ fn a_schedule_is_kept_from_when_it_is_first_seen() {
     object.spec.backup = None;
     assert_eq!(status(&object, &serving(), later).schedule_since, None);
 }
+
+#[test]
+fn a_pause_that_is_over_is_told_no_more_also_of_a_spec_that_is_refused() {
+    let mut object = object(&json!({}));
+    object.status = Some(paused(&object, Timestamp::UNIX_EPOCH));
+    let status = prevented(&object, Reason::SizeInvalid, "it is wrong", Timestamp::UNIX_EPOCH);
+    assert!(conditions::find(&status.conditions, ConditionType::Paused.as_str()).is_none());
+}

@@ -10,7 +10,9 @@ fn ending<'a>(content: Option<&'a Content>, job: Option<&'a Seen>) -> Ending<'a>
         job,
         recorded: Some(UID),
         server: Some(SERVER),
+        unserved: false,
         held: Held::Nothing,
+        kept: true,
         now: now(),
     }
 }
@@ -44,7 +46,10 @@ fn a_server_that_has_started_since_its_final_backup_is_backed_up_again() {
         assert_eq!(farewell(later), Farewell::Remove, "{server:?}");
         later.recorded = None;
         assert_eq!(farewell(later), Farewell::Wait, "first it is written down");
-        // The volume was removed, and then the operator died.
+        // The volume was removed, and then the operator died; a Pod that has ended holds it.
+        let mut held = later;
+        held.unserved = true;
+        assert_eq!(farewell(held), Farewell::Go(Leave::BackedUp));
         later.content = None;
         assert_eq!(farewell(later), Farewell::Go(Leave::BackedUp));
     }
@@ -53,6 +58,16 @@ fn a_server_that_has_started_since_its_final_backup_is_backed_up_again() {
     let mut nobody = ending(content, Some(&unknown));
     nobody.server = None;
     assert_eq!(farewell(nobody), Farewell::Remove, "nobody knows");
+}
+
+#[test]
+fn a_final_backup_on_a_volume_that_goes_is_taken_again() {
+    let done = job(Phase::Succeeded, Some(last()));
+    let mut lost = ending(Some(&Content::Empty), Some(&done));
+    lost.kept = false;
+    assert_eq!(farewell(lost), Farewell::Remove);
+    lost.recorded = None;
+    assert_eq!(farewell(lost), Farewell::Wait, "first it is written down");
 }
 
 #[test]
