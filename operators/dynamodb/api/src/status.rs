@@ -164,6 +164,10 @@ pub struct DeletionProgress {
     /// Keys read from the partition, rounds added up.
     #[schemars(range(min = 0))]
     pub keys_read: i64,
+    /// Items counted so far, while the partition is being measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub items_counted: Option<i64>,
     /// Keys whose deletion DynamoDB acknowledged. Keys that were gone already count too: DynamoDB does not tell.
     #[schemars(range(min = 0))]
     pub keys_acknowledged: i64,

@@ -55,6 +55,7 @@ mod source;
 mod stock;
 mod survey;
 pub mod table;
+mod teller;
 
 use std::sync::Arc;
 
@@ -63,6 +64,7 @@ use dynamodb_api::{Reason, RunMode};
 
 pub use self::{
     bottleneck::{Bottleneck, Capacity},
+    division::Landmarks,
     error::{Failure, Kind, Problem},
     plan::Plan,
     request::{Control, End, Finished, Progress, Request, Stage, Totals, Tuning},
@@ -105,6 +107,7 @@ pub struct Prepared {
     range: SortRange,
     pieces: Vec<Piece>,
     plan: Option<Plan>,
+    landmarks: Landmarks,
 }
 
 impl Engine {
@@ -147,7 +150,7 @@ impl Engine {
         let common = self.common(&request, &control);
         let source = Source::new(client.clone(), &preflight);
         let run = Arc::new(Run::new(source, request, control, common, Pin::new(began)));
-        let survey = survey::survey(&run, &preflight.range).await?;
+        let survey = teller::while_reading(&run, survey::survey(&run, &preflight.range)).await?;
         if let Some(plan) = survey.plan.as_ref().filter(|_| run.request.plan.is_none()) {
             check_limits(plan, &run.request)?;
         }
@@ -160,6 +163,7 @@ impl Engine {
             range: preflight.range,
             pieces: survey.pieces,
             plan: survey.plan,
+            landmarks: survey.landmarks,
         })
     }
 
@@ -188,6 +192,11 @@ impl Prepared {
         self.plan.as_ref()
     }
 
+    /// Where the items lie: for a later run that is given the plan.
+    pub fn landmarks(&self) -> &Landmarks {
+        &self.landmarks
+    }
+
     /// Deletes until a consistent read finds nothing; a dry run ends at once.
     ///
     /// # Errors
@@ -199,6 +208,7 @@ impl Prepared {
             range,
             pieces,
             plan,
+            ..
         } = self;
         let finished = |end| Finished {
             end,

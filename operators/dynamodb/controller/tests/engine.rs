@@ -19,6 +19,9 @@ mod outage;
 #[path = "engine/plain.rs"]
 mod plain;
 #[cfg(feature = "virtual-time")]
+#[path = "engine/reading.rs"]
+mod reading;
+#[cfg(feature = "virtual-time")]
 #[path = "engine/replaced.rs"]
 mod replaced;
 #[path = "engine/second_opinion.rs"]

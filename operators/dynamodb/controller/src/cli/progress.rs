@@ -63,6 +63,10 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
         let words: String = trouble.chars().take(LONGEST).collect();
         bar.set_message(format!("Retrying ({words})"));
     }
+    if let Some(counted) = progress.counted_items {
+        let throttled = if progress.throttled { ", throttled" } else { "" };
+        bar.set_message(format!("Measuring ({counted} items so far{throttled})"));
+    }
     bar.set_length(length);
     bar.set_position(done);
 }
@@ -165,6 +169,12 @@ mod tests {
             ..Progress::default()
         });
         assert!(known.contains("0/7"), "{known}");
+        let counting = drawn(&Progress {
+            stage: Stage::Planning,
+            counted_items: Some(7),
+            ..Progress::default()
+        });
+        assert!(counting.contains("Measuring (7 items so far)"), "{counting}");
     }
 
     #[test]

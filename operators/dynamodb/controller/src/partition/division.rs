@@ -1,5 +1,7 @@
 //! Cutting a partition into pieces of about equally many items.
 
+use std::sync::Arc;
+
 use super::{
     frontier::Piece,
     interpolation::Alphabet,
@@ -9,6 +11,9 @@ use super::{
     source::Page,
     stock::{Room, Stock},
 };
+
+/// Stretches that a partition is taken to consist of: four for each of the most ranges that a run works on at once.
+const STRETCHES: u64 = 128;
 
 /// A stretch of the partition, which begins where the one before it ends.
 #[derive(Clone, Debug)]
@@ -21,12 +26,31 @@ pub(super) struct Stretch {
     stock: Option<Stock>,
 }
 
-/// Both ends of the partition.
+/// Both ends of the bulk of the partition, between which guesses are made.
 pub(super) struct Edges {
-    /// The lowest key.
+    /// A key near the lowest.
     pub(super) low: Key,
-    /// The highest key.
+    /// A key near the highest.
     pub(super) high: Key,
+}
+
+impl Edges {
+    /// The edges of so many items, of which these are the `first`, from the lowest up, and the `last`, from the highest
+    /// down. A few items of another kind often lie far off at an end (`METADATA` before a million `ORDER#…`): guesses that
+    /// began from these would all miss. So as many are passed over as make no difference; `None` without any key.
+    pub(super) fn of(first: &[Key], last: &[Key], items: u64) -> Option<Self> {
+        let past = usize::try_from(items / STRETCHES).unwrap_or(usize::MAX);
+        let near = |keys: &[Key], past: usize| keys.get(past.min(keys.len().saturating_sub(1))).cloned();
+        let edges = |past| {
+            Some(Self {
+                low: near(first, past)?,
+                high: near(last, past)?,
+            })
+        };
+        edges(past)
+            .filter(|edges| edges.low < edges.high)
+            .or_else(|| edges(0))
+    }
 }
 
 impl Stretch {
@@ -67,6 +91,46 @@ impl Stretch {
         }
         parts.push(self);
         parts
+    }
+}
+
+/// Where the items of a partition lie, as measuring showed: keys in order, and how many items there are up to each from
+/// the one before; behind the last there may be more. Some KB; clones share them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Landmarks(Arc<[(Option<Key>, u64)]>);
+
+impl Landmarks {
+    /// Those of a partition that was measured so.
+    pub(super) fn of(stretches: &[Stretch]) -> Self {
+        let total: u64 = stretches.iter().map(|stretch| stretch.items).sum();
+        let (mut marks, mut seen, mut since) = (Vec::new(), 0, 0);
+        for stretch in stretches {
+            seen += stretch.items;
+            since += stretch.items;
+            let due =
+                u128::from(seen) * u128::from(STRETCHES) >= u128::from(total) * (marks.len() as u128 + 1);
+            if due && since > 0 && stretch.end.is_some() {
+                marks.push((stretch.end.clone(), std::mem::take(&mut since)));
+            }
+        }
+        marks.push((None, since));
+        Self(marks.into())
+    }
+
+    /// What they say about a partition that now has these ends. `items` are taken to be there if they say nothing.
+    pub(super) fn stretches(&self, edges: &Edges, items: u64) -> Vec<Stretch> {
+        let mut stretches = Vec::new();
+        let mut last = 0;
+        for (end, items) in self.0.iter() {
+            match end {
+                Some(end) if *end <= edges.low => {}
+                Some(end) if *end < edges.high => stretches.push(Stretch::counted(Some(end.clone()), *items)),
+                _ => last += items,
+            }
+        }
+        let behind = if stretches.is_empty() { items } else { last };
+        stretches.push(Stretch::counted(None, behind));
+        stretches
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bottleneck::Bottleneck,
     budget::TableKey,
+    division::Landmarks,
     plan::Plan,
     reservation::{Journal, Reservation},
 };
@@ -43,6 +44,8 @@ pub struct Request {
     pub reservation: Option<Reservation>,
     /// The plan that an earlier run made: the partition is then not measured again.
     pub plan: Option<Plan>,
+    /// Where the items lie, as making that plan showed: the partition is cut there.
+    pub landmarks: Landmarks,
     /// Jobs with the same key share the table's capacity.
     pub shared_with: TableKey,
     /// Runs with the same key see the same table in the same way, so that a look which one takes is as good for the others;
@@ -206,6 +209,8 @@ pub struct Progress {
     pub idle_rounds: u32,
     /// What was done, earlier runs included.
     pub totals: Totals,
+    /// Items counted so far, while the partition is being measured.
+    pub counted_items: Option<u64>,
     /// Items that the plan counted; `None` without a plan, or when counting was stopped.
     pub planned_items: Option<u64>,
     /// Items per second, lately.

@@ -23,12 +23,13 @@ use super::{
     pause::{between_rounds, in_outage},
     pin::{missing_or_replaced, same_table, watch_table},
     range::SortRange,
-    request::{End, Finished, Progress, Stage},
-    run::{Run, Verdict, as_f64, milli},
+    request::{End, Finished, Stage},
+    run::{Run, Verdict, as_f64},
     segment::{Ended, Segment},
     slots::Slot,
     source::PageQuery,
     survey,
+    teller::{Teller, while_reading},
 };
 use crate::sabotage;
 
@@ -38,8 +39,10 @@ const PASSES: u32 = 10;
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
 /// How much, in WCU per second, all ranges of a run grow by first after a cut.
 const RUN_STEP: f64 = 40.0;
-/// Ranges in a row that turn out empty before dividing is given up.
+/// Ranges in a row that turn out empty before dividing pauses: where keys are far from even, guesses come near by halves.
 const MISSES: u32 = 16;
+/// For how long, since the last one.
+const MISSES_PAUSE: Duration = Duration::from_secs(1);
 
 /// Deletes `range`, beginning with `pieces` of it, until it is empty.
 pub(crate) async fn delete(
@@ -63,7 +66,7 @@ pub(crate) async fn delete(
             Err(missing_or_replaced(run, verdict).await)
         } else {
             teller.tell(run, Stage::Verifying);
-            verify(run, range).await
+            while_reading(run, verify(run, range)).await
         };
         if run.is_interrupted() && !matches!(verdict, Ok(true)) {
             return Ok(teller.interrupted(run));
@@ -169,82 +172,6 @@ async fn verify(run: &Run, range: &SortRange) -> Result<bool, Verdict> {
     same_table(run).await.map(|()| true)
 }
 
-/// Tells the progress, and counts the rounds.
-struct Teller {
-    planned: Option<u64>,
-    round: u32,
-    /// Rounds in a row that deleted nothing.
-    idle: u32,
-    /// Keys acknowledged when the round began.
-    before: u64,
-    trouble: Option<String>,
-}
-
-impl Teller {
-    fn new(planned: Option<u64>) -> Self {
-        Self {
-            planned,
-            round: 0,
-            idle: 0,
-            before: 0,
-            trouble: None,
-        }
-    }
-
-    fn interrupted(&self, run: &Run) -> Finished {
-        Finished {
-            end: End::Interrupted,
-            totals: run.totals(),
-            rounds: self.round,
-        }
-    }
-
-    fn begin_round(&mut self, run: &Run) {
-        self.round += 1;
-        self.before = run.totals.snapshot().keys_acknowledged;
-    }
-
-    /// A round in which DynamoDB was too busy to answer says nothing about whether the next one is worth it.
-    fn end_round(&mut self, run: &Run, throttled: bool) {
-        let idle = self.idle(run);
-        self.idle = if self.is_busy(run) || throttled {
-            idle
-        } else {
-            idle + 1
-        };
-    }
-
-    fn is_busy(&self, run: &Run) -> bool {
-        run.totals.snapshot().keys_acknowledged > self.before
-    }
-
-    /// A deletion ends the row at once.
-    fn idle(&self, run: &Run) -> u32 {
-        if self.is_busy(run) { 0 } else { self.idle }
-    }
-
-    fn tell(&self, run: &Run, stage: Stage) {
-        let beat = run.pulse.beat(run.now());
-        let progress = Progress {
-            stage,
-            round: self.round,
-            idle_rounds: self.idle(run),
-            totals: run.totals(),
-            planned_items: self.planned,
-            items_per_second: milli(beat.items) / 1000,
-            wcu_per_second: milli(beat.wcu) / 1000,
-            throttled: beat.throttled,
-            bottleneck: beat.bottleneck,
-            trouble: self.trouble.clone(),
-        };
-        run.control.progress.send_if_modified(|told| {
-            let changed = *told != progress;
-            *told = progress;
-            changed
-        });
-    }
-}
-
 /// What is under work: how far it is, and how fast it may go.
 type Active = (Arc<Mutex<Frontier>>, Arc<Mutex<Pace>>);
 
@@ -258,6 +185,8 @@ struct Sweep<'a> {
     most: usize,
     next_id: u64,
     misses: u32,
+    /// When the last range turned out empty.
+    missed: Duration,
 }
 
 impl<'a> Sweep<'a> {
@@ -272,6 +201,7 @@ impl<'a> Sweep<'a> {
             most,
             next_id: 0,
             misses: 0,
+            missed: Duration::ZERO,
         }
     }
 
@@ -344,7 +274,10 @@ impl<'a> Sweep<'a> {
     /// Half of what the busiest worker has ahead.
     fn divide(&mut self) -> Option<Piece> {
         if self.misses >= MISSES {
-            return None;
+            if self.run.now().saturating_sub(self.missed) < MISSES_PAUSE {
+                return None;
+            }
+            self.misses = 0;
         }
         let alphabet = self.run.alphabet.lock();
         let mut active: Vec<_> = self.active.values().collect();
@@ -381,7 +314,11 @@ impl<'a> Sweep<'a> {
                 for (_, pace) in self.active.values() {
                     pace.lock().inherit(part, now);
                 }
-                self.misses = if found == 0 { self.misses + 1 } else { 0 };
+                if found == 0 {
+                    (self.misses, self.missed) = (self.misses + 1, now);
+                } else {
+                    self.misses = 0;
+                }
                 None
             }
             Ended::Left(piece) if stopping => Some(piece),

@@ -50,6 +50,8 @@ pub(crate) struct Run {
     pub(crate) slots: Slots,
     pub(crate) lookout: Arc<Lookout>,
     pub(crate) totals: Counters,
+    /// Items that measuring has counted.
+    pub(crate) counted: AtomicU64,
     pub(crate) alphabet: Mutex<Alphabet>,
     pub(super) allowance: Allowance,
     in_flight: Arc<Semaphore>,
@@ -138,6 +140,7 @@ impl Run {
             slots: common.slots,
             lookout: common.lookout,
             totals: Counters::default(),
+            counted: AtomicU64::default(),
             alphabet: Mutex::default(),
             allowance,
             verdict: Mutex::new(None),

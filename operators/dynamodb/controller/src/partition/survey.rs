@@ -17,7 +17,7 @@ use dynamodb_api::RunMode;
 use futures::future::try_join_all;
 
 use super::{
-    division::{Edges, Stretch, divide},
+    division::{Edges, Landmarks, Stretch, divide},
     error::{Failure, Problem},
     frontier::Piece,
     pause::pause,
@@ -42,7 +42,7 @@ const PAGES: u64 = 512;
 const WORTHWHILE: u64 = 1000;
 /// Keys on a page that is read to be kept, at most: what parsing it takes for a moment is several times its size.
 const KEPT: usize = 8192;
-/// Attempts of one read.
+/// Attempts of one read, those aside for which there was no capacity.
 const ATTEMPTS: u32 = 10;
 
 /// What was measured.
@@ -50,6 +50,7 @@ const ATTEMPTS: u32 = 10;
 pub(crate) struct Survey {
     pub(crate) plan: Option<Plan>,
     pub(crate) pieces: Vec<Piece>,
+    pub(crate) landmarks: Landmarks,
 }
 
 /// Measures `range`, or, if the plan is known from an earlier run, only finds out where to cut.
@@ -70,12 +71,9 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
     run.control
         .progress
         .send_modify(|progress| progress.stage = Stage::Planning);
-    let (Some(low), Some(high), true) = (first.keys.first(), last.keys.first(), first.next.is_some()) else {
+    let edges = |items| Edges::of(&first.keys, &last.keys, items);
+    let (Some(outer), true) = (edges(u64::MAX), first.next.is_some()) else {
         return Ok(small(run, first, range));
-    };
-    let edges = Edges {
-        low: low.clone(),
-        high: high.clone(),
     };
     {
         let mut alphabet = run.alphabet.lock();
@@ -91,7 +89,8 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
             .items
             .saturating_sub(run.request.earlier.keys_acknowledged)
             .max(WORTHWHILE);
-        let stretches = vec![Stretch::counted(None, left)];
+        let edges = edges(left).unwrap_or(outer);
+        let stretches = run.request.landmarks.stretches(&edges, left);
         let pieces = divide(
             &run.alphabet.lock(),
             range,
@@ -102,22 +101,24 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
         return Ok(Survey {
             plan: Some(plan),
             pieces,
+            ..Survey::default()
         });
     }
-    let (stretches, bytes, complete) = count(run, range, &edges).await.map_err(fail)?;
+    let (stretches, bytes, complete) = count(run, range, &outer).await.map_err(fail)?;
     let items = stretches.iter().map(|stretch| stretch.items).sum();
     let plan = plan(run, items, bytes, stretches.len(), complete);
     run.expect_wcu_per_key(plan.item_wcu_milli());
-    let pieces = divide(
-        &run.alphabet.lock(),
-        range,
-        &edges,
-        stretches,
-        segments(run, items),
-    );
+    let (ranges, edges) = (segments(run, items), edges(items).unwrap_or(outer));
+    // One range need not be cut.
+    let landmarks = match ranges {
+        1 => Landmarks::default(),
+        _ => Landmarks::of(&stretches),
+    };
+    let pieces = divide(&run.alphabet.lock(), range, &edges, stretches, ranges);
     Ok(Survey {
         plan: Some(plan),
         pieces,
+        landmarks,
     })
 }
 
@@ -125,10 +126,11 @@ pub(crate) async fn survey(run: &Arc<Run>, range: &SortRange) -> Result<Survey, 
 const LONG: Duration = Duration::from_secs(1);
 
 /// Reads a page, patiently, for as long as the run is wanted; a place among the process's reads is held only while the
-/// request is under way.
+/// request is under way. Lack of capacity is waited out however long it takes: who gave up would have consumed for nothing
+/// what was read before, and would lack it again.
 pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> {
     let cancel = &run.control.cancel;
-    let mut attempt = 0;
+    let (mut attempt, mut refused) = (0, 0_u32);
     loop {
         let mut place = tokio::select! {
             biased;
@@ -144,22 +146,26 @@ pub(crate) async fn read(run: &Run, query: &PageQuery) -> Result<Page, Problem> 
             page.await
         };
         drop(place);
-        if let Err(problem) = &answer {
-            run.note_throttle(problem);
-        }
-        match answer {
+        let problem = match answer {
             Ok(page) => {
                 Counters::add_capacity(&run.totals.rcu_milli, page.rcu);
                 return Ok(page);
             }
-            Err(problem) if problem.is_passing() && attempt < ATTEMPTS && !run.is_interrupted() => {
-                attempt += 1;
-                tokio::select! {
-                    () = cancel.cancelled() => return Err(problem),
-                    () = run.control.clock.sleep(pause(attempt)) => {}
-                }
-            }
-            Err(problem) => return Err(problem),
+            Err(problem) => problem,
+        };
+        let row = if run.note_throttle(&problem) {
+            &mut refused
+        } else {
+            &mut attempt
+        };
+        *row = row.saturating_add(1);
+        let pause = pause(*row);
+        if !problem.is_passing() || attempt > ATTEMPTS || run.is_interrupted() {
+            return Err(problem);
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(problem),
+            () = run.control.clock.sleep(pause) => {}
         }
     }
 }
@@ -181,6 +187,7 @@ fn small(run: &Run, page: Page, range: &SortRange) -> Survey {
     Survey {
         plan: Some(plan),
         pieces: vec![piece],
+        ..Survey::default()
     }
 }
 
@@ -287,6 +294,7 @@ async fn count_part(
         rcu += page.rcu;
         let (more, next) = (page.next.is_some(), page.next.clone());
         let counted = page.count;
+        run.counted.fetch_add(counted, Ordering::Relaxed);
         stretches.push(Stretch::of(page, end.as_ref(), room));
         if !more {
             if let Some(last) = stretches.last_mut().filter(|_| !keeping) {

@@ -7,7 +7,7 @@ use crate::bed::SECOND_OPINION;
 #[test]
 #[ignore = "takes minutes: cargo xtask test --full"]
 fn all_of_this_holds_on_dynamodb_local_too() {
-    let simulated = ["limits::", "replaced::", "sharing::", "timing::"];
+    let simulated = ["limits::", "reading::", "replaced::", "sharing::", "timing::"];
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.env(SECOND_OPINION, "1").arg("--test-threads=2");
     for module in simulated {

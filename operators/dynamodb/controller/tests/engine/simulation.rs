@@ -2,7 +2,7 @@
 //! physical partitions, all on tokio's stopped clock. What a test measures here follows from the engine's decisions
 //! alone; the machine and its load have no part in it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_sdk_dynamodb::{Client, config::retry::RetryConfig};
 use dynamodb_controller::{
@@ -15,8 +15,14 @@ use reconcile::clock::Clock;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+#[path = "simulation/keys.rs"]
+mod keys;
+#[path = "simulation/reads.rs"]
+mod reads;
 #[path = "simulation/wire.rs"]
 mod wire;
+
+pub(crate) use keys::{devices, kinds, notifications, orders, sort_key};
 
 /// The table, its partition, and what its items hold beside their keys.
 const TABLE: &str = "Orders";
@@ -25,8 +31,10 @@ const TENANT: &str = "tenant";
 /// How the simulated table is laid out, and what it grants.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
-    /// Items of the partition; their sort keys are their numbers.
+    /// Items of the partition.
     pub(crate) items: u64,
+    /// The sort key of each, by its number.
+    pub(crate) keys: fn(u64) -> String,
     /// Physical partitions, over which sort keys are spread evenly.
     pub(crate) partitions: u64,
     /// What each grants, in WCU per second. It begins with a second's worth.
@@ -37,6 +45,8 @@ pub(crate) struct Layout {
     pub(crate) wcu: f64,
     /// What DynamoDB names as the reason when it refuses a whole batch.
     pub(crate) reason: Option<&'static str>,
+    /// Read units per second that the table grants. It begins with a second's worth.
+    pub(crate) reads: f64,
     /// Items on a page, at most.
     pub(crate) page: Option<u64>,
     /// There and back.
@@ -59,11 +69,13 @@ impl Default for Layout {
     fn default() -> Self {
         Self {
             items: 1000,
+            keys: sort_key,
             partitions: 1,
             rate: f64::INFINITY,
             first_rate: f64::INFINITY,
             wcu: 1.0,
             reason: Some("TableWriteKeyRangeThroughputExceeded"),
+            reads: f64::INFINITY,
             page: None,
             latency: Duration::from_millis(10),
         }
@@ -96,6 +108,8 @@ pub(crate) struct Simulation(Arc<Inner>);
 struct Inner {
     database: Database,
     layout: Layout,
+    /// Where each sort key stands in their order.
+    places: HashMap<String, u64>,
     origin: Instant,
     state: Mutex<State>,
 }
@@ -105,6 +119,8 @@ struct State {
     asked: Asked,
     /// Tokens of each physical partition, and when they were counted.
     buckets: Vec<(f64, Duration)>,
+    /// Read units of the table, and when they were counted.
+    read_units: (f64, Duration),
     /// WCU consumed, and when, for [`Simulation::most_within`].
     history: Vec<(Duration, f64)>,
     queries_under_way: u64,
@@ -135,7 +151,8 @@ impl Simulation {
     /// A table with one filled partition. The caller's runtime must stand still in time.
     pub(crate) fn new(layout: Layout) -> Self {
         let database = Database::memory().unwrap();
-        create(&database, layout.items);
+        let keys = keys::sorted(&layout);
+        keys::create(&database, &keys);
         let rate = |partition| {
             if partition == 0 {
                 layout.first_rate.min(layout.rate)
@@ -148,12 +165,14 @@ impl Simulation {
             .collect();
         Self(Arc::new(Inner {
             database,
-            layout,
+            places: keys.into_iter().zip(0..).collect(),
             origin: Instant::now(),
             state: Mutex::new(State {
                 buckets,
+                read_units: (layout.reads, Duration::ZERO),
                 ..State::default()
             }),
+            layout,
         }))
     }
 
@@ -183,7 +202,7 @@ impl Simulation {
     pub(crate) fn recreate(&self) {
         let drop = serde_json::from_value(json!({"TableName": TABLE})).unwrap();
         self.0.database.delete_table(drop).unwrap();
-        create(&self.0.database, self.0.layout.items);
+        keys::create(&self.0.database, &keys::sorted(&self.0.layout));
     }
 
     /// From now on looks at the table end like this.
@@ -261,6 +280,9 @@ impl Simulation {
         }
         let answer = match operation {
             "Query" => {
+                if !self.has_read_units() {
+                    return wire::read_throttle();
+                }
                 self.0.state.lock().asked.queries += 1;
                 let output = database.query(serde_json::from_value(parsed).unwrap());
                 output.map(|output| self.charge(serde_json::to_value(output).unwrap()))
@@ -277,14 +299,6 @@ impl Simulation {
             Ok(answer) => (200, answer),
             Err(error) => (400, serde_json::from_str(&error.to_json()).unwrap()),
         }
-    }
-
-    /// A page of items that each cost as much to delete as the layout says.
-    fn charge(&self, mut page: Value) -> Value {
-        let kilobytes = page["Count"].as_f64().unwrap() * self.0.layout.wcu;
-        let units = (kilobytes / 4.0).ceil().max(1.0) / 2.0;
-        page["ConsumedCapacity"] = json!({"TableName": TABLE, "CapacityUnits": units});
-        page
     }
 
     fn write(&self, body: &Value) -> (u16, Value) {
@@ -337,12 +351,8 @@ impl Simulation {
             wcu,
             ..
         } = self.0.layout;
-        let number: u64 = write["DeleteRequest"]["Key"]["sk"]["S"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        let partition = (number * partitions / items.max(1)).min(partitions - 1);
+        let key = write["DeleteRequest"]["Key"]["sk"]["S"].as_str().unwrap();
+        let partition = (self.0.places[key] * partitions / items.max(1)).min(partitions - 1);
         let rate = if partition == 0 {
             first_rate.min(rate)
         } else {
@@ -361,32 +371,6 @@ impl Simulation {
         }
         room
     }
-}
-
-/// A table with one filled partition.
-fn create(database: &Database, items: u64) {
-    let table = json!({
-        "TableName": TABLE, "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}],
-        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-    });
-    database
-        .create_table(serde_json::from_value(table).unwrap())
-        .unwrap();
-    let numbers: Vec<u64> = (0..items).collect();
-    for numbers in numbers.chunks(25) {
-        let put = |number: &u64| json!({"PutRequest": {"Item": {"pk": {"S": TENANT}, "sk": {"S": sort_key(*number)}}}});
-        let puts: Vec<_> = numbers.iter().map(put).collect();
-        let batch = json!({"RequestItems": {TABLE: puts}});
-        database
-            .batch_write_item(serde_json::from_value(batch).unwrap())
-            .unwrap();
-    }
-}
-
-/// The sort key of an item.
-pub(crate) fn sort_key(number: u64) -> String {
-    format!("{number:012}")
 }
 
 /// How long something takes in virtual time.

@@ -63,6 +63,7 @@ fn record(status: &mut DdbctlDpJobStatus, told: &Told) {
     let (progress, totals) = (&told.run, &told.run.totals);
     status.progress = Some(DeletionProgress {
         keys_read: int(totals.keys_read),
+        items_counted: progress.counted_items.map(int),
         keys_acknowledged: int(totals.keys_acknowledged),
         unprocessed_retries: int(totals.unprocessed_retries),
         throttles: int(totals.throttles),

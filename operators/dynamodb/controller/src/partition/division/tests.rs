@@ -132,3 +132,51 @@ fn what_is_known_behind_something_unknown_is_read_again() {
     let first: Vec<_> = (0..10_000).step_by(10).map(key).collect();
     assert_eq!(known(one), first);
 }
+
+#[test]
+fn guesses_are_made_where_the_bulk_is() {
+    let first: Vec<_> = (0..100).map(key).collect();
+    let last: Vec<_> = (0..100).map(|number| key(99_999 - number)).collect();
+    let ends = |items| {
+        let edges = Edges::of(&first, &last, items).unwrap();
+        (edges.low, edges.high)
+    };
+    assert_eq!(ends(100), (key(0), key(99_999)), "of few items each counts");
+    assert_eq!(ends(1280), (key(10), key(99_989)));
+    assert_eq!(ends(u64::MAX), (key(99), key(99_900)));
+    let few: Vec<_> = (0..100).map(|number| key(150 - number)).collect();
+    let edges = Edges::of(&first, &few, u64::MAX).unwrap();
+    assert_eq!((edges.low, edges.high), (key(0), key(150)), "they overlap");
+    assert!(Edges::of(&[], &last, 1280).is_none());
+}
+
+#[test]
+fn landmarks_are_few_and_say_again_what_was_measured() {
+    let stretches: Vec<_> = (1..=5000)
+        .map(|page| Stretch::counted((page < 5000).then(|| key(page * 20 - 1)), 20))
+        .collect();
+    let landmarks = Landmarks::of(&stretches);
+    let count = landmarks.0.len();
+    assert!((120..=129).contains(&count), "{count} of them");
+    let again = landmarks.stretches(&edges(), 1);
+    assert_eq!(again.iter().map(|stretch| stretch.items).sum::<u64>(), 100_000);
+    let pieces = divide(&alphabet(), &SortRange::ALL, &edges(), again, 8);
+    let sizes = sizes(&pieces);
+    assert!(
+        sizes.iter().all(|size| (10_000..15_000).contains(size)),
+        "{sizes:?}"
+    );
+    // What lies below is deleted.
+    let upper = Edges {
+        low: key(50_000),
+        high: key(99_999),
+    };
+    let half: u64 = landmarks
+        .stretches(&upper, 1)
+        .iter()
+        .map(|stretch| stretch.items)
+        .sum();
+    assert!((49_000..51_000).contains(&half), "{half}");
+    let nothing = Landmarks::default().stretches(&upper, 77);
+    assert_eq!((nothing.len(), nothing[0].items), (1, 77));
+}

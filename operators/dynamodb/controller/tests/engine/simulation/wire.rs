@@ -69,11 +69,7 @@ impl Simulation {
             // Only the proof reads two keys at most.
             "Query" if body["Limit"] == json!(2) && take(&mut state.throttled_proofs) => {
                 state.failed += 1;
-                Some((
-                    400,
-                    json!({"__type": "ProvisionedThroughputExceededException", "message": "too many reads",
-                        "ThrottlingReasons": [{"reason": "TableReadProvisionedThroughputExceeded", "resource": "arn:aws:dynamodb:us-east-1:0:table/Orders"}]}),
-                ))
+                Some(read_throttle())
             }
             "BatchWriteItem" if take(&mut state.blind_batches) => Some((
                 400,
@@ -110,6 +106,15 @@ impl Simulation {
             self.0.state.lock().queries_under_way -= 1;
         }
     }
+}
+
+/// The answer to a read for which there is no capacity.
+pub(super) fn read_throttle() -> (u16, Value) {
+    let reason = json!({"reason": "TableReadProvisionedThroughputExceeded", "resource": "arn:aws:dynamodb:us-east-1:0:table/Orders"});
+    (
+        400,
+        json!({"__type": "ProvisionedThroughputExceededException", "message": "too many reads", "ThrottlingReasons": [reason]}),
+    )
 }
 
 impl HttpClient for Simulation {
