@@ -137,6 +137,7 @@ impl Jobs {
                 }
                 Step::Record(measured) => {
                     intent::begin(&measured, pass).await?;
+                    self.runner.remember(&pass.uid(), &measured);
                     pass.event(notice::planned(job, &measured)).await;
                     self.tasks.clear(&pass.uid());
                     if job.is_dry_run() {
@@ -148,6 +149,13 @@ impl Jobs {
                     self.show(&News::Accepted, pass).await?;
                 }
                 Step::Watch { deadline } => return self.watch(deadline, pass).await,
+                Step::Retry(failure)
+                    if signer::were_renewed(&failure, job, pass, &self.policy, &self.runner).await =>
+                {
+                    // What the task did is the status's to keep.
+                    self.show(&News::Accepted, pass).await?;
+                    self.tasks.clear(&pass.uid());
+                }
                 Step::Retry(failure) => {
                     self.show(&News::Failing(&failure), pass).await?;
                     self.tasks.clear(&pass.uid());

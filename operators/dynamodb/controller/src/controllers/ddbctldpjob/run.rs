@@ -20,8 +20,8 @@ use crate::{
     connection::Connector,
     metrics::JobMetrics,
     partition::{
-        Control, Engine, Failure, Journal, Journals, Plan, Prepared, Progress, Request, Reservation, Totals,
-        Tuning, budget::TableKey, table::KeyAttribute,
+        Control, Engine, Failure, Journal, Journals, Landmarks, Plan, Prepared, Progress, Request,
+        Reservation, Totals, Tuning, budget::TableKey, table::KeyAttribute,
     },
     sabotage,
 };
@@ -37,6 +37,10 @@ pub struct Runner {
     journals: Journals,
     /// Confirms, by UID, which reservation of a run with `limits` stands written.
     written: Mutex<HashMap<String, watch::Sender<u64>>>,
+    /// Where the items of each job's partition lie, by UID.
+    landmarks: Mutex<HashMap<String, Landmarks>>,
+    /// What the credentials are called of each job's last task, by UID.
+    signers: Mutex<HashMap<String, String>>,
 }
 
 impl Runner {
@@ -54,6 +58,8 @@ impl Runner {
             limits: Mutex::default(),
             journals: Journals::default(),
             written: Mutex::default(),
+            landmarks: Mutex::default(),
+            signers: Mutex::default(),
         }
     }
 
@@ -74,6 +80,19 @@ impl Runner {
     pub(super) fn forget(&self, uid: &str) {
         self.limits.lock().remove(uid);
         self.written.lock().remove(uid);
+        self.landmarks.lock().remove(uid);
+        self.signers.lock().remove(uid);
+    }
+
+    /// What the credentials were called when the job's last task was started.
+    pub(super) fn signed_by(&self, uid: &str) -> Option<String> {
+        self.signers.lock().get(uid).cloned()
+    }
+
+    /// What measuring the job's partition showed, for its deletion.
+    pub(super) fn remember(&self, uid: &str, measured: &Measured) {
+        let landmarks = measured.landmarks.clone();
+        self.landmarks.lock().insert(uid.to_owned(), landmarks);
     }
 
     /// Reservation `number` of the job's run stands written.
@@ -114,6 +133,7 @@ impl Runner {
             key: pass.key().clone(),
             spec_hash: hash(job, status),
         };
+        self.signers.lock().insert(id.uid.clone(), signer.name.clone());
         let request = Request {
             mode: if measure {
                 job.request.mode
@@ -128,6 +148,7 @@ impl Runner {
             reservation: status.allowance.as_ref().map(Reservation::from_status),
             table_id: status.table_id.clone(),
             plan: status.plan.as_ref().map(Plan::from_status),
+            landmarks: self.landmarks.lock().get(&id.uid).cloned().unwrap_or_default(),
             looks_with: Some(looks_with(job, signer.name.clone())),
             shared_with: shared_with(job, status, signer.name),
             tuning: Tuning {
@@ -273,6 +294,7 @@ fn measured(prepared: &Prepared) -> Option<Measured> {
             sort_key: table.sort_key.as_ref().map(element),
         },
         plan: plan.to_status(table),
+        landmarks: prepared.landmarks().clone(),
     })
 }
 

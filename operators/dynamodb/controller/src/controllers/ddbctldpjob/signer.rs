@@ -78,6 +78,23 @@ pub(super) async fn of(
     })
 }
 
+/// Whether the credentials that failed so have been replaced since the job's task began: then there is nothing to wait for,
+/// nor to tell anybody. Temporary ones are renewed before they expire, and a task knows only those it began with.
+pub(super) async fn were_renewed(
+    failure: &Failure,
+    job: &Job,
+    pass: &Pass<DdbctlDpJob>,
+    policy: &Policy,
+    runner: &Runner,
+) -> bool {
+    if failure.reason != Reason::CredentialsInvalid {
+        return false;
+    }
+    let before = runner.signed_by(&pass.uid());
+    let now = of(job, pass, policy, runner).await;
+    now.is_ok_and(|now| before.is_some_and(|before| before != now.name))
+}
+
 /// What the credentials in a Secret are called. What it holds may change, and then belong to another account.
 fn of_secret(secret: &ObjectMeta) -> String {
     let part = |part: &Option<String>| part.clone().unwrap_or_default();

@@ -71,6 +71,7 @@ fn measured() -> Measured {
         table_id: "id".into(),
         key_schema,
         plan: DeletionPlan::default(),
+        landmarks: Landmarks::default(),
     }
 }
 
