@@ -130,11 +130,8 @@ async fn the_first_candidate_leads_says_so_and_renews() {
     acquired(&leader).await;
     assert!(leader.is_leader());
     leader.acts();
-    assert!(
-        metrics
-            .encode()
-            .contains(r#"leader_election_master_status{name="operator"} 1"#)
-    );
+    let acts = r#"leader_election_master_status{name="operator"} 1"#;
+    assert!(metrics.encode().contains(acts));
 
     let lease = election.lease().await;
     assert_eq!(
