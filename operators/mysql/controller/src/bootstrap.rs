@@ -20,8 +20,9 @@ const PATH: &str = "/etc/mysql/mysql.conf.d/zz-cluster.cnf";
 
 /// The options that replication and safety depend on.
 ///
-/// Every boot is harmless: a member comes up read-only and follows nobody until it is told to. An acknowledged
-/// transaction is on disk, in the binary log and in InnoDB's.
+/// Every boot is harmless: a member comes up read-only and follows nobody until it is told to. A committed transaction is on
+/// disk, in the binary log and in InnoDB's. What a replica acknowledges is in its relay log, which is on disk then where nothing may
+/// be lost: the operator sets `sync_relay_log` before a replica follows, for this file is part of what a launch is made with.
 const OPTIONS: &[(&str, &str)] = &[
     ("gtid_mode", "ON"),
     ("enforce_gtid_consistency", "ON"),

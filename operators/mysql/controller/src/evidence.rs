@@ -83,6 +83,8 @@ pub struct Evidence {
     published: Option<(u64, Timestamp)>,
     secrets: Option<Timestamp>,
     due: Option<Timestamp>,
+    /// Until when all is as it is to be, as far as nobody changes it.
+    settled: Option<Timestamp>,
     sighted: Option<Timestamp>,
     /// Why EC2 is not believed that something is gone.
     account: Option<String>,
@@ -164,6 +166,17 @@ impl Evidence {
         if self.due.is_some_and(|due| now < due) {
             self.published = None;
         }
+    }
+
+    /// All is as it is to be, and is looked at again then; none if it is not.
+    pub fn settle_until(&mut self, until: Option<Timestamp>) {
+        self.settled = until;
+    }
+
+    /// Until when all of it need not be looked at, in a pass that comes as it was asked for.
+    pub fn settled_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let is_expected = self.due.is_some_and(|due| now >= due);
+        self.settled.filter(|until| is_expected && now < *until)
     }
 
     /// EC2 showed the cluster's instances, as they were then.
@@ -317,6 +330,24 @@ mod tests {
         );
         evidence.saw_secrets(at(60));
         assert!(evidence.knows_secrets(at(359)) && !evidence.knows_secrets(at(360)));
+    }
+
+    #[test]
+    fn what_has_settled_is_looked_at_whole_when_that_is_due_or_something_has_caused_it() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let mut evidence = Evidence::default();
+        evidence.expect(at(10));
+        assert_eq!(evidence.settled_until(at(10)), None, "nothing is known");
+        evidence.settle_until(Some(at(60)));
+        assert_eq!(evidence.settled_until(at(10)), Some(at(60)));
+        assert_eq!(
+            evidence.settled_until(at(9)),
+            None,
+            "it comes before it was asked for"
+        );
+        assert_eq!(evidence.settled_until(at(60)), None);
+        evidence.settle_until(None);
+        assert_eq!(evidence.settled_until(at(10)), None);
     }
 
     #[test]

@@ -264,6 +264,25 @@ impl Plan {
         self.lacking.get_or_insert_with(|| (reason, message()));
     }
 
+    /// What a replica is to be set to, whomever it follows.
+    fn settings(&mut self, goal: &Goal, member: &Member, survey: &Survey) {
+        if !survey.super_read_only {
+            self.changes.push((member.ordinal, Change::Close));
+        }
+        if goal.durability == Durability::Lossless && !survey.syncs {
+            // Before it acknowledges anything: a zone that loses its power may have had the only other copy.
+            self.changes.push((member.ordinal, Change::Sync));
+        }
+        if survey.acknowledgement.enabled {
+            // It led. As a replica it would wait for replicas of its own.
+            let off = Acknowledgement {
+                enabled: false,
+                ..survey.acknowledgement
+            };
+            self.changes.push((member.ordinal, Change::Acknowledge(off)));
+        }
+    }
+
     fn follower(
         &mut self,
         goal: &Goal,
@@ -285,17 +304,7 @@ impl Plan {
             });
             return Standing::Idle;
         }
-        if !survey.super_read_only {
-            self.changes.push((member.ordinal, Change::Close));
-        }
-        if survey.acknowledgement.enabled {
-            // It led. As a replica it would wait for replicas of its own.
-            let off = Acknowledgement {
-                enabled: false,
-                ..survey.acknowledgement
-            };
-            self.changes.push((member.ordinal, Change::Acknowledge(off)));
-        }
+        self.settings(goal, member, survey);
         let Some(address) = &head.address else {
             return Standing::Idle;
         };

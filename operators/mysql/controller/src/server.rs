@@ -78,6 +78,8 @@ pub struct Survey {
     pub acknowledging: u32,
     /// Whether it acknowledges as a replica.
     pub acknowledges: bool,
+    /// Whether what it receives is on disk before it acknowledges it, and not only with the operating system.
+    pub syncs: bool,
     /// Whether it is becoming a copy of another member at the moment.
     pub copying: bool,
     /// What it said when it was last to become a copy, has no data yet, and refused.
@@ -105,6 +107,7 @@ impl Survey {
             },
             acknowledging: 0,
             acknowledges: false,
+            syncs: false,
             copying: false,
             copy_refused: None,
             replication: None,
@@ -119,6 +122,8 @@ pub enum Change {
     CreateAccounts,
     /// Set how commits are acknowledged.
     Acknowledge(Acknowledgement),
+    /// Have on disk what is received before it is acknowledged.
+    Sync,
     /// Take writes.
     Open,
     /// Take no more writes, from nobody.

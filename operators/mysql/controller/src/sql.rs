@@ -216,13 +216,12 @@ fn version(connection: &Conn) -> Version {
 }
 
 async fn connect(authority: &Authority, at: &Address) -> Result<Conn, Failure> {
-    match tokio::time::timeout(CONNECTING, Conn::new(options(authority, at))).await {
-        Ok(connected) => Ok(connected?),
-        Err(_) => {
-            let message = format!("no connection within {} s", CONNECTING.as_secs());
-            Err(Failure::Said(message))
-        }
-    }
+    let connecting = tokio::time::timeout(CONNECTING, Conn::new(options(authority, at)));
+    let Ok(connected) = connecting.await else {
+        let message = format!("no connection within {} s", CONNECTING.as_secs());
+        return Err(Failure::Said(message));
+    };
+    Ok(connected?)
 }
 
 async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
@@ -264,6 +263,7 @@ async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
         },
         acknowledging: acknowledging.map_or(0, |(_, clients)| clients),
         acknowledges: number("replica_enabled")? == 1,
+        syncs: number("sync_relay_log")? == 1,
         copying: copying.is_some_and(|statements| statements > 0),
         copy_refused: None,
         replication: following

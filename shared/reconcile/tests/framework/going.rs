@@ -14,9 +14,7 @@ use crate::{
 async fn an_operator_that_starts_while_its_definition_is_being_deleted_lets_the_objects_go() {
     reconcile::cli::install_crypto_provider();
     // One of its own: others need the definition.
-    let plane = Box::leak(Box::new(
-        ControlPlane::start(Options::default()).await.unwrap(),
-    ));
+    let plane = Box::leak(Box::new(ControlPlane::start(Options::default()).await.unwrap()));
     let bed = Bed::on(plane).await;
     let operator = Operator::start(bed.plane, &bed.namespace, |_| {});
     bed.create("x", Mode::Report).await;

@@ -172,7 +172,9 @@ async fn no_two_releases_have_dashboards_of_one_name() -> Result<()> {
     for chart in Chart::all()? {
         for namespace in ["default", "other"] {
             let objects = chart.rendered(&helm, namespace, &ALL_OF_IT).await?;
-            let files = objects.iter().flat_map(|object| object.data["data"].as_object());
+            let files = objects
+                .iter()
+                .filter_map(|object| object.data["data"].as_object());
             for (_, text) in files.flatten().filter(|(name, _)| is_json(name)) {
                 let board: Value = serde_json::from_str(text.as_str().context("no text")?)?;
                 ensure!(board["panels"].as_array().is_some_and(|panels| panels.len() > 5));

@@ -152,7 +152,10 @@ fn permissions_are_octal(#[case] field: &str, #[case] expected: &str) {
 #[case("a: [", "not a YAML mapping")]
 #[case("- just\n- a list", "not a YAML mapping")]
 #[case("", "not a YAML mapping")]
-#[case("{\"ignition\": {\"version\": \"3.4.0\"}, \"systemd\": {}}", "no cloud-config")]
+#[case(
+    "{\"ignition\": {\"version\": \"3.4.0\"}, \"systemd\": {}}",
+    "no cloud-config"
+)]
 #[case("version: v1alpha1\nmachine: {token: hunter2}", "no cloud-config")]
 #[case("runcmd: kubeadm", "module runcmd")]
 #[case("runcmd:\n- {a: b}", "runcmd[0]")]

@@ -129,7 +129,10 @@ mod tests {
     #[test]
     fn nobody_gives_way_to_a_server_that_cannot_take_over() {
         let (leaving, coming) = (server("a.ns", 1, true), server("b.ns", 2, false));
-        let coming = Server { joined: false, ..coming };
+        let coming = Server {
+            joined: false,
+            ..coming
+        };
         assert!(!render(6443, &[leaving, coming]).contains("weight 0"));
     }
 

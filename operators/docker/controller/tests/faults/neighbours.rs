@@ -164,7 +164,12 @@ async fn a_docker_machine_that_its_owner_does_not_name_gets_no_container() -> Re
     let ready = |object: &Value| is(object, "Ready", "True");
     scene.wait("DockerMachine", "later", ready).await?;
     operator.stop().await;
-    let made = scene.world.daemon.lock().find(&scene.world.node("uninvited")).is_ok();
+    let made = scene
+        .world
+        .daemon
+        .lock()
+        .find(&scene.world.node("uninvited"))
+        .is_ok();
     ensure!(!made, "it has a container");
     Ok(())
 }

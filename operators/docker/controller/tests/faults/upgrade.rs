@@ -216,7 +216,8 @@ impl Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_earlier_releases_have_left_is_not_touched_and_what_happens_meanwhile_is_not_lost() -> Result<()> {
+async fn what_earlier_releases_have_left_is_not_touched_and_what_happens_meanwhile_is_not_lost() -> Result<()>
+{
     for (release, left) in golden::releases::<Left>(&folder())? {
         eprintln!("{release}");
         upgrade(&left).await?;

@@ -17,6 +17,7 @@ mod acceptance;
 mod adoption;
 mod error;
 mod forming;
+mod glance;
 mod leaving;
 mod outage;
 mod records;
@@ -211,6 +212,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         (desired, authority): (&Desired, &Authority),
         evidence: &Mutex<Evidence>,
     ) -> Result<Progress, ClusterError> {
+        if let Some(soon) = self.glance(pass, (desired, authority), evidence).await {
+            expect(pass, evidence, soon);
+            return Ok(Progress::waiting(soon));
+        }
         evidence.lock().begin(pass.clock().steady());
         let records = StatusRecords { pass };
         let (current, known) = (pass.current(), ledger(&pass.current()));
@@ -299,7 +304,8 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             None if *turn == Turn::Current => outcome.next,
             _ => LACKING_AGAIN,
         };
-        let after = soon.min(outcome.next);
+        let is_settled = !formed.changed && formed.lacking.is_none() && *turn == Turn::Current;
+        let after = glance::soon(pass, evidence, (soon.min(outcome.next), is_settled));
         expect(pass, evidence, after);
         Ok(Progress::waiting(after))
     }

@@ -7,7 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use mysql_api::{Reason, cluster::Topology};
+use mysql_api::{
+    Reason,
+    cluster::{Durability, Topology},
+};
 
 use super::{Goal, Member, Plan};
 use crate::server::{Change, Replication, Survey};
@@ -74,6 +77,9 @@ pub(super) fn before_leading(goal: &Goal, leader: (&Member, &Survey), members: &
             && !(source.receives && source.applies)
             && source.error.is_empty()
         {
+            if goal.durability == Durability::Lossless && !led.syncs {
+                changes.push((head.ordinal, Change::Sync));
+            }
             changes.push((head.ordinal, Change::Resume(address)));
         }
         let why = format!(

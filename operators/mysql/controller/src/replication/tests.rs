@@ -118,6 +118,7 @@ impl Fleet {
                 server.accounts = [REPLICATION, APPLICATION].map(str::to_owned).into();
                 server.executed = format!("{}:1-6", server.uuid).parse().unwrap();
             }
+            Change::Sync => server.syncs = true,
             Change::Acknowledge(how) => {
                 let waited_for = server.acknowledgement.waited_for();
                 assert!(
@@ -135,6 +136,7 @@ impl Fleet {
             }
             Change::Close => (server.read_only, server.super_read_only) = (true, true),
             Change::Follow(source) => {
+                assert!(server.syncs, "it acknowledges what is not on disk");
                 keeps_what_it_received(server);
                 server.acknowledges = true;
                 server.replication = Some(Replication {
@@ -172,6 +174,7 @@ impl Fleet {
                 server.accounts = copied.accounts;
             }
             Change::Resume(_) => {
+                assert!(server.syncs, "it acknowledges what is not on disk");
                 server.acknowledges = true;
                 let replication = server.replication.as_mut().unwrap();
                 (replication.receives, replication.applies) = (true, true);

@@ -32,7 +32,8 @@ pub(super) fn survey(version: Version) -> String {
          @@global.{source}_enabled AS source_enabled, \
          @@global.{source}_{count} AS source_replicas, \
          @@global.{source}_timeout AS source_timeout, \
-         @@global.{replica}_enabled AS replica_enabled"
+         @@global.{replica}_enabled AS replica_enabled, \
+         @@global.sync_relay_log AS sync_relay_log"
     )
 }
 
@@ -83,6 +84,7 @@ pub(super) fn statements(change: &Change, authority: &Authority, version: Versio
             format!("SET GLOBAL {source}_timeout = {}", how.timeout),
             format!("SET GLOBAL {source}_enabled = {}", u8::from(how.enabled)),
         ],
+        Change::Sync => vec!["SET GLOBAL sync_relay_log = 1".into()],
         // Takes super_read_only back as well.
         Change::Open => vec!["SET GLOBAL read_only = OFF".into()],
         // It waits for every statement that runs, and all that come after wait for it: not for longer than its caller does.

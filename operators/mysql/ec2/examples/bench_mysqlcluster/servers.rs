@@ -35,6 +35,7 @@ impl Servers for Memory {
             Change::CreateAccounts => {
                 server.accounts = [REPLICATION, APPLICATION].map(str::to_owned).into();
             }
+            Change::Sync => server.syncs = true,
             Change::Acknowledge(how) => server.acknowledgement = *how,
             Change::Open => (server.read_only, server.super_read_only) = (false, false),
             Change::Close => (server.read_only, server.super_read_only) = (true, true),

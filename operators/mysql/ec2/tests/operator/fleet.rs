@@ -32,6 +32,8 @@ pub(crate) struct Fleet {
     silent: Arc<Mutex<BTreeSet<String>>>,
     /// Whether no server becomes a copy, and how many were told to.
     copies: Arc<Mutex<(bool, usize)>>,
+    /// How often each server was looked at, by its identity.
+    looks: Arc<Mutex<BTreeMap<String, usize>>>,
     /// Whether no machine prints anything.
     mute: Arc<AtomicBool>,
     _printing: Arc<Printing>,
@@ -70,6 +72,7 @@ impl Fleet {
             servers: Arc::default(),
             silent: Arc::default(),
             copies: Arc::default(),
+            looks: Arc::default(),
             mute,
             _printing: Arc::new(Printing(printing)),
         }
@@ -115,7 +118,7 @@ impl Fleet {
         let found = servers.values_mut().find(|(id, _)| id == instance);
         let (_, server) = found.unwrap();
         (server.read_only, server.super_read_only) = (true, true);
-        (server.acknowledges, server.acknowledgement.enabled) = (false, false);
+        (server.acknowledges, server.syncs, server.acknowledgement.enabled) = (false, false, false);
         if let Some(replication) = &mut server.replication {
             (replication.receives, replication.applies) = (false, false);
         }
@@ -136,6 +139,12 @@ impl Fleet {
         let servers = self.servers.lock();
         let (_, server) = servers.values().find(|(id, _)| id == instance).unwrap();
         server.uuid.clone()
+    }
+
+    /// How often the server of an instance was looked at.
+    pub(crate) fn looks(&self, instance: &str) -> usize {
+        let uuid = self.uuid(instance);
+        self.looks.lock().get(&uuid).copied().unwrap_or_default()
     }
 
     /// Whether the server of an instance takes writes.
@@ -271,6 +280,7 @@ fn change_survey(server: &mut Survey, change: &Change) {
             server.accounts = [REPLICATION, APPLICATION].map(str::to_owned).into();
             server.executed = format!("{}:1-6", server.uuid).parse().unwrap();
         }
+        Change::Sync => server.syncs = true,
         Change::Acknowledge(how) => server.acknowledgement = *how,
         Change::Open => (server.read_only, server.super_read_only) = (false, false),
         Change::Close => (server.read_only, server.super_read_only) = (true, true),
@@ -310,7 +320,9 @@ fn change_survey(server: &mut Survey, change: &Change) {
 impl Servers for Fleet {
     async fn survey(&self, _: &Authority, at: &Address) -> Result<Survey, ServerError> {
         self.connect();
-        self.with(at, |server| server.clone())
+        let surveyed = self.with(at, |server| server.clone())?;
+        *self.looks.lock().entry(surveyed.uuid.clone()).or_default() += 1;
+        Ok(surveyed)
     }
 
     async fn change(&self, _: &Authority, at: &Address, change: &Change) -> Result<(), ServerError> {

@@ -242,7 +242,7 @@ async fn fewer_members_are_had_although_the_launch_of_one_more_is_refused(#[case
     let fewer = json!({"spec": {"replicas": 3}});
     if restarted {
         bed.restart(Clock::accelerated(SPEED), async |bed| {
-            bed.patch("few", fewer).await
+            bed.patch("few", fewer).await;
         })
         .await;
     } else {

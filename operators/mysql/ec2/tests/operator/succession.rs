@@ -74,3 +74,17 @@ async fn a_primary_that_serves_is_closed_before_the_one_that_is_recorded_leads()
     assert!(bed.fleet.is_following(&ids[0]));
     bed.stop().await;
 }
+
+/// A primary that was restarted takes no writes until the operator has looked at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_is_looked_at_more_often_than_its_replicas() {
+    let bed = Bed::new().await;
+    bed.create("watched", sample(3)).await;
+    let ids = bed.until("watched", "it is ready", ready).await.unwrap();
+    let ids = ids.status.unwrap().aws_instance_ids;
+    let ahead = |other: &str| bed.fleet.looks(&ids[0]).saturating_sub(bed.fleet.looks(other));
+    eventually("it is", async || ahead(&ids[1]) >= 20 && ahead(&ids[2]) >= 20).await;
+    bed.fleet.reboot(&ids[0]);
+    eventually("it is open again", async || bed.fleet.is_open(&ids[0])).await;
+    bed.stop().await;
+}

@@ -7,7 +7,7 @@ use mysql_api::MySQLCluster;
 use mysql_controller::identity::ORDINAL;
 use serde_json::json;
 
-use crate::bed::{Bed, condition, ready, sample, says};
+use crate::bed::{Bed, condition, eventually, ready, sample, says};
 
 const REGION: &str = "us-east-1";
 
@@ -117,7 +117,11 @@ async fn tags_that_ec2_refuses_are_said_and_hinder_nothing_until_it_takes_them()
     assert_eq!(summary.0, "True", "it serves all the same: {summary:?}");
     bed.ec2.world().deny("CreateTags", None);
     bed.until("refused", "they are taken", current).await;
-    assert_eq!(bed.tagged("team", "billing")["instance"], 1);
+    // EC2 shows what it has done some time later.
+    eventually("they are there", async || {
+        bed.tagged("team", "billing").get("instance") == Some(&1)
+    })
+    .await;
     bed.stop().await;
 }
 

@@ -225,9 +225,13 @@ fn container(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
         (Some(Step::Lost), None) => {
             let id = object.spec.provider_id.as_deref().unwrap_or_default();
             let message = if id == identity::provider_id(&name) {
-                format!("container {name} does not exist any more; its data went with it; replace the machine")
+                format!(
+                    "container {name} does not exist any more; its data went with it; replace the machine"
+                )
             } else {
-                format!("another provider has made this machine ({id}): it is not taken over, and not touched")
+                format!(
+                    "another provider has made this machine ({id}): it is not taken over, and not touched"
+                )
             };
             say(false, Reason::NotProvisioned, message)
         }

@@ -128,13 +128,22 @@ mod tests {
             asked.lock().push(what.clone());
             async move {
                 let (status, body) = match what.as_str() {
-                    "version" => (200, Body::from(r#"{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#)),
+                    "version" => (
+                        200,
+                        Body::from(r#"{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#),
+                    ),
                     "_ping" if is_first => (503, Body::from(r#"{"message": "it starts"}"#)),
                     "_ping" => (200, Body::from("OK")),
-                    _ => (200, Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())),
+                    _ => (
+                        200,
+                        Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()),
+                    ),
                 };
                 let answer = Response::builder().status(status);
-                answer.header(CONTENT_TYPE, "application/json").body(body).unwrap()
+                answer
+                    .header(CONTENT_TYPE, "application/json")
+                    .body(body)
+                    .unwrap()
             }
         };
         let router = Router::new().fallback(answer);

@@ -97,7 +97,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
 }
 
 /// Where a member's server was when it was looked at last.
-fn address(cluster: &MySQLCluster, desired: &Desired, ordinal: i32) -> Option<Address> {
+pub(super) fn address(cluster: &MySQLCluster, desired: &Desired, ordinal: i32) -> Option<Address> {
     let status = cluster.status.as_ref()?;
     let member = status.members.iter().find(|member| member.ordinal == ordinal)?;
     let launch = status.launches.iter().find(|launch| launch.ordinal == ordinal)?;

@@ -124,3 +124,23 @@ fn nothing_is_let_through_while_a_replica_is_only_stopped() {
     fleet.pass(3);
     assert_eq!((waits(&fleet), fleet.servers[&0].read_only), (0, true));
 }
+
+#[rstest]
+#[case(Durability::Lossless, true)]
+#[case(Durability::Available, false)]
+fn what_is_acknowledged_is_on_disk_where_nothing_may_be_lost(
+    #[case] durability: Durability,
+    #[case] expected: bool,
+) {
+    let mut fleet = Fleet::new(3);
+    assert_eq!(fleet.settle(3), None);
+    // As an operator leaves it that did not know of it.
+    fleet.servers.get_mut(&2).unwrap().syncs = false;
+    let goal = Goal {
+        durability,
+        ..goal(3)
+    };
+    let changes = plan(&goal, fleet.topology.as_ref(), &fleet.members()).changes;
+    assert_eq!(changes.contains(&(2, Change::Sync)), expected, "{changes:?}");
+    assert!(changes.iter().all(|(ordinal, _)| *ordinal != 1));
+}
