@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dynamodb_api::{Reason, RunMode};
 use dynamodb_controller::partition::{
-    Bottleneck, Capacity, Control, End, Engine, Plan, Request, Totals, Tuning,
+    Bottleneck, Capacity, Control, End, Engine, Landmarks, Plan, Request, Totals, Tuning,
 };
 use tokio::sync::watch;
 
@@ -47,9 +47,11 @@ async fn empty_as_the_operator(simulation: &Simulation, landmarks: bool) -> Dura
     let request = Request {
         plan: measured.plan().cloned(),
         table_id: Some(measured.table().id.clone()),
-        landmarks: landmarks
-            .then(|| measured.landmarks().clone())
-            .unwrap_or_default(),
+        landmarks: if landmarks {
+            measured.landmarks().clone()
+        } else {
+            Landmarks::default()
+        },
         ..Simulation::request()
     };
     let run = engine.delete_partition(&client, request, Simulation::control());
