@@ -10,6 +10,7 @@ mod copies;
 mod doubts;
 mod holds;
 mod marks;
+mod silence;
 mod starts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,8 +29,6 @@ pub const PROPAGATION: SignedDuration = SignedDuration::from_mins(5);
 const BETWEEN_MISSES: SignedDuration = SignedDuration::from_secs(30);
 /// How long a subnet counts as without capacity for an instance type.
 const EXHAUSTION: SignedDuration = SignedDuration::from_mins(3);
-/// How long a server is not asked that was waited for in vain.
-const SILENCE: SignedDuration = SignedDuration::from_secs(30);
 /// How long it is believed that nobody has changed what clients are told, where a watch would have shown it.
 const PUBLICATION: SignedDuration = SignedDuration::from_hours(1);
 /// How long it is believed of Secrets, which are not watched.
@@ -79,6 +78,7 @@ pub struct Evidence {
     leaving_since: Option<Timestamp>,
     clearing_since: Option<Timestamp>,
     entombed: BTreeSet<String>,
+    withdrawn: BTreeSet<String>,
     led: Option<GtidSet>,
     published: Option<(u64, Timestamp)>,
     secrets: Option<Timestamp>,
@@ -100,8 +100,8 @@ pub struct Evidence {
     starts: HashMap<String, starts::Starts>,
     /// What was told that nothing is done about.
     told: Option<String>,
-    /// By certificate: servers that let somebody wait for an answer in vain, what is said of each, and until when it is not asked.
-    silent: HashMap<String, (String, Timestamp)>,
+    /// By certificate.
+    silent: HashMap<String, silence::Silence>,
 }
 
 impl Evidence {
@@ -118,6 +118,16 @@ impl Evidence {
     /// Since when it is known that no instance is left, and looked whether something else is.
     pub fn clearing(&mut self, now: Timestamp) -> Timestamp {
         *self.clearing_since.get_or_insert(now)
+    }
+
+    /// What the cluster had made under this name is not there any more.
+    pub fn withdraw(&mut self, object: String) {
+        self.withdrawn.insert(object);
+    }
+
+    /// Whether that is so. A cluster that is being deleted makes nothing any more.
+    pub fn is_withdrawn(&self, object: &str) -> bool {
+        self.withdrawn.contains(object)
     }
 
     /// The instance got its tombstone.
@@ -240,19 +250,6 @@ impl Evidence {
         is_new
     }
 
-    /// The server with this certificate was waited for in vain: it is not asked again for a while.
-    pub fn silent(&mut self, server: &str, trouble: String, now: Timestamp) {
-        let until = now.checked_add(SILENCE).unwrap_or(now);
-        self.silent.retain(|_, (_, until)| *until > now);
-        self.silent.insert(server.to_owned(), (trouble, until));
-    }
-
-    /// What was said of a server that was waited for in vain lately.
-    pub fn silence(&self, server: &str, now: Timestamp) -> Option<&str> {
-        let (trouble, until) = self.silent.get(server)?;
-        (*until > now).then_some(trouble.as_str())
-    }
-
     /// An instance was shown.
     pub fn seen(&mut self, instance: &Instance) {
         self.misses.remove(&instance.id);
@@ -348,18 +345,6 @@ mod tests {
         assert_eq!(evidence.settled_until(at(60)), None);
         evidence.settle_until(None);
         assert_eq!(evidence.settled_until(at(10)), None);
-    }
-
-    #[test]
-    fn who_was_waited_for_in_vain_is_not_waited_for_with_each_pass() {
-        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
-        let mut evidence = Evidence::default();
-        evidence.silent("a", "no connection within 2 s".into(), at(0));
-        assert_eq!(evidence.silence("a", at(29)), Some("no connection within 2 s"));
-        assert_eq!(
-            (evidence.silence("a", at(30)), evidence.silence("b", at(1))),
-            (None, None)
-        );
     }
 
     #[test]

@@ -205,7 +205,8 @@ fn tag(desired: &Desired, ledger: &Ledger, seen: &Seen, evidence: &Evidence, now
 pub fn is_pausing(entry: &Launch, now: Timestamp) -> bool {
     entry.phase == LaunchPhase::Over
         && entry.failures >= MOST_FAILURES
-        && now.duration_since(entry.decided_at.0) < FAILURE_PAUSE
+        // It may have been decided by another process, whose clock is another one.
+        && now.duration_since(entry.decided_at.0).abs() < FAILURE_PAUSE
 }
 
 /// A member that is to be there.

@@ -28,7 +28,7 @@ use crate::{
 /// How long one call may take, in real time.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 /// How long a connection may take of that: a host that is gone answers nothing, and whoever asks it asks nobody else.
-pub const CONNECTING: Duration = Duration::from_secs(2);
+pub const CONNECTING: Duration = Duration::from_secs(4);
 /// MySQL's port.
 pub const PORT: u16 = 3306;
 /// The server's word for that it has become a copy and nobody is there to start it again.

@@ -66,7 +66,13 @@ pub(super) fn before_leading(goal: &Goal, leader: (&Member, &Survey), members: &
         .collect();
     if !open.is_empty() {
         let changes = open.iter().map(|member| (member.ordinal, Change::Close));
-        return wait(changes.collect(), format!("{} still takes writes", names(&open)));
+        return wait(
+            changes.collect(),
+            format!(
+                "{} still takes writes; where it cannot be closed, terminate its instance to go on without it",
+                names(&open)
+            ),
+        );
     }
     // Whom it follows is there and closed: what it lacks it gets from there.
     if let Some((from, theirs)) = others().find(|(member, _)| is_at(member, source))

@@ -124,6 +124,16 @@ async fn an_authority_without_its_owner_is_told_or_known_by_its_mark() {
     bed.until("freed", "it is ready again", ready).await;
     let owned = secrets.get("freed-operator").await.unwrap();
     assert_eq!(owned.owner_references().len(), 1);
+    // An operator that has read it takes it as it is, too: nobody has what is in it but for that.
+    let freed = json!({"metadata": {"ownerReferences": null, "annotations": {CLUSTER_UID: null}}});
+    let freed = secrets.patch("freed-operator", &how, &Patch::Merge(&freed)).await;
+    freed.unwrap();
+    eventually("it has its owner again, and is the same", async || {
+        let found = secrets.get("freed-operator").await.unwrap();
+        assert_eq!(found.uid(), owned.uid());
+        found.owner_references().len() == 1
+    })
+    .await;
     bed.stop().await;
 }
 

@@ -141,14 +141,24 @@ async fn claims(
         Some(volumes::ensure(hand, desired, Role::Backups, facts).await?)
     };
     let data = volumes::ensure(hand, desired, Role::Data, facts).await?;
+    // One that is there counts for Pods also while it is in trouble: another template would end the server.
+    let there = match &backups {
+        Some(backups) => Some(backups.clone()),
+        None => hand
+            .get::<PersistentVolumeClaim>(&desired.names.backup_claim())
+            .await?
+            .filter(|claim| standing(claim, Role::Backups, &desired.names, &desired.uid) == Standing::Ours),
+    };
+    if let Some(there) = &there {
+        desired.identity = desired.identity.on(there);
+    }
     if let Some(backups) = &backups {
-        desired.identity = desired.identity.on(backups);
         desired.expected = backups.annotations().get(NEWEST).cloned();
         going::miss(hand, backups, facts).await;
     }
     desired.backups_claim = backups.as_ref().and_then(kube::ResourceExt::uid);
     desired.identity = desired.identity.on(&data);
-    desired.ties = std::iter::once(&data).chain(&backups).filter_map(tie).collect();
+    desired.ties = std::iter::once(&data).chain(&there).filter_map(tie).collect();
     desired.restore = manner(&data, desired.restore.clone());
     let mut storage = volumes::said(&data, desired);
     if going::since(&data).is_some() {

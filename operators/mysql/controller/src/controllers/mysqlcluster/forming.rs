@@ -34,7 +34,7 @@ use crate::{
     server::{Address, Change, Servers, Survey},
 };
 
-/// Who is asked for so long, in real time, and does not answer, is not asked again for a while.
+/// Who is asked for so long, in real time, and does not answer, twice, is not asked again for a while.
 const IN_VAIN: Duration = Duration::from_secs(1);
 
 /// What came of it, for the report.
@@ -240,6 +240,9 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         }
         let began = Instant::now();
         let surveyed = self.servers.survey(self.authority, address).await;
+        if surveyed.is_ok() {
+            self.evidence.lock().heard(server);
+        }
         surveyed.map_err(|error| {
             if began.elapsed() >= IN_VAIN {
                 let trouble = error.message.clone();

@@ -71,6 +71,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         let uid = pass.uid();
         let ledger = ledger(cluster);
         let region = cluster.status.as_ref().and_then(|status| status.region.clone());
+        let evidence = self.evidence(&uid);
         // Without a region in status nothing was ever launched. Somebody may have emptied the ledger: what carries the cluster's
         // identity was told then.
         let Some(region) = region.filter(|_| !ledger.entries().is_empty() || is_ambiguous(cluster)) else {
@@ -78,11 +79,10 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             if unless_abandoned(cluster, given)? == Some(Released::Now) {
                 return Ok(Progress::waiting(RELEASED_AGAIN));
             }
-            let withdrawn = remains::withdraw(pass, &ledger).await;
+            let withdrawn = remains::withdraw(pass, &ledger, &evidence).await;
             unless_abandoned(cluster, withdrawn)?;
             return self.let_go(pass, NOTHING).await;
         };
-        let evidence = self.evidence(&uid);
         let records = StatusRecords { pass };
         let work = Work {
             operator: &self.operator,
@@ -123,7 +123,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             }
             let idle = work.idle().await?;
             let kept = work.retain(&ledger).await?;
-            remains::clear(pass, &ledger).await?;
+            remains::clear(pass, &ledger, work.evidence).await?;
             if !idle.is_empty() {
                 let why = "members that are gone have left them behind, and deletionPolicy is Retain";
                 tell(
@@ -161,7 +161,8 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
 
     /// No instance is left: the rest goes, but for what is not the operator's to delete.
     async fn end(&self, pass: &Pass<MySQLCluster>, left: &[Part]) -> Result<Progress, ClusterError> {
-        remains::withdraw(pass, &super::ledger(&pass.current())).await?;
+        let evidence = self.evidence(&pass.uid());
+        remains::withdraw(pass, &super::ledger(&pass.current()), &evidence).await?;
         if left.is_empty() {
             return self.let_go(pass, NOTHING).await;
         }
@@ -233,14 +234,14 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
                     Ok(_) => format!("they carry the tag {RETAINED}"),
                     Err(error) => format!("not all carry the tag {RETAINED} ({})", chain(&error)),
                 };
-                (marked, remains::clear(pass, ledger).await)
+                (marked, remains::clear(pass, ledger, work.evidence).await)
             }
             DeletionPolicy::Delete => {
                 let marked = match work.abandon().await {
                     Ok(()) => "those that EC2 shows carry a tombstone".to_owned(),
                     Err(error) => format!("they carry no tombstone, so that no sweep removes them ({error})"),
                 };
-                (marked, remains::withdraw(pass, ledger).await)
+                (marked, remains::withdraw(pass, ledger, work.evidence).await)
             }
         };
         unless_abandoned(cluster, withdrawn)?;

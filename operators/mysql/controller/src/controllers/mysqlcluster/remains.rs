@@ -20,11 +20,13 @@ use kube::{
     api::{DeleteParams, Preconditions},
 };
 use mysql_api::MySQLCluster;
+use parking_lot::Mutex;
 use reconcile::{Kind, Pass, error::ApiError, finalizer};
 
 use super::retention::{RELEASED, TAKEN, operator_name};
 use crate::{
     endpoints::{Side, binding_name},
+    evidence::Evidence,
     identity::{CLUSTER_UID, frozen_name},
     ledger::Ledger,
 };
@@ -44,26 +46,37 @@ const MEMBERS: i32 = 9;
 const ORPHANING: &str = "orphan";
 
 /// Removes what a cluster has made whose instances are gone, or were never launched.
-pub(super) async fn withdraw(pass: &Pass<MySQLCluster>, ledger: &Ledger) -> Result<(), ApiError> {
+pub(super) async fn withdraw(
+    pass: &Pass<MySQLCluster>,
+    ledger: &Ledger,
+    evidence: &Mutex<Evidence>,
+) -> Result<(), ApiError> {
     let name = &pass.key().name;
     let launched = !ledger.entries().is_empty();
     for secret in [binding_name(name), operator_name(name)] {
         // Where nothing was launched, what was taken over is the only way to the instances of another cluster.
         let its = |secret: &Secret| launched || !secret.annotations().contains_key(TAKEN);
-        remove(pass, &secret, its).await?;
+        remove((pass, evidence), &secret, its).await?;
     }
-    clear(pass, ledger).await
+    clear(pass, ledger, evidence).await
 }
 
 /// Removes what is of no use to who takes the instances over: all but the Secrets with which they are reached.
-pub(super) async fn clear(pass: &Pass<MySQLCluster>, ledger: &Ledger) -> Result<(), ApiError> {
+pub(super) async fn clear(
+    pass: &Pass<MySQLCluster>,
+    ledger: &Ledger,
+    evidence: &Mutex<Evidence>,
+) -> Result<(), ApiError> {
     let name = &pass.key().name;
     for (ordinal, incarnation) in frozen(ledger) {
-        remove::<Secret>(pass, &frozen_name(name, ordinal, incarnation), |_| true).await?;
+        remove::<Secret>((pass, evidence), &frozen_name(name, ordinal, incarnation), |_| {
+            true
+        })
+        .await?;
     }
     for side in Side::ALL {
-        remove::<Service>(pass, &side.service(name), |_| true).await?;
-        remove::<EndpointSlice>(pass, &side.service(name), |_| true).await?;
+        remove::<Service>((pass, evidence), &side.service(name), |_| true).await?;
+        remove::<EndpointSlice>((pass, evidence), &side.service(name), |_| true).await?;
     }
     Ok(())
 }
@@ -79,8 +92,23 @@ fn frozen(ledger: &Ledger) -> impl Iterator<Item = (i32, i32)> {
     })
 }
 
-/// Removes an object of this name if the cluster has made it, and it is `its` to remove.
+/// Removes an object of this name if the cluster has made it, and it is `its` to remove. Once is enough: they are many, and one
+/// that fails is no reason to ask for all of them again.
 async fn remove<K: Kind>(
+    (pass, evidence): (&Pass<MySQLCluster>, &Mutex<Evidence>),
+    name: &str,
+    its: impl Fn(&K) -> bool,
+) -> Result<(), ApiError> {
+    let object = format!("{} {name}", K::kind(&()));
+    if evidence.lock().is_withdrawn(&object) {
+        return Ok(());
+    }
+    remove_now(pass, name, its).await?;
+    evidence.lock().withdraw(object);
+    Ok(())
+}
+
+async fn remove_now<K: Kind>(
     pass: &Pass<MySQLCluster>,
     name: &str,
     its: impl Fn(&K) -> bool,

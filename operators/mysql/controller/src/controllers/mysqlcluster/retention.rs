@@ -190,11 +190,16 @@ pub(super) async fn own(pass: &Pass<MySQLCluster>) -> Result<(), ApiError> {
             found.owner_references().is_empty() && found.annotations().get(CLUSTER_UID) == Some(&uid)
         });
         if let Some(taken) = taken {
-            let owner = pass.current().controller_owner_ref(&());
-            write(pass, &taken, (json!([owner]), json!({CLUSTER_UID: uid}))).await?;
+            take(pass, &taken).await?;
         }
     }
     Ok(())
+}
+
+/// Makes a Secret that nobody owns this cluster's.
+pub(super) async fn take(pass: &Pass<MySQLCluster>, secret: &Secret) -> Result<(), ApiError> {
+    let owner = pass.current().controller_owner_ref(&());
+    write(pass, secret, (json!([owner]), json!({CLUSTER_UID: pass.uid()}))).await
 }
 
 fn secrets(pass: &Pass<MySQLCluster>) -> Api<Secret> {

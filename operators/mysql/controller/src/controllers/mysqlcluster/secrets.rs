@@ -55,7 +55,12 @@ pub(super) async fn restore(
             let conflict = RecordsError::NameConflict(what(pass));
             return Ok(Some((Reason::NameConflict, conflict.to_string())));
         }
-        if !is_same && !is_answered {
+        if is_same {
+            // Somebody has restored it. It is taken as it is: nobody would have what is in it, were this the last word.
+            retention::take(pass, &found).await?;
+            return Ok(None);
+        }
+        if !is_answered {
             let why = format!(
                 "{} holds something else than the operator has read, and no member answers that would show which of both is right. If it is what it holds now, restart the operator; if not, delete it, and it is made again",
                 what(pass)
