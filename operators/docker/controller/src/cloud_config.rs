@@ -117,6 +117,10 @@ pub fn parse(text: &str, hostname: &str) -> Result<CloudConfig, Error> {
         return Err(Error::NotYaml(String::new()));
     };
     let mut config = CloudConfig::default();
+    let known = |module: &String| ["bootcmd", "write_files", "users", "runcmd"].contains(&module.as_str());
+    if !modules.is_empty() && !modules.keys().any(known) && !has_header(&text) {
+        return Err(Error::NotCloudConfig);
+    }
     for (module, value) in &modules {
         match module.as_str() {
             "bootcmd" => config.bootcmd = list(module, value, command)?,
@@ -131,9 +135,6 @@ pub fn parse(text: &str, hostname: &str) -> Result<CloudConfig, Error> {
             "runcmd" => config.runcmd = list(module, value, command)?,
             other => config.ignored.push(other.to_owned()),
         }
-    }
-    if !modules.is_empty() && config.ignored.len() == modules.len() && !has_header(&text) {
-        return Err(Error::NotCloudConfig);
     }
     Ok(config)
 }

@@ -174,4 +174,6 @@ fn a_cloud_config_without_any_module_that_is_supported_is_one() {
     let config = parse("## template: jinja\n#cloud-config\nntp: {enabled: true}\n", "h").unwrap();
     assert_eq!(config.ignored, ["ntp"]);
     assert!(parse("#cloud-config\n{}\n", "h").unwrap().ignored.is_empty());
+    let config = parse("write_files:\n- {path: /a, defer: true}\n", "h").unwrap();
+    assert_eq!((config.files.len(), config.ignored.len()), (1, 1));
 }

@@ -46,14 +46,16 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
         .max(done);
     let template = if length == 0 { SPINNER } else { BAR };
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(match progress.stage {
+    let word = match progress.stage {
         Stage::Preflight => "Looking at the table",
         Stage::Planning => "Measuring",
-        Stage::Deleting if progress.throttled => "Deleting (throttled)",
         Stage::Deleting => "Deleting",
         Stage::Verifying => "Verifying",
         Stage::Retrying => "Retrying",
-    });
+    };
+    // Whatever it is, it may go on for as long as that does.
+    let throttled = if progress.throttled { " (throttled)" } else { "" };
+    bar.set_message(format!("{word}{throttled}"));
     if let Some(trouble) = progress
         .trouble
         .as_ref()

@@ -8,6 +8,7 @@ use std::{
 use bollard::{
     Docker,
     container::LogOutput,
+    errors::Error,
     exec::{StartExecOptions, StartExecResults},
     models::ExecConfig,
     query_parameters::EventsOptionsBuilder,
@@ -35,7 +36,7 @@ const ENDING: Duration = Duration::from_millis(100);
 
 /// A command's output and input, and its id.
 type Attached = (
-    std::pin::Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    std::pin::Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>,
     std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
     String,
 );
@@ -204,8 +205,11 @@ async fn reach(engine: &DockerEngine) -> Result<Docker, EngineError> {
     let action = "listen to events";
     let ping = async {
         let client = engine.client().await?;
-        let answer = client.ping().await;
-        answer.map_err(|error| explain(action, &error))?;
+        match client.ping().await {
+            // A proxy before the daemon may let this through to nobody; it answers.
+            Err(Error::DockerResponseServerError { status_code, .. }) if status_code < 500 => {}
+            answer => drop(answer.map_err(|error| explain(action, &error))?),
+        }
         Ok(client.clone())
     };
     engine.bounded(action, ping).await
