@@ -117,10 +117,7 @@ pub fn parse(text: &str, hostname: &str) -> Result<CloudConfig, Error> {
         return Err(Error::NotYaml(String::new()));
     };
     let mut config = CloudConfig::default();
-    let known = |module: &String| ["bootcmd", "write_files", "users", "runcmd"].contains(&module.as_str());
-    if !modules.is_empty() && !modules.keys().any(known) && !has_header(&text) {
-        return Err(Error::NotCloudConfig);
-    }
+    let mut unknown_modules = 0;
     for (module, value) in &modules {
         match module.as_str() {
             "bootcmd" => config.bootcmd = list(module, value, command)?,
@@ -133,8 +130,14 @@ pub fn parse(text: &str, hostname: &str) -> Result<CloudConfig, Error> {
                 config.ignored.extend(unknown(module, value, &USER_KEYS));
             }
             "runcmd" => config.runcmd = list(module, value, command)?,
-            other => config.ignored.push(other.to_owned()),
+            other => {
+                unknown_modules += 1;
+                config.ignored.push(other.to_owned());
+            }
         }
+    }
+    if unknown_modules > 0 && unknown_modules == modules.len() && !has_header(&text) {
+        return Err(Error::NotCloudConfig);
     }
     Ok(config)
 }

@@ -250,7 +250,7 @@ impl<E: Engine + Clone> Machines<E> {
         container: &Container,
         pass: &Pass<DockerMachine>,
     ) -> Result<(), Error> {
-        if object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty()) {
+        if status::is_published(object) {
             return Ok(());
         }
         let patch = json!({
@@ -280,7 +280,7 @@ fn observe(object: &DockerMachine, scope: &Scope, picture: &Picture) -> Observed
         control_plane_ready: scope.cluster.control_plane_initialized(),
         is_control_plane: scope.machine.is_control_plane(),
         has_data: scope.machine.data_secret().is_some(),
-        is_provisioned: object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty()),
+        is_provisioned: status::is_published(object),
         repeats: may_repeat && status::announced(object, container).is_some(),
         container: container.map(|container| container.state),
     }

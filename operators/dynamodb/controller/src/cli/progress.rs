@@ -53,22 +53,23 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
         Stage::Verifying => "Verifying",
         Stage::Retrying => "Retrying",
     };
-    // Whatever it is, it may go on for as long as that does.
-    let throttled = if progress.throttled { " (throttled)" } else { "" };
-    bar.set_message(format!("{word}{throttled}"));
-    if let Some(trouble) = progress
-        .trouble
-        .as_ref()
-        .filter(|_| progress.stage == Stage::Retrying)
-    {
-        // It may take minutes, and people want to know what for.
-        let words: String = trouble.chars().take(LONGEST).collect();
-        bar.set_message(format!("Retrying ({words})"));
-    }
-    if let Some(counted) = progress.counted_items {
-        let throttled = if progress.throttled { ", throttled" } else { "" };
-        bar.set_message(format!("Measuring ({counted} items so far{throttled})"));
-    }
+    let retrying = progress.stage == Stage::Retrying;
+    // Whatever it is, it may take minutes, and people want to know what for.
+    let trouble = progress.trouble.as_ref().filter(|_| retrying);
+    let notes: Vec<String> = if let Some(trouble) = trouble {
+        vec![trouble.chars().take(LONGEST).collect()]
+    } else {
+        let counted = progress
+            .counted_items
+            .map(|counted| format!("{counted} items so far"));
+        let throttled = progress.throttled.then(|| "throttled".to_owned());
+        counted.into_iter().chain(throttled).collect()
+    };
+    bar.set_message(if notes.is_empty() {
+        word.to_owned()
+    } else {
+        format!("{word} ({})", notes.join(", "))
+    });
     bar.set_length(length);
     bar.set_position(done);
 }

@@ -108,6 +108,11 @@ pub(super) fn announced(object: &DockerMachine, container: Option<&Container>) -
     (told.reason == Reason::Repeating.as_str() && !made).then_some(attempt)
 }
 
+/// Whether the id is in the spec, by which Cluster API, and others, may rely on the container.
+pub(super) fn is_published(object: &DockerMachine) -> bool {
+    object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty())
+}
+
 /// Whether the status says already that the object is being removed.
 pub(super) fn is_deleting(object: &DockerMachine) -> bool {
     has_reason(object, ConditionType::ContainerProvisioned, Reason::Deleting)
@@ -202,11 +207,10 @@ fn container(object: &DockerMachine, picture: &Picture, error: Option<&Error>) -
     match (picture.step, error) {
         (Some(Step::Proceed), _) => say(true, Reason::Provisioned, String::new()),
         (_, Some(error)) => {
-            let published = object.spec.provider_id.as_ref().is_some_and(|id| !id.is_empty());
             let said = say(false, error.condition_reason(), reconcile::error::chain(error));
             // What runs, runs on while Docker does not answer; that it does not is not known.
             let status = match error {
-                Error::Engine(failed) if published && failed.kind == Failure::Unavailable => {
+                Error::Engine(failed) if is_published(object) && failed.kind == Failure::Unavailable => {
                     ConditionStatus::Unknown
                 }
                 _ => said.status,
