@@ -20,12 +20,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use reconcile::manager::shutdown_signal;
 use testkit::{
     control_plane::{ControlPlane, Options},
     process::Supervised,
     progress::line,
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::{builds::Builds, operator::Operator, session::Session, world::World};
 
@@ -60,21 +60,13 @@ pub(crate) struct Arguments {
 const GRACE: Duration = Duration::from_secs(15);
 
 /// Runs the subcommand. Ends early and in order on SIGINT and SIGTERM, which is a failure only for somebody who waits
-/// for the jobs' end. A second SIGINT ends it at once, with status 130.
+/// for the jobs' end. A second one ends it at once, with status 130.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut again = signal(SignalKind::interrupt())?;
     // What was started ends with this process however that ends.
-    tokio::spawn(async move {
-        again.recv().await;
-        again.recv().await;
-        std::process::exit(130);
-    });
-    let mut terminated = signal(SignalKind::terminate())?;
+    let shutdown = shutdown_signal()?;
     let result = tokio::select! {
         result = show(&arguments) => Some(result),
-        _ = interrupted.recv() => None,
-        _ = terminated.recv() => None,
+        () = shutdown.cancelled() => None,
     };
     line("everything that was started has ended");
     match result {
