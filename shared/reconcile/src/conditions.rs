@@ -8,6 +8,26 @@
 //! # Caveats
 //! Messages must be a function of what was observed: a clock, a counter or a request id in a message makes the
 //! status differ on every pass, and the controller would wake itself for ever.
+//!
+//! # Example
+//! ```
+//! use jiff::Timestamp;
+//! use reconcile::conditions::{Change, ConditionStatus, DesiredCondition, READY, is_true, set, summary};
+//!
+//! let parts = [
+//!     DesiredCondition::new("StorageReady", true, "VolumeBound", "data-0 is bound"),
+//!     DesiredCondition::new("ServerReady", ConditionStatus::Unknown, "Starting", "the Pod is starting"),
+//! ];
+//! let ready = summary(READY, &parts, "Serving", "all is well");
+//! assert_eq!(ready.reason, "Starting");
+//!
+//! let mut conditions = Vec::new();
+//! let now = Timestamp::now();
+//! assert_eq!(set(&mut conditions, ready.clone(), Some(1), now), Change::Transitioned);
+//! // The same facts change nothing, whatever the time.
+//! assert_eq!(set(&mut conditions, ready, Some(1), Timestamp::now()), Change::Unchanged);
+//! assert!(!is_true(&conditions, READY));
+//! ```
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

@@ -2,6 +2,19 @@
 //!
 //! Every error that leaves a pass has a [`Class`]; the class alone decides the requeue, the log level and whether
 //! an event is published. Nothing in the framework looks at an error's text.
+//!
+//! # Example
+//! ```
+//! use reconcile::error::{ApiError, Class, ReconcileError as _, chain};
+//!
+//! let mut status = kube::core::Status::failure("configmaps is forbidden", "Forbidden");
+//! status.code = 403;
+//! let error = ApiError::new("create ConfigMap default/first", kube::Error::Api(Box::new(status)));
+//! // Retried slowly, with a Warning event each time: somebody has to grant the right.
+//! assert_eq!((error.class(), error.reason()), (Class::Denied, "PermissionDenied"));
+//! assert!(chain(&error).starts_with("failed to create ConfigMap default/first: "));
+//! ```
+//! An error of one's own: see [`Reconciler`](crate::Reconciler#example).
 
 use std::{error::Error as StdError, fmt::Write as _, time::Duration};
 

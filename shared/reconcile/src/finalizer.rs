@@ -16,6 +16,18 @@
 //! # Caveats
 //! Deleting with `--grace-period=0 --force` does not skip finalizers, but removing them by hand does: then nobody
 //! cleans up.
+//!
+//! # Example
+//! A reconciler names its finalizer, and the framework adds and removes it: see [`Reconciler`](crate::Reconciler#example).
+//! Who looks at objects of others can tell theirs:
+//! ```
+//! use k8s_openapi::api::core::v1::ConfigMap;
+//! use reconcile::finalizer;
+//!
+//! let mut object = ConfigMap::default();
+//! object.metadata.finalizers = Some(vec!["example.com/bucket".to_owned()]);
+//! assert!(finalizer::has(&object, "example.com/bucket") && !finalizer::has(&object, "foregroundDeletion"));
+//! ```
 
 use kube::{
     Api, Error, Resource, ResourceExt as _,

@@ -17,7 +17,8 @@
 //! # Guarantees
 //! - Who acts goes on acting, whoever comes later.
 //! - Of two installations that can both list, never two begin. Hosts may disagree about the time: whether another is alive
-//!   is judged by whether its Lease changes.
+//!   is judged by whether its Lease changes. A renewal that is hours old by this host's clock only makes the wait for a change
+//!   shorter.
 //! - A list that is not allowed (rights of an older manifest) is said once in the log and stops nobody.
 //!
 //! # Assumptions
@@ -31,7 +32,7 @@
 mod sightings;
 mod territory;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ObjectReference};
 use kube::{
     Api, Client, ResourceExt as _,
@@ -57,8 +58,6 @@ const ACTING: &str = "reconcile.dev/acting";
 const WAIT: u32 = 2;
 /// Lease durations between two looks of one that acts.
 const WATCH: u32 = 4;
-/// A Lease that nobody has renewed for so long holds up nobody who begins.
-const LEFT: SignedDuration = SignedDuration::from_hours(2);
 
 /// Marks the Lease of an election as that of an installation of `operator` that serves `territory`.
 pub(crate) fn declare(config: &mut LeaderConfig, operator: &str, territory: &Territory) {
@@ -209,7 +208,7 @@ impl Installation {
     async fn look(&mut self) -> kube::Result<()> {
         let label = self.config.labels.get(OPERATOR).map_or("", String::as_str);
         let ours = ListParams::default().labels(&format!("{OPERATOR}={label}"));
-        let mut listed = match self.everywhere.list(&ours).await {
+        let listed = match self.everywhere.list(&ours).await {
             Ok(listed) => listed.items,
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 if !std::mem::replace(&mut self.blind, true) {
@@ -224,9 +223,7 @@ impl Installation {
         };
         let own = listed.iter().find(|lease| self.sightings.is_own(lease));
         self.uid = own.and_then(kube::ResourceExt::uid).or_else(|| self.uid.take());
-        let now = Timestamp::now();
-        listed.retain(|lease| !is_left(lease, now));
-        self.sightings.see(&listed, BootTime::now());
+        self.sightings.see(&listed, BootTime::now(), Timestamp::now());
         Ok(())
     }
 
@@ -273,12 +270,6 @@ impl Installation {
         };
         self.recorder.publish(&regarding, notice).await;
     }
-}
-
-/// Whether the Lease was left behind by an installation that is gone: hours are more than clocks differ by.
-fn is_left(lease: &Lease, now: Timestamp) -> bool {
-    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
-    renewed.is_some_and(|renewed| now.duration_since(renewed.0) > LEFT)
 }
 
 #[cfg(test)]

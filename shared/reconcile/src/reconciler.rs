@@ -52,6 +52,99 @@ impl<K> Kind for K where
 /// # Caveats
 /// The object may be older than *other people's* writes. A pass that is about to do something that must not be done
 /// twice reads it live first ([`Pass::live`]).
+///
+/// # Example
+/// Something outside the cluster, made once: what is about to be made is recorded before it is, the lease is checked last,
+/// and the finalizer goes when nothing is left. `docs/writing-an-operator.md` shows the program around it.
+/// ```
+/// use std::{sync::Arc, time::Duration};
+///
+/// use kube::{CustomResource, ResourceExt};
+/// use reconcile::{Class, Pass, Progress, ReconcileError, Reconciler, error::ApiError, fence::LeaseLost};
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+/// use serde_json::json;
+///
+/// #[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug)]
+/// #[kube(group = "example.com", version = "v1", kind = "Bucket", namespaced, status = "BucketStatus")]
+/// struct BucketSpec {}
+///
+/// #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default)]
+/// struct BucketStatus {
+///     /// Written before the bucket is made: the name that it has, or would have.
+///     reserved: Option<String>,
+/// }
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum BucketError {
+///     #[error(transparent)]
+///     Api(#[from] ApiError),
+///     #[error(transparent)]
+///     Lease(#[from] LeaseLost),
+///     #[error("the store has no room for bucket {0}; free some, or ask for a larger quota")]
+///     Quota(String),
+/// }
+///
+/// impl ReconcileError for BucketError {
+///     fn class(&self) -> Class {
+///         match self {
+///             Self::Api(error) => error.class(),
+///             Self::Lease(_) | Self::Quota(_) => Class::Transient,
+///         }
+///     }
+///
+///     fn reason(&self) -> &'static str {
+///         match self {
+///             Self::Api(error) => error.reason(),
+///             Self::Lease(_) => "LeaseLost",
+///             Self::Quota(_) => "QuotaExceeded",
+///         }
+///     }
+/// }
+/// # struct Store;
+/// # impl Store {
+/// #     async fn create(&self, _: &str) -> Result<(), BucketError> { Ok(()) }
+/// #     async fn delete(&self, _: &str) -> Result<bool, BucketError> { Ok(true) }
+/// # }
+///
+/// struct Buckets {
+///     store: Store,
+/// }
+///
+/// impl Reconciler for Buckets {
+///     type Kind = Bucket;
+///     type Error = BucketError;
+///     const NAME: &'static str = "bucket";
+///     const FINALIZER: Option<&'static str> = Some("example.com/bucket");
+///     const INTENT_FIELDS: &'static [&'static str] = &["reserved"];
+///
+///     async fn apply(&self, bucket: Arc<Bucket>, pass: &Pass<Bucket>) -> Result<Progress, BucketError> {
+///         let reserved = bucket.status.as_ref().and_then(|status| status.reserved.clone());
+///         let name = match reserved {
+///             Some(name) => name,
+///             None => {
+///                 let name = format!("{}-{}", bucket.name_any(), pass.uid());
+///                 // A pass that planned from an older object ends here, with a conflict.
+///                 pass.write_intent(&json!({"reserved": name})).await?;
+///                 name
+///             }
+///         };
+///         // Nothing slow between the check and the call; a crash in between finds the name again.
+///         pass.fence().check()?;
+///         self.store.create(&name).await?;
+///         Ok(Progress::Settled)
+///     }
+///
+///     async fn cleanup(&self, bucket: Arc<Bucket>, pass: &Pass<Bucket>) -> Result<Progress, BucketError> {
+///         let Some(name) = bucket.status.as_ref().and_then(|status| status.reserved.as_ref()) else {
+///             return Ok(Progress::Settled);
+///         };
+///         pass.fence().check()?;
+///         let gone = self.store.delete(name).await?;
+///         Ok(if gone { Progress::Settled } else { Progress::waiting(Duration::from_secs(5)) })
+///     }
+/// }
+/// ```
 pub trait Reconciler: Send + Sync + 'static {
     /// The kind.
     type Kind: Kind;

@@ -7,6 +7,20 @@
 //! # Guarantees
 //! - A success or the object's disappearance forgets its failures; memory is bounded by the objects that fail now.
 //! - A delay that the other side asked for (`Retry-After`) is never undercut.
+//!
+//! # Example
+//! ```
+//! use std::time::Duration;
+//!
+//! use reconcile::requeue::{Backoff, RequeuePolicy};
+//!
+//! let backoff = Backoff::new(RequeuePolicy::default());
+//! assert!(backoff.next(&"default/first", None) <= Duration::from_secs(1));
+//! assert!(backoff.next(&"default/first", Some(Duration::from_secs(30))) >= Duration::from_secs(30));
+//! assert_eq!(backoff.failures(&"default/first"), 2);
+//! backoff.forget(&"default/first");
+//! assert_eq!(backoff.failures(&"default/first"), 0);
+//! ```
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 

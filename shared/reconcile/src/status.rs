@@ -10,7 +10,8 @@
 //!
 //! Because a server-side apply removes the fields that its manager owned and no longer sends, the two must not name
 //! the same fields: intent lives under the top-level fields that
-//! [`Reconciler::INTENT_FIELDS`](crate::Reconciler::INTENT_FIELDS) lists, and a report never contains those.
+//! [`Reconciler::INTENT_FIELDS`](crate::Reconciler::INTENT_FIELDS) lists, and a report never contains those. Both in use: see
+//! [`Reconciler`](crate::Reconciler#example) and [`Pass::write_status`](crate::Pass::write_status).
 
 use kube::{ResourceExt as _, api::PatchParams};
 use serde::Serialize;

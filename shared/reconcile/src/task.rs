@@ -23,6 +23,58 @@
 //! - Tasks look at their token often, and end soon after it fires.
 //! - Their checkpoint is in the outside world or in the object's status: a task lost with its process starts again
 //!   from there.
+//!
+//! # Example
+//! ```
+//! use std::time::Duration;
+//!
+//! use reconcile::{
+//!     ObjectKey, Progress,
+//!     clock::Clock,
+//!     task::{Ended, TaskId, TaskState, Tasks},
+//! };
+//!
+//! /// What a pass does: it starts, looks, and never waits. The controller was given them by `Controller::supervise(&copies)`.
+//! fn pass(copies: &Tasks<u64, Result<(), String>>, id: &TaskId) -> Result<Progress, String> {
+//!     match copies.state(&id.uid) {
+//!         None => {
+//!             copies.start(id, async |task| {
+//!                 for copied in 1..=3 {
+//!                     if task.cancel.is_cancelled() {
+//!                         return Err("stopped".to_owned());
+//!                     }
+//!                     // … copy some more; it ends soon after the token fires …
+//!                     task.report(copied);
+//!                 }
+//!                 Ok(())
+//!             });
+//!             Ok(Progress::Settled)
+//!         }
+//!         // The end of the task wakes the object.
+//!         Some(TaskState::Running(_) | TaskState::Stopping(_)) => Ok(Progress::Settled),
+//!         Some(TaskState::Finished(_, Ended::Returned(result))) => (*result).clone().map(|()| Progress::Settled),
+//!         Some(TaskState::Finished(_, Ended::Panicked(message))) => Err(message),
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let copies = Tasks::new(Clock::system(), Duration::from_secs(5));
+//! let id = TaskId {
+//!     uid: "7f3a".to_owned(),
+//!     key: ObjectKey::new("default", "first"),
+//!     spec_hash: 1,
+//! };
+//! assert_eq!(pass(&copies, &id), Ok(Progress::Settled));
+//! while copies.running() > 0 {
+//!     tokio::task::yield_now().await;
+//! }
+//! assert!(matches!(copies.state("7f3a"), Some(TaskState::Finished(3, Ended::Returned(_)))));
+//! # }
+//! ```
+
+mod context;
+mod state;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,6 +89,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::{
+    context::TaskContext,
+    state::{Ended, TaskState},
+};
 use crate::{clock::Clock, key::ObjectKey, queue::Priority, queue::Queue, sabotage};
 
 /// How long a task must have lived until its object counts as doing well.
@@ -64,73 +120,6 @@ pub enum Started {
     Replacing,
     /// The process is draining; nothing is started any more.
     Draining,
-}
-
-/// What is known of an object's task.
-#[derive(Clone, Debug)]
-pub enum TaskState<P, O> {
-    /// It runs; this was its last progress.
-    Running(P),
-    /// It was told to stop and has not ended yet; this was its last progress.
-    Stopping(P),
-    /// It ended, with this as its last progress.
-    Finished(P, Ended<O>),
-}
-
-/// How a task ended.
-#[derive(Debug)]
-pub enum Ended<O> {
-    /// It returned.
-    Returned(Arc<O>),
-    /// It panicked, with this message.
-    Panicked(String),
-}
-
-impl<O> Clone for Ended<O> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Returned(output) => Self::Returned(output.clone()),
-            Self::Panicked(message) => Self::Panicked(message.clone()),
-        }
-    }
-}
-
-/// What a task is given.
-pub struct TaskContext<P> {
-    /// Fires when the task must end.
-    pub cancel: CancellationToken,
-    /// The clock to wait with.
-    pub clock: Clock,
-    progress: Arc<watch::Sender<P>>,
-    wake: Arc<dyn Fn(Duration, Priority) + Send + Sync>,
-    interval: Duration,
-}
-
-impl<P> Clone for TaskContext<P> {
-    fn clone(&self) -> Self {
-        Self {
-            cancel: self.cancel.clone(),
-            clock: self.clock.clone(),
-            progress: self.progress.clone(),
-            wake: self.wake.clone(),
-            interval: self.interval,
-        }
-    }
-}
-
-impl<P> TaskContext<P> {
-    /// Publishes progress. Cheap: the object is woken at most once per interval, however often this is called, and after
-    /// those that somebody has changed.
-    pub fn report(&self, progress: P) {
-        self.progress.send_replace(progress);
-        (self.wake)(self.interval, Priority::Background);
-    }
-
-    /// Publishes progress and wakes the object at once: for a step that people wait to see.
-    pub fn report_now(&self, progress: P) {
-        self.progress.send_replace(progress);
-        (self.wake)(Duration::ZERO, Priority::User);
-    }
 }
 
 /// The tasks of one controller: progress `P`, output `O`. Clones share them.

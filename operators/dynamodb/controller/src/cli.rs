@@ -6,6 +6,7 @@
 //! Results go to standard output; questions, progress and errors to standard error.
 
 mod delete;
+mod place;
 mod progress;
 mod wording;
 
@@ -102,6 +103,27 @@ mod tests {
             parse("dynamoctl delete-partition -t Orders").is_err(),
             "a partition must be named"
         );
+    }
+
+    #[test]
+    fn a_partition_may_be_a_negative_number_and_is_no_flag() {
+        let partition = |given: &str| {
+            let line = format!("dynamoctl delete-partition -t Readings {given} --dry-run");
+            parse(&line).map(|cli| match cli.command {
+                Command::DeletePartition(args) => args.partition().to_owned(),
+                Command::Manager(_) => panic!("another command"),
+            })
+        };
+        for (given, value) in [
+            ("-p -5", "-5"),
+            ("--partition -5.25", "-5.25"),
+            ("--partition-value -1e10", "-1e10"),
+            ("--partition=-table", "-table"),
+        ] {
+            assert_eq!(partition(given).unwrap(), value, "{given}");
+        }
+        // Somebody has forgotten the value.
+        assert!(partition("--partition --yes").is_err());
     }
 
     #[test]

@@ -9,10 +9,12 @@ use k8s_openapi::{
 };
 use rstest::rstest;
 
-use super::{ACTING, is_left, sightings::Sightings, territory::Territory};
+use super::{ACTING, sightings::Sightings, territory::Territory};
 use crate::{fence::BootTime, leader::LeaderConfig};
 
 const OWN: Duration = Duration::from_secs(10);
+/// When the leases of these tables were renewed, as every clock shows it.
+const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
 
 fn serving(namespaces: &[&str], shard: &str) -> Territory {
     let namespaces: Vec<_> = namespaces.iter().map(|&name| name.to_owned()).collect();
@@ -81,7 +83,7 @@ fn sightings() -> Sightings {
 fn respected(lists: &[(u64, Option<Lease>)]) -> Vec<bool> {
     let mut sightings = sightings();
     let mut after = |(second, list): &(u64, Option<Lease>)| {
-        sightings.see(list.as_slice(), at(*second));
+        sightings.see(list.as_slice(), at(*second), EPOCH);
         sightings.acting(at(*second)).is_some()
     };
     lists.iter().map(&mut after).collect()
@@ -137,16 +139,24 @@ fn who_acts_is_respected_until_it_has_not_for_a_lease() {
 fn a_lease_that_is_gone_is_missed_and_one_that_serves_other_namespaces_by_now_is_not() {
     let all = Territory::default();
     let mut sightings = sightings();
-    sightings.see(&[lease("other", Some(&all), "a", 0)], at(0));
-    sightings.see(&[], at(14));
+    sightings.see(&[lease("other", Some(&all), "a", 0)], at(0), EPOCH);
+    sightings.see(&[], at(14), EPOCH);
     assert!(sightings.acting(at(14)).is_some() && sightings.at_work().is_none());
-    sightings.see(&[], at(15));
+    sightings.see(&[], at(15), EPOCH);
     assert!(sightings.acting(at(15)).is_none());
 
     let mut sightings = Sightings::new(serving(&["a"], ""), &own(), Vec::new());
-    sightings.see(&[lease("other", Some(&serving(&["a", "b"], "")), "a", 0)], at(0));
+    sightings.see(
+        &[lease("other", Some(&serving(&["a", "b"], "")), "a", 0)],
+        at(0),
+        EPOCH,
+    );
     assert!(sightings.acting(at(0)).is_some());
-    sightings.see(&[lease("other", Some(&serving(&["b"], "")), "a", 1)], at(1));
+    sightings.see(
+        &[lease("other", Some(&serving(&["b"], "")), "a", 1)],
+        at(1),
+        EPOCH,
+    );
     assert!(sightings.acting(at(1)).is_none());
 }
 
@@ -154,11 +164,11 @@ fn a_lease_that_is_gone_is_missed_and_one_that_serves_other_namespaces_by_now_is
 fn only_a_lease_that_changes_proves_that_somebody_is_at_work() {
     let all = Territory::default();
     let mut sightings = sightings();
-    sightings.see(&[lease("other", Some(&all), "a", 0)], at(0));
+    sightings.see(&[lease("other", Some(&all), "a", 0)], at(0), EPOCH);
     assert!(!sightings.at_work().unwrap().is_proven);
-    sightings.see(&[lease("other", Some(&all), "a", 1)], at(1));
+    sightings.see(&[lease("other", Some(&all), "a", 1)], at(1), EPOCH);
     assert!(sightings.at_work().unwrap().is_proven);
-    sightings.see(&[lease("other", Some(&all), "a", 1)], at(16));
+    sightings.see(&[lease("other", Some(&all), "a", 1)], at(16), EPOCH);
     assert!(sightings.at_work().is_none());
 }
 
@@ -168,7 +178,7 @@ fn a_lease_counts_where_it_is_trusted_and_nowhere_else() {
     let of = |namespace: &str, trusted: &[&str]| {
         let trusted = trusted.iter().map(|&name| name.to_owned()).collect();
         let mut sightings = Sightings::new(Territory::default(), &own(), trusted);
-        sightings.see(&[lease(namespace, Some(&all), "a", 0)], at(0));
+        sightings.see(&[lease(namespace, Some(&all), "a", 0)], at(0), EPOCH);
         sightings.acting(at(0)).is_some()
     };
     assert!(of("tenant", &[]));
@@ -177,11 +187,22 @@ fn a_lease_counts_where_it_is_trusted_and_nowhere_else() {
 }
 
 #[test]
-fn a_lease_that_nobody_has_renewed_for_hours_was_left_behind() {
-    let renewed = lease("other", None, "a", 0);
-    let after = |hours: i64| Timestamp::from_second(3600 * hours + 1).unwrap();
-    assert!(!is_left(&renewed, after(1)));
-    // A clock that is behind.
-    assert!(!is_left(&renewed, after(-3)));
-    assert!(is_left(&renewed, after(2)));
+fn a_lease_that_nobody_has_renewed_for_hours_is_waited_for_a_little_and_one_that_changes_is_respected() {
+    let all = Territory::default();
+    let hours = |hours: i64| Timestamp::from_second(3600 * hours).unwrap();
+    let until = |time: Timestamp, alive: bool| {
+        let mut sightings = sightings();
+        let respected = (0_u8..40).take_while(|&second| {
+            let renewals = if alive { i64::from(second) / 4 } else { 0 };
+            let lease = lease("other", Some(&all), "a", renewals);
+            sightings.see(&[lease], at(second.into()), time);
+            sightings.acting(at(second.into())).is_some()
+        });
+        respected.count()
+    };
+    assert_eq!(until(hours(1), false), 29);
+    // A clock that is behind, and one that is ahead.
+    assert_eq!(until(hours(-3), false), 29);
+    assert_eq!(until(hours(3), false), 15);
+    assert_eq!(until(hours(3), true), 40);
 }

@@ -23,8 +23,11 @@ const BATCH: usize = 25;
 /// A way to empty a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
-    /// The engine as it ships: looks at the table, measures, deletes, proves.
+    /// The engine as the command line calls it: looks at the table, measures, deletes what it has read, proves.
     Engine,
+    /// The engine as the operator calls it: it measures, keeps the plan and where items lie, and reads the keys anew to delete
+    /// them in another run.
+    Operator,
     /// BatchWriteItem alone, of keys known before, as many in flight as the engine has.
     Ceiling,
     /// One cursor that reads pages, and as many batches in flight as the engine has.
@@ -47,10 +50,16 @@ impl Contender {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Engine => "engine",
+            Self::Operator => "operator",
             Self::Ceiling => "ceiling",
             Self::Loop => "loop",
             Self::Serial => "serial",
         }
+    }
+
+    /// Whether it is the engine.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Engine | Self::Operator)
     }
 
     /// Of so many items, how many it is given: one request at a time takes long and gets no faster.
@@ -69,6 +78,7 @@ impl Contender {
         let began = Instant::now();
         match self {
             Self::Engine => return engine(client, table, in_flight).await,
+            Self::Operator => return operator(client, table, in_flight).await,
             Self::Ceiling => ceiling(client, table, items, in_flight).await?,
             Self::Loop => query_and_write(client, table, in_flight).await?,
             Self::Serial => query_and_write(client, table, 1).await?,
@@ -96,6 +106,39 @@ async fn engine(client: &Client, table: &str, in_flight: usize) -> Result<Time> 
     ensure!(
         finished.end == End::Empty,
         "the engine ended with {:?}",
+        finished.end
+    );
+    let whole = began.elapsed();
+    Ok(Time {
+        whole,
+        deleting: whole.saturating_sub(planned),
+    })
+}
+
+async fn operator(client: &Client, table: &str, in_flight: usize) -> Result<Time> {
+    let tuning = Tuning {
+        max_in_flight: in_flight,
+        keep_keys: false,
+        ..Tuning::default()
+    };
+    let request = || Request {
+        tuning,
+        ..Request::new(table, partition_text(VICTIM))
+    };
+    let (engine, control) = (Engine::default(), || Control::unattended(Clock::system()));
+    let began = Instant::now();
+    let measured = engine.prepare(client, request(), control()).await?;
+    let planned = began.elapsed();
+    let request = Request {
+        plan: measured.plan().cloned(),
+        table_id: Some(measured.table().id.clone()),
+        landmarks: measured.landmarks().clone(),
+        ..request()
+    };
+    let finished = engine.delete_partition(client, request, control()).await?;
+    ensure!(
+        finished.end == End::Empty,
+        "the operator ended with {:?}",
         finished.end
     );
     let whole = began.elapsed();

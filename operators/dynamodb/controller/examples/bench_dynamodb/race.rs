@@ -35,7 +35,12 @@ pub(crate) async fn latency(size: &Size, report: &mut Report) -> Result<()> {
     };
     settings
         .race(
-            &[Contender::Engine, Contender::Ceiling, Contender::Serial],
+            &[
+                Contender::Engine,
+                Contender::Operator,
+                Contender::Ceiling,
+                Contender::Serial,
+            ],
             size,
             report,
         )
@@ -45,8 +50,12 @@ pub(crate) async fn latency(size: &Size, report: &mut Report) -> Result<()> {
         in_flight: 4,
         ..settings
     };
-    few.race(&[Contender::Engine, Contender::Ceiling], size, report)
-        .await
+    few.race(
+        &[Contender::Engine, Contender::Operator, Contender::Ceiling],
+        size,
+        report,
+    )
+    .await
 }
 
 /// Next door, where the server's processor is what counts.
@@ -70,7 +79,12 @@ async fn near(name: &str, bed: &Bed, size: &Size, report: &mut Report) -> Result
     };
     setting
         .race(
-            &[Contender::Engine, Contender::Loop, Contender::Ceiling],
+            &[
+                Contender::Engine,
+                Contender::Operator,
+                Contender::Loop,
+                Contender::Ceiling,
+            ],
             size,
             report,
         )
@@ -87,12 +101,12 @@ struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// Lets each contender empty the same partition in every run, another one first each time; the first contender is
-    /// compared with the others.
+    /// Lets each contender empty the same partition in every run, another one first each time; the engine, however it is
+    /// called, is compared with the others.
     async fn race(self, contenders: &[Contender], size: &Size, report: &mut Report) -> Result<()> {
         let client = client(self.endpoint)?;
         let mut rates = vec![Vec::new(); contenders.len()];
-        let mut deleting = Vec::new();
+        let mut deleting = vec![Vec::new(); contenders.len()];
         // One run that does not count warms server, connections and allocator up.
         for run in 0..=size.runs {
             for turn in 0..contenders.len() {
@@ -106,28 +120,29 @@ impl Setting<'_> {
                 self.bed.check_empty(contender.name()).await?;
                 if run > 0 {
                     rates[number].push(as_f64(items) / time.whole.as_secs_f64());
-                }
-                if run > 0 && number == 0 {
-                    deleting.push(as_f64(items) / time.deleting.as_secs_f64());
+                    deleting[number].push(as_f64(items) / time.deleting.as_secs_f64());
                 }
             }
         }
         for (contender, rates) in contenders.iter().zip(&rates) {
             report.median(&format!("{}_{}", self.name, contender.name()), "items/s", rates)?;
         }
-        report.median(&format!("{}_engine_deleting", self.name), "items/s", &deleting)?;
-        for (contender, other) in contenders.iter().zip(&rates).skip(1) {
-            for (part, engine) in [("engine", &rates[0]), ("engine_deleting", &deleting)] {
-                let ratios: Vec<_> = engine
-                    .iter()
-                    .zip(other)
-                    .map(|(engine, other)| engine / other)
-                    .collect();
-                report.median(
-                    &format!("{}_{part}_per_{}", self.name, contender.name()),
-                    "ratio",
-                    &ratios,
-                )?;
+        let ours = || (0..contenders.len()).filter(|one| contenders[*one].is_ours());
+        let others = || (0..contenders.len()).filter(|one| !contenders[*one].is_ours());
+        for one in ours() {
+            let name = contenders[one].name();
+            report.median(
+                &format!("{}_{name}_deleting", self.name),
+                "items/s",
+                &deleting[one],
+            )?;
+            for other in others() {
+                for (part, rate) in [("", &rates[one]), ("_deleting", &deleting[one])] {
+                    let pairs = rate.iter().zip(&rates[other]);
+                    let ratios: Vec<_> = pairs.map(|(one, other)| one / other).collect();
+                    let name = format!("{}_{name}{part}_per_{}", self.name, contenders[other].name());
+                    report.median(&name, "ratio", &ratios)?;
+                }
             }
         }
         Ok(())

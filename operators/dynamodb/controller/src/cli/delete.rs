@@ -13,11 +13,10 @@ use dynamodb_api::{AttributeType, RunMode};
 use reconcile::{clock::Clock, manager::shutdown_signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{progress, wording::at_a_terminal};
+use super::{place::Place, progress, wording::at_a_terminal};
 use crate::{
     connection::Connector,
     credentials,
-    endpoint::Endpoint,
     partition::{Control, End, Engine, Finished, Plan, Prepared, Request, Totals},
     table_name,
 };
@@ -32,20 +31,28 @@ pub struct DeleteArgs {
     #[arg(short, long, visible_alias = "table-name", value_name = "NAME")]
     table: String,
 
-    /// Value of the partition key: text for a key of type S, decimal for N, base64 for B.
-    #[arg(short, long, visible_alias = "partition-value", value_name = "VALUE")]
+    /// Value of the partition key: text for a key of type S, decimal for N, base64 for B. Text that begins with a dash is
+    /// written --partition=-TEXT.
+    #[arg(
+        short,
+        long,
+        visible_alias = "partition-value",
+        value_name = "VALUE",
+        allow_negative_numbers = true
+    )]
     partition: String,
 
     /// Asserts the type of the partition key.
     #[arg(long, value_name = "S|N|B", value_parser = key_type)]
     key_type: Option<AttributeType>,
 
-    /// Address of the DynamoDB API; AWS if absent. A host that is not AWS is sent placeholder credentials, unless the
-    /// environment holds AWS_ACCESS_KEY_ID.
+    /// Address of the DynamoDB API; without it that of the environment, `AWS_ENDPOINT_URL_DYNAMODB` or `AWS_ENDPOINT_URL`, or
+    /// AWS. A host that is not AWS is sent placeholder credentials, unless the environment holds AWS_ACCESS_KEY_ID.
     #[arg(short, long, value_name = "URL", default_value = "")]
     endpoint_url: String,
 
-    /// AWS region of the table; without it that of the environment, `AWS_REGION`, or us-east-1. Empty is as if not given.
+    /// AWS region of the table; without it that of the environment, `AWS_REGION` or `AWS_DEFAULT_REGION`, of the profile, or
+    /// us-east-1. Empty is as if not given.
     #[arg(short, long, value_name = "REGION", default_value = "")]
     region: String,
 
@@ -60,6 +67,14 @@ pub struct DeleteArgs {
     /// Measure and show the plan; delete nothing.
     #[arg(long)]
     dry_run: bool,
+}
+
+#[cfg(test)]
+impl DeleteArgs {
+    /// The value of the partition key, as given.
+    pub(super) fn partition(&self) -> &str {
+        &self.partition
+    }
 }
 
 /// The partition value is a customer's data: it is not printed.
@@ -99,7 +114,8 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     if !args.yes && !args.dry_run && !io::stdin().is_terminal() {
         bail!("there is no terminal to ask on; give --yes to delete without asking");
     }
-    let client = client(&args).await?;
+    let place = Place::find(&args.endpoint_url, &args.region).await?;
+    let client = client(&place).await?;
     let (max_wcu, limit) = tokio::sync::watch::channel(args.max_wcu);
     let control = Control {
         cancel: shutdown_signal()?,
@@ -128,13 +144,13 @@ pub(super) async fn run(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     };
     let prepared = prepared.map_err(at_a_terminal)?;
     let plan = prepared.plan().cloned().unwrap_or_default();
-    tell(&args.table, &plan);
+    tell(&args.table, &place, &plan);
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
     // The plan is of reads that may lag: even when it found nothing there may be something to delete.
     if !args.yes {
-        question(&plan)?;
+        question(&args.table, &place, &plan)?;
         if !answered(control.cancel.clone(), read_line).await? {
             println!("Nothing was deleted");
             return Ok(ExitCode::from(INCOMPLETE));
@@ -167,12 +183,10 @@ async fn execute(prepared: Prepared, control: &Control) -> anyhow::Result<Finish
     finished.map_err(at_a_terminal)
 }
 
-async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
-    let endpoint = Endpoint::parse(&args.endpoint_url).map_err(at_a_terminal)?;
-    let (region, from) = region(&args.region, std::env::var("AWS_REGION").ok());
-    endpoint.check_region(&region).context(from)?;
+async fn client(place: &Place) -> anyhow::Result<aws_sdk_dynamodb::Client> {
+    let Place { endpoint, region } = place;
     let connector = Connector::new();
-    connector.check(&endpoint).await.map_err(at_a_terminal)?;
+    connector.check(endpoint).await.map_err(at_a_terminal)?;
     // A person at a terminal may send credentials of the environment wherever it wants; the operator may not.
     let given = std::env::var_os("AWS_ACCESS_KEY_ID").is_some_and(|id| !id.is_empty());
     let credentials = if endpoint.is_aws() || given {
@@ -180,17 +194,7 @@ async fn client(args: &DeleteArgs) -> anyhow::Result<aws_sdk_dynamodb::Client> {
     } else {
         credentials::placeholder()
     };
-    Ok(connector.client(&endpoint, &region, credentials))
-}
-
-/// The region, and where it is from.
-fn region(given: &str, environment: Option<String>) -> (String, &'static str) {
-    let environment = environment.filter(|region| !region.is_empty());
-    match environment.filter(|_| given.is_empty()) {
-        Some(region) => (region, "AWS_REGION"),
-        None if given.is_empty() => (dynamodb_api::DEFAULT_REGION.to_owned(), "--region"),
-        None => (given.to_owned(), "--region"),
-    }
+    Ok(connector.client(endpoint, region, credentials))
 }
 
 /// The credentials of whoever calls, looked up before anything is asked of DynamoDB: without any that is what there is
@@ -212,10 +216,10 @@ async fn own_credentials(connector: &Connector) -> anyhow::Result<SharedCredenti
 }
 
 #[expect(clippy::print_stdout, reason = "the command line talks to people")]
-fn tell(table: &str, plan: &Plan) {
+fn tell(table: &str, place: &Place, plan: &Plan) {
     let at_least = if plan.complete { "" } else { "at least " };
     println!(
-        "Table {table}: the partition holds {at_least}{} items ({} bytes); deleting them takes {} to {} WCU, about {} s",
+        "Table {table} at {place}: the partition holds {at_least}{} items ({} bytes); deleting them takes {} to {} WCU, about {} s",
         plan.items, plan.bytes, plan.wcu_min, plan.wcu_max, plan.estimated_seconds
     );
     for warning in &plan.warnings {
@@ -235,15 +239,18 @@ fn report(totals: &Totals) {
     );
 }
 
-/// Asks. The answer is read by [`answered`].
-fn question(plan: &Plan) -> anyhow::Result<()> {
+/// Asks, and says where: the place may be of a setting that nobody thinks of. The answer is read by [`answered`].
+fn question(table: &str, place: &Place, plan: &Plan) -> anyhow::Result<()> {
     let mut out = io::stderr();
     match plan.items {
         0 => write!(
             out,
-            "No item was found. Look again by a consistent read, and delete what it finds? [y/N] "
+            "No item was found. Look again by a consistent read, and delete what it finds in {table} at {place}? [y/N] "
         ),
-        items => write!(out, "Delete these {items} items? This cannot be undone. [y/N] "),
+        items => write!(
+            out,
+            "Delete these {items} items from {table} at {place}? This cannot be undone. [y/N] "
+        ),
     }?;
     Ok(out.flush()?)
 }
@@ -274,36 +281,6 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-
-    #[tokio::test]
-    async fn what_is_no_region_of_aws_is_refused_before_there_is_a_client() {
-        let args = DeleteArgs {
-            table: "Orders".into(),
-            partition: "tenant".into(),
-            key_type: None,
-            endpoint_url: String::new(),
-            // The SDK takes it for http://localhost:8000.
-            region: "local".into(),
-            max_wcu: None,
-            yes: true,
-            dry_run: false,
-        };
-        let refusal = format!("{:#}", client(&args).await.unwrap_err());
-        assert!(
-            refusal.contains("--region") && refusal.contains("\"local\""),
-            "{refusal}"
-        );
-    }
-
-    #[test]
-    fn a_region_is_blamed_on_where_it_is_from() {
-        let there = || Some("eu-west-1".to_owned());
-        assert_eq!(region("", there()), ("eu-west-1".to_owned(), "AWS_REGION"));
-        assert_eq!(region("us-west-2", there()), ("us-west-2".to_owned(), "--region"));
-        for nothing in [None, Some(String::new())] {
-            assert_eq!(region("", nothing).0, dynamodb_api::DEFAULT_REGION);
-        }
-    }
 
     #[tokio::test]
     async fn only_a_yes_is_a_yes() {

@@ -13,6 +13,10 @@ const INSTEAD: &[(&str, &str)] = &[
     ("`endpointURL`", "--endpoint-url"),
     ("create another DdbctlDpJob if", "run the command again if"),
     ("then create the job again", "then run the command again"),
+    (
+        "then create another DdbctlDpJob for what is left",
+        "then run the command again",
+    ),
     ("since the job began", "since the command began"),
     ("`backoffLimit` is", "the limit is"),
     // Nobody does: the process ends.

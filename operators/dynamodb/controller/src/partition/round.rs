@@ -116,7 +116,7 @@ fn give_up(run: &Run, teller: &Teller, passes: u32) -> Result<(), Failure> {
         return Err(Failure::terminal(
             Reason::PartitionNotEmpty,
             format!(
-                "after {PASSES} passes the partition of table '{table}' is still not empty: somebody writes to it; stop the writers, then create the job again"
+                "after {PASSES} passes the partition of table '{table}' is still not empty: somebody writes to it; stop the writers, then create another DdbctlDpJob for what is left"
             ),
         ));
     }

@@ -250,12 +250,39 @@ async fn what_cannot_be_is_refused_by_naming_the_flag_and_nothing_is_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_region_in_the_environment_is_as_if_there_were_none() {
+async fn where_a_table_is_looked_for_is_as_with_awss_own_tools_and_said() {
     let world = World::new(50).await;
-    let mut command = world.victim(&["--dry-run"]);
-    command.env("AWS_REGION", "");
-    let said = run(command).await;
-    assert_eq!((said.code, said.figure("items (")), (0, 50), "{said:?}");
+    let folder = world.home.path().join(".aws");
+    std::fs::create_dir(&folder).unwrap();
+    let profiles = "[profile prod]\nregion = eu-west-3\n[profile bare]\n";
+    std::fs::write(folder.join("config"), profiles).unwrap();
+    let (url, value) = (world.proxy.endpoint(), written(KeyType::S, VICTIM));
+    let prod = ("AWS_PROFILE", "prod");
+    for (flags, environment, region) in [
+        (vec![], vec![("AWS_REGION", "")], "us-east-1"),
+        (vec![], vec![prod], "eu-west-3"),
+        (vec![], vec![("AWS_PROFILE", "bare")], "us-east-1"),
+        (
+            vec![],
+            vec![prod, ("AWS_DEFAULT_REGION", "eu-west-2")],
+            "eu-west-2",
+        ),
+        (
+            vec!["-r", "eu-west-1"],
+            vec![prod, ("AWS_REGION", "eu-west-2")],
+            "eu-west-1",
+        ),
+    ] {
+        let mut command = world.command(&["-t", "Orders", "-p", &value, "--dry-run"]);
+        command
+            .args(&flags)
+            .envs(environment.clone())
+            .env("AWS_ENDPOINT_URL", &url);
+        let said = run(command).await;
+        assert_eq!((said.code, said.figure("items (")), (0, 50), "{said:?}");
+        let place = format!("Orders at {} (region {region}): ", url.trim_end_matches('/'));
+        assert!(said.out.contains(&place), "{flags:?} {environment:?}: {said:?}");
+    }
 }
 
 /// `script` gives the program a terminal.
@@ -279,11 +306,11 @@ async fn at_a_terminal_it_asks_and_only_a_yes_deletes() {
         child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
         let said = Running(Some(child)).ended().await;
         assert_eq!(said.code, code, "{answer:?}: {said:?}");
-        assert!(
-            said.out
-                .contains("Delete these 50 items? This cannot be undone. [y/N]"),
-            "{said:?}"
+        let asked = format!(
+            "Delete these 50 items from Orders at {} (region us-east-1)? This cannot be undone. [y/N]",
+            world.proxy.endpoint().trim_end_matches('/')
         );
+        assert!(said.out.contains(&asked), "{asked}: {said:?}");
         assert_eq!(world.counts().await, (left, BYSTANDERS));
     }
 }
