@@ -31,7 +31,7 @@ use tokio::{
 
 pub use self::{
     clusterctl::{Clusterctl, Infrastructure},
-    manifests::{docker_backed, owned_infrastructure},
+    manifests::{docker_backed, module, owned_infrastructure},
     upstream::UpstreamDocker,
 };
 use crate::{

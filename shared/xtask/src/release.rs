@@ -76,8 +76,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let text = fs::read_to_string(sources.join(&name)).with_context(|| format!("cannot read {name}"))?;
         write(&folder.join(name), &text)?;
     }
-    write(&output.join("clusterctl.yaml"), &configuration(&folder))?;
+    let (path, configuration) = (output.join("clusterctl.yaml"), configuration(&folder));
+    write(&path, &configuration)?;
     eprintln!("{}", folder.display());
+    eprintln!(
+        "\nfor clusterctl's own configuration, or for its --config, where it stands as {}:\n\n{configuration}",
+        path.display()
+    );
     if !args.provider_only {
         let folder = output.join(&args.version);
         operators::write(&folder, args)?;

@@ -13,7 +13,10 @@ use super::output;
 const LEFT_OUT: [&str; 4] = ["Deployment", "Service", "Certificate", "Issuer"];
 
 /// Where the source of the Go module `path` is, in the version that `tools/<name>` pins; downloads it if need be.
-pub(super) async fn module(name: &str, path: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// There is no Go compiler, or it cannot have the module.
+pub async fn module(name: &str, path: &str) -> anyhow::Result<PathBuf> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tools")).join(name);
     let mut download = Command::new("go");
     download.args(["mod", "download", path]).current_dir(&folder);

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod definitions;
+mod every_value;
 mod installed;
 mod monitoring;
 mod promises;

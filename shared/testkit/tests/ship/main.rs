@@ -246,7 +246,12 @@ fn release(folder: &Path, version: &str, helm: &Path) -> Result<()> {
         "--registry",
         "registry.example.com",
     ]);
-    said(command.arg("--helm").arg(helm).arg("--output").arg(folder))?;
+    let command = command.arg("--helm").arg(helm).arg("--output").arg(folder);
+    let output = command.output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{told}");
+    let entry = std::fs::read_to_string(folder.join("clusterctl.yaml"))?;
+    ensure!(told.contains(&entry), "{told}");
     Ok(())
 }
 

@@ -175,8 +175,7 @@ async fn dynamodb(settings: &str) -> Result<(Outcome, String)> {
 
 #[tokio::test]
 async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() -> Result<()> {
-    let settings =
-        "debug: {dynamodb: {port: 30001, continue: true}}\nextra_args: {dynamodb: [--log-level=debug]}\n";
+    let settings = "debug: {dynamodb: {port: 30001, continue: true}}\nextra_args: {dynamodb: [--log-level=debug, \"--namespace=a,b\"]}\n";
     let (outcome, deployed) = dynamodb(settings).await?;
     assert_eq!(
         outcome.resources["dynamoctl-dp-operator"].port_forwards,
@@ -188,6 +187,7 @@ async fn a_debugged_operator_is_reached_on_port_30000_and_nothing_probes_it() ->
         "--continue",
         "SYS_PTRACE",
         "--log-level=debug",
+        "--namespace=a,b",
     ] {
         ensure!(deployed.contains(present), "{present} is missing in {deployed}");
     }

@@ -21,7 +21,8 @@ pub(super) fn text(chart: &str, values: &str, needs: &[&str], leaves: &str) -> R
     }
     let mut text = format!(
         "# {name}\n\n{about}.\n\n```sh\nhelm install {name} charts/{name} --namespace {name}-system --create-namespace \\\n  \
-         --set leaderElect=true --set replicaCount=2{set}\n```\n\nThe chart stands alone: no dependency is fetched.\n\nAn \
+         --set global.imageRegistry=registry.example.com --set leaderElect=true --set replicaCount=2{set}\n```\n\nNo image is \
+         published yet: `cargo xtask images --push registry.example.com` makes them, and puts them there.\nThe chart stands alone: no dependency is fetched.\n\nAn \
          uninstall leaves the definitions (`crds.keep`) with the objects of these kinds and all that was made for them, and what\nthe \
          operator keeps for itself: its Lease{leaves}.\nHow the rest goes too is in docs/install.md.\n\n| value | default | meaning |\n|---|---|---|\n"
     );

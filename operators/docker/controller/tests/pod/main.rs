@@ -2,13 +2,13 @@
 //! the node's Docker socket, in a namespace that admits that, and with Docker over TLS under the restricted Pod Security
 //! Standard. Cluster API's kinds are its own; its managers are not there, and the tests set the owner that they would set.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use docker_controller::identity::NAMESPACE_LABEL;
 use serde_json::json;
 use testkit::{
-    capi::{docker_backed, owned_infrastructure},
+    capi::{self, docker_backed, owned_infrastructure},
     cluster::{
         Cluster,
         installation::{CRASH, Installation, Plan, UPDATE},
@@ -60,7 +60,7 @@ impl Bed {
         let balancer_image = Images::new(cluster.docker()).ensure(Image::Haproxy).await?;
         let operator = Installation::prepare(cluster, plan).await?;
         let apply = ["apply", "--server-side", "--force-conflicts", "--filename=-"];
-        cluster.kubectl(&apply, &cluster_api_definitions()?).await?;
+        cluster.kubectl(&apply, &cluster_api_definitions().await?).await?;
         let mut docker = json!({
             "network": operator.name(),
             "loadBalancerImage": balancer_image,
@@ -161,32 +161,14 @@ impl Bed {
 }
 
 /// Those of Cluster API's kinds that are watched, out of its pinned module.
-fn cluster_api_definitions() -> Result<String> {
-    let module = cluster_api()?;
+async fn cluster_api_definitions() -> Result<String> {
+    let module = capi::module("cluster-api", MODULE).await?;
     let mut found = Vec::new();
     for kind in ["clusters", "machines", "machinepools"] {
-        let path = format!("{module}/config/crd/bases/cluster.x-k8s.io_{kind}.yaml");
-        found.push(std::fs::read_to_string(&path).with_context(|| path.clone())?);
+        let path = module.join(format!("config/crd/bases/cluster.x-k8s.io_{kind}.yaml"));
+        found.push(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?);
     }
     Ok(found.join("\n---\n"))
-}
-
-/// The folder of Cluster API's module.
-fn cluster_api() -> Result<String> {
-    let go = |arguments: &[&str]| {
-        let output = Command::new("go")
-            .args(arguments)
-            .current_dir(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/testkit/tools/cluster-api"
-            ))
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "go {arguments:?}: {said}");
-        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-    };
-    go(&["mod", "download", MODULE])?;
-    go(&["list", "-m", "-f", "{{.Dir}}", MODULE])
 }
 
 /// A container of somebody else's has the load balancer's name, so that the pod is killed before it could make one.
