@@ -113,6 +113,8 @@ async fn smoke_mysql_takes_the_official_images_environment_files_and_arguments()
         "",
         "no way in without the password"
     );
+    let zone = "SELECT CONVERT_TZ('2026-07-01 12:00:00', 'UTC', 'Europe/Berlin')";
+    assert_eq!(mysql.sql("u", "p", zone).await, "2026-07-01 14:00:00");
     mysql.docker.run(&["restart", &mysql.name]).await.unwrap();
     eventually("the data is there after a restart", async || {
         mysql.sql("u", "p", statement).await == "7\t42"

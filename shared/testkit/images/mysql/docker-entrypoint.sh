@@ -3,6 +3,7 @@
 #
 # MYSQL_ROOT_PASSWORD, MYSQL_ALLOW_EMPTY_PASSWORD or MYSQL_RANDOM_ROOT_PASSWORD: one is required for an empty folder.
 # MYSQL_ROOT_HOST (%), MYSQL_DATABASE, MYSQL_USER, MYSQL_PASSWORD, MYSQL_ONETIME_PASSWORD: as they say.
+# MYSQL_INITDB_SKIP_TZINFO: leaves out the names of time zones.
 # Each NAME may be given as NAME_FILE instead: a file that holds the value.
 # /docker-entrypoint-initdb.d/*.{sh,sql,sql.gz} run once, in the order of their names.
 set -eo pipefail
@@ -34,7 +35,7 @@ quoted() { local text=${1//\\/\\\\}; printf "'%s'" "${text//\'/\'\'}"; }
 client() { mysql --no-defaults --protocol=socket --user=root --socket="$socket" --comments "$@"; }
 
 start_temporary_server() {
-  "${server[@]}" --skip-networking --mysqlx=OFF --socket="$socket" &
+  "${server[@]}" --skip-networking --mysqlx=OFF --default-time-zone=SYSTEM --socket="$socket" &
   temporary=$!
   local tries
   for ((tries = 0; tries < 600; tries++)); do
@@ -48,6 +49,13 @@ start_temporary_server() {
 stop_temporary_server() {
   kill "$temporary"
   wait "$temporary" || fail "the server did not shut down in good order after its set-up"
+}
+
+load_time_zones() {
+  [ -z "$MYSQL_INITDB_SKIP_TZINFO" ] || return 0
+  { echo 'SET SESSION sql_log_bin = 0;'
+    mysql_tzinfo_to_sql /usr/share/zoneinfo | sed 's/Local time zone must be set--see zic manual page/FCTY/'; } \
+    | client --database=mysql
 }
 
 create_users() {
@@ -95,8 +103,9 @@ initialize() {
   fi
   [ "$MYSQL_USER" != root ] || fail "MYSQL_USER is root, who exists; remove MYSQL_USER"
   note "initializing the database in $folder"
-  "${server[@]}" --initialize-insecure
+  "${server[@]}" --initialize-insecure --default-time-zone=SYSTEM
   start_temporary_server
+  load_time_zones
   create_users
   run_initdb_files
   stop_temporary_server

@@ -7,7 +7,9 @@
     reason = "tests; the lints' own exceptions do not reach their helper functions"
 )]
 
+mod accounts;
 mod backups;
 mod folders;
 mod kills;
 mod site;
+mod zones;

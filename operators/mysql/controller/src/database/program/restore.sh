@@ -108,6 +108,9 @@ other_database() {
 sql() { mysql --no-defaults --socket="$scratch/socket" --user=root --binary-mode --batch --skip-column-names \
   --default-character-set=utf8mb4 --max-allowed-packet=1073741824 "$@"; }
 
+# Comes first where what follows is no replica's business. A name in quotes is read as it is.
+unlogged="SET SESSION sql_log_bin = 0, sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES';"
+
 # Of an option that it does not know mysqld may say nothing at all unless it is asked.
 mysqld_failed() {
   [ -s "$scratch/log" ] || [ -s "$scratch/said" ] || mysqld $CONFIG_ARGUMENT $user --validate-config > "$scratch/said" 2>&1
@@ -122,13 +125,14 @@ initialize() {
     chown "$user" "$data" "$work" "$mine" "$scratch" || fail VolumeUnusable "cannot give the data folder to $user"
     user=--user=$user
   fi
-  waits mysqld $CONFIG_ARGUMENT --initialize-insecure $user --datadir="$mine" --log-error="$scratch/log" > "$scratch/said" 2>&1 \
+  waits mysqld $CONFIG_ARGUMENT --initialize-insecure $user --datadir="$mine" --log-error="$scratch/log" \
+    --default-time-zone=SYSTEM > "$scratch/said" 2>&1 \
     || mysqld_failed "cannot make an empty data folder"
 }
 
 start() {
   mysqld $CONFIG_ARGUMENT $user --datadir="$mine" --log-error="$scratch/log" --socket="$scratch/socket" \
-    --pid-file="$scratch/pid" \
+    --pid-file="$scratch/pid" --default-time-zone=SYSTEM \
     --skip-networking $PRIVATE_ARGUMENTS --event-scheduler=OFF --read-only=OFF --super-read-only=OFF --autocommit=ON \
     --performance-schema=OFF --max-allowed-packet=1073741824 --innodb-flush-log-at-trx-commit=0 --sync-binlog=0 \
     > "$scratch/said" 2>&1 &
@@ -139,19 +143,63 @@ start() {
   done
 }
 
+# The names of time zones, as the official image loads them into each new server: without them CONVERT_TZ answers NULL, and
+# a server whose configuration has such a name does not start.
+load_time_zones() {
+  zones=/usr/share/zoneinfo
+  [ -d "$zones" ] && [ -z "${MYSQL_INITDB_SKIP_TZINFO:-}" ] && command -v mysql_tzinfo_to_sql > /dev/null || return 0
+  # A file that is no zone has a text in the place of an abbreviation, which is too long for the column.
+  { printf '%s\n' "$unlogged"
+    mysql_tzinfo_to_sql "$zones" 2> /dev/null | sed 's/Local time zone must be set--see zic manual page/FCTY/'; } \
+    | sql --database=mysql > /dev/null 2> "$scratch/load" || load_failed "the image's time zones"
+}
+
+dump() {
+  if [ -n "$legacy" ]; then
+    cat "$legacy"
+  else
+    gzip -dc "$backup/dump.sql.gz"
+  fi
+}
+
+# The accounts that have defined what is in the dump, quoted as it has them. Only mysqldump's own statements begin lines so: those
+# with rows begin with INSERT and have no line break. Lines of rows are long, and nobody is to hold one whole.
+definers() {
+  name='(`([^`]|``)*`|"([^"]|"")*")'
+  dump | cut -b 1-2000 \
+    | sed -nE 's,^(/\*![0-9]+ )?(CREATE(\*/ /\*![0-9]+)? )?DEFINER=('"$name@$name"')[ *].*,\4,p' | sort -u
+}
+
+# No view can be made on a view, or a function, of an account that is not there, and accounts are in no dump: so they are
+# there while it is loaded. Nobody can log in as them. What cannot be made is there, or the load tells of it.
+lend_accounts() {
+  : > "$scratch/lent"
+  waits definers > "$scratch/definers" || fail BackupDamaged "the dump could not be read to its end"
+  # A policy for passwords wants one that is not weak.
+  secret="Aa1!$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
+  while read -r account; do
+    printf "%s\nCREATE USER %s IDENTIFIED BY '%s' ACCOUNT LOCK;\n" "$unlogged" "$account" "$secret" \
+      | sql > /dev/null 2>&1 || continue
+    printf 'DROP USER %s;\n' "$account" >> "$scratch/lent"
+    printf '%s\nGRANT ALL ON *.* TO %s;\n' "$unlogged" "$account" | sql 2> "$scratch/load" || load_failed
+  done < "$scratch/definers"
+}
+
+take_accounts_back() {
+  [ -s "$scratch/lent" ] || return 0
+  { printf '%s\n' "$unlogged"; cat "$scratch/lent"; } | sql > /dev/null 2> "$scratch/load" || load_failed
+}
+
 # Where positions are GTIDs, replicas that come later learn the data from the binary log; elsewhere it would only
 # take twice the space.
 load() {
   [ "$(sql --execute='SELECT @@GLOBAL.gtid_mode' 2> /dev/null)" = ON ] && logged=1 || logged=0
-  if [ -n "$legacy" ]; then
-    set -- cat "$legacy"
-  else
-    set -- gzip -dc "$backup/dump.sql.gz"
-  fi
-  { "$@"; echo $? > "$scratch/status"; } | sql --init-command="SET SESSION sql_log_bin = $logged" \
+  lend_accounts
+  { dump; echo $? > "$scratch/status"; } | sql --init-command="SET SESSION sql_log_bin = $logged" \
     ${legacy:+--database="$DATABASE"} > /dev/null 2> "$scratch/load" &
   wait $! || load_failed
   [ "$(cat "$scratch/status")" = 0 ] || fail BackupDamaged "the dump could not be read to its end"
+  take_accounts_back
 }
 
 # A dump of ours does this itself, with the database's own character set.
@@ -160,13 +208,14 @@ make_database() {
     | sql 2> "$scratch/load" || load_failed
 }
 
+# load_failed [WHAT]: gives up for what the server says of a dump, or of WHAT.
 load_failed() {
   text=$(last_words "$scratch/load")
   case "$text $(last_words "$scratch/log")" in
     *'is full'* | *'No space left'* | *'rrno 28'* | *'rrno: 28'* | *'error: 28'*)
       fail VolumeFull "no space is left on the data volume: $text" ;;
   esac
-  fail LoadFailed "the server refuses the dump: $text"
+  fail LoadFailed "the server refuses ${1:-the dump}: $text"
 }
 
 assert_accounts() {
@@ -203,6 +252,7 @@ done
 rm -rf "$work/dropped"
 initialize
 start
+load_time_zones
 [ -n "$backup" ] || make_database
 [ -z "$backup$legacy" ] || load
 assert_accounts
