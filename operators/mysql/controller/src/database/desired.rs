@@ -146,6 +146,10 @@ pub struct Desired {
     pub options: BTreeMap<String, String>,
     /// What a new server starts from.
     pub restore: RestoreSettings,
+    /// The backup that the spec names to restore from, whatever the data began with: it is not removed.
+    pub pinned: Option<String>,
+    /// Whether the data began with nothing, whatever backups there were.
+    pub is_fresh: bool,
     /// The newest backup that is known of: the volume for backups has one, or is the wrong one.
     pub expected: Option<String>,
     /// UID of the claim that backups go to, where there is one.
@@ -198,6 +202,8 @@ impl Desired {
             resources: Amounts::of(spec.resources.as_ref())?,
             service: spec.service.clone().unwrap_or_default().type_,
             options: options(&spec.config)?,
+            pinned: spec.restore.as_ref().and_then(|restore| restore.from.clone()),
+            is_fresh: false,
             restore: spec.restore.clone().unwrap_or_default(),
             expected: None,
             backups_claim: None,

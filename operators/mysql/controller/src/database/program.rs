@@ -14,8 +14,8 @@
 //!
 //! # Guarantees
 //! - A password is in no argument, no environment and nothing that is printed: programs read it from the Secret's files.
-//! - A backup comes to be whole or not at all, is checked before it has its name, and takes no other's place; at most
-//!   the newest K stay.
+//! - A backup comes to be whole or not at all, is checked before it has its name, and takes no other's place; the newest K
+//!   stay, beside them a last one, one that `restore.from` names, and K of earlier owners of which the data have nothing.
 //! - The data folder is filled whole or not at all; what is there already is never written to. Killed at any moment a
 //!   program goes on, when it is run again, where it was, or begins anew.
 //! - Each program ends with one line of JSON, in the container's termination message and at the end of its output:
@@ -181,6 +181,8 @@ mod tests {
                 "POLICY",
                 "FROM",
                 "FINAL",
+                "FRESH",
+                "OWNER_UID",
             ] {
                 assert!(
                     !program.contains(&format!("$({name})")),

@@ -209,3 +209,55 @@ async fn the_volume_with_the_backups_is_there_from_the_beginning_and_belongs_to_
     );
     bed.stop().await;
 }
+
+/// What the Job for backups was told.
+async fn told(bed: &Bed, name: &str, variable: &str) -> String {
+    let job = bed.api::<Job>().get(&format!("backup-{name}-job")).await.unwrap();
+    let pod = job.spec.unwrap().template.spec.unwrap();
+    let told = pod.containers[0].env.clone().unwrap();
+    let told = told.into_iter().find(|one| one.name == variable).unwrap();
+    told.value.unwrap()
+}
+
+/// Who goes back to an older backup needs it to be there still, and the ones that were there before a new beginning.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_backup_is_gone_back_to_by_deletion_although_that_takes_one_more() {
+    let bed = Bed::new().await;
+    let first = json!({"backup": {"keep": 1}, "restore": {"policy": "Never"}});
+    let object = bed.create("back", spec(&first)).await;
+    bed.ready("back").await;
+    let backups = bed.claim("backup-back-pvc").await;
+    bed.kubelet.disks.write(&bed.data("back").await, "wanted");
+    ask(&bed, "back", "1").await;
+    let taken = bed
+        .until("back", "it was taken", |object| {
+            says(object, "BackupTaken", "True", "BackupDone")
+        })
+        .await;
+    let id = taken.unwrap().status.unwrap().last_backup.unwrap().id;
+    assert_eq!(told(&bed, "back", "FRESH").await, "yes");
+    assert_eq!(Some(told(&bed, "back", "OWNER_UID").await), object.uid());
+    bed.kubelet.disks.write(&bed.data("back").await, "unwanted");
+    bed.delete("back").await;
+    bed.gone("back").await;
+    assert_eq!(told(&bed, "back", "FRESH").await, "yes");
+    assert_eq!(bed.kubelet.disks.backups(&backups).len(), 2);
+
+    let again = json!({"backup": {"keep": 1}, "restore": {"from": id}});
+    bed.create("back", spec(&again)).await;
+    bed.ready("back").await;
+    let data = bed.data("back").await;
+    assert_eq!(bed.kubelet.disks.rows(&data).unwrap(), ["wanted"]);
+    ask(&bed, "back", "2").await;
+    bed.until("back", "it was taken", |object| {
+        let status = object.and_then(|object| object.status.as_ref());
+        says(object, "BackupTaken", "True", "BackupDone")
+            && status.is_some_and(|status| status.last_request.as_deref() == Some("2"))
+    })
+    .await;
+    assert_eq!(told(&bed, "back", "FRESH").await, "no");
+    assert_eq!(told(&bed, "back", "FROM").await, id);
+    let left = bed.kubelet.disks.backups(&backups);
+    assert_eq!((left.len(), &left[0]), (2, &id));
+    bed.stop().await;
+}

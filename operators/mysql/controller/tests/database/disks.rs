@@ -125,8 +125,10 @@ impl Disks {
         taken.retain(|(other, _)| *other != id);
         taken.push((id.clone(), rows));
         let keep: usize = environment["KEEP"].parse().unwrap();
-        let drop = taken.len().saturating_sub(keep);
-        taken.drain(..drop);
+        let keep = keep + usize::from(environment["FINAL"] == "yes");
+        let surplus = taken.len().saturating_sub(keep);
+        let mut place = 0..;
+        taken.retain(|(other, _)| place.next() >= Some(surplus) || *other == environment["FROM"]);
         (0, made(&id))
     }
 

@@ -11,5 +11,6 @@ mod accounts;
 mod backups;
 mod folders;
 mod kills;
+mod retention;
 mod site;
 mod zones;

@@ -293,8 +293,11 @@ pub(crate) fn order(id: &str) -> Backup<'_> {
         id,
         database: DATABASE,
         owner: "shop/orders",
+        owner_uid: "a",
         host: "127.0.0.1",
         keep: 2,
+        from: None,
+        is_fresh: false,
         is_final: false,
         version: VERSION,
     }

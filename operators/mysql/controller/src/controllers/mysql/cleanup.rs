@@ -200,7 +200,7 @@ async fn take(
     }
 }
 
-/// Lets Pods run as the volumes allow, and returns the claim that backups go to.
+/// Lets Pods run as the volumes allow, notes what the data began with, and returns the claim that backups go to.
 pub(super) async fn confine(
     hand: &Hand<'_>,
     wanted: &mut Desired,
@@ -210,6 +210,7 @@ pub(super) async fn confine(
         .get::<PersistentVolumeClaim>(&wanted.names.backup_claim())
         .await?;
     wanted.backups_claim = backups.as_ref().and_then(kube::ResourceExt::uid);
+    wanted.is_fresh = data.is_some_and(|data| Content::of(data) == Content::Empty);
     for claim in data.into_iter().chain(&backups) {
         wanted.identity = wanted.identity.on(claim);
         wanted.ties.extend(tie(claim));

@@ -158,6 +158,7 @@ async fn claims(
     }
     desired.backups_claim = backups.as_ref().and_then(kube::ResourceExt::uid);
     desired.identity = desired.identity.on(&data);
+    desired.is_fresh = Content::of(&data) == Content::Empty;
     desired.ties = std::iter::once(&data).chain(&there).filter_map(tie).collect();
     desired.restore = manner(&data, desired.restore.clone());
     let mut storage = volumes::said(&data, desired);

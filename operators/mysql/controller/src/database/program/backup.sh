@@ -2,8 +2,9 @@
 # A backup is a folder with dump.sql.gz and manifest.json that comes to be whole or not at all: it is made under another
 # name, checked, written through and renamed. Run again with the same BACKUP_ID it tells of what is there; a last one is
 # taken again, unless the server was closed all the time.
-# Environment: BACKUP_ID, DATABASE, HOST, KEEP, OWNER (namespace/name), DUMP_OPTIONS, FINAL (`yes` closes the server to
-# writes first and leaves it closed once the backup is there).
+# Environment: BACKUP_ID, DATABASE, HOST, KEEP, OWNER (namespace/name), OWNER_UID, DUMP_OPTIONS, FINAL (`yes` closes the
+# server to writes first and leaves it closed once the backup is there, beside the KEEP before it), FROM (the id of a backup
+# that is not to be removed; may be empty), FRESH (`yes`: the data began with nothing, not with what an earlier owner had).
 cd /backup || fail VolumeUnusable "there is no backup volume at /backup"
 case $BACKUP_ID in '' | .* | *.partial | *[!A-Za-z0-9._-]*) fail Misused "BACKUP_ID is no name of a folder" ;; esac
 case $KEEP in '' | 0* | *[!0-9]*) fail Misused "KEEP is no number of at least 1" ;; esac
@@ -90,6 +91,7 @@ describe() {
   "format": 1,
   "id": "$BACKUP_ID",
   "owner": "$(json "$OWNER")",
+  "ownerUid": "$OWNER_UID",
   "database": "$(json "$DATABASE")",
   "databaseHex": "$(database_digits)",
   "time": "$time",
@@ -127,10 +129,29 @@ of_this() {
   done
 }
 
-# Those of another database are no older ones of this: they stay for somebody to look at.
+# surplus NUMBER: the ids of the backups that are more than the newest NUMBER, this one not counted. Those of another database
+# are no older ones of this: they stay for somebody to look at. Those of an earlier owner are none either while the data
+# have nothing of theirs: as many of them stay.
+surplus() {
+  own=0
+  earlier=0
+  of_this | while read -r old; do
+    if [ "$old" = "$BACKUP_ID" ]; then
+      continue
+    elif [ "$FRESH" = yes ] && [ "$(field "$old/manifest.json" ownerUid)" != "$OWNER_UID" ]; then
+      earlier=$((earlier + 1))
+      [ "$earlier" -gt "$KEEP" ] || continue
+    else
+      own=$((own + 1))
+      [ "$own" -gt "$1" ] || continue
+    fi
+    [ "$old" = "$FROM" ] || echo "$old"
+  done
+}
+
 keep_newest() {
-  of_this | tail -n +$((KEEP + 1)) | while read -r old; do
-    [ "$old" = "$BACKUP_ID" ] || drop "$old" || echo "cannot remove the old backup $old" >&2
+  surplus "$1" | while read -r old; do
+    drop "$old" || echo "cannot remove the old backup $old" >&2
   done
 }
 
@@ -138,7 +159,7 @@ keep_newest() {
 # but for a newest one that is damaged nothing goes.
 make_room() {
   newest=$(of_this | head -n 1)
-  [ "$(of_this | wc -l)" -le "$KEEP" ] || [ -n "$(damage "$newest")" ] || keep_newest
+  [ -z "$(surplus "$KEEP")" ] || [ -n "$(damage "$newest")" ] || keep_newest "$KEEP"
 }
 
 # A kill between the going of a backup and the coming of the one that takes its place leaves neither: it gets its name back.
@@ -150,11 +171,13 @@ put_back() {
   mv -T replaced.partial "$old" || fail VolumeUnusable "cannot put back the backup $old, which is in replaced.partial"
 }
 
-# Tells of the backup, once its name is written through, too.
+# Tells of the backup, once its name is written through, too. A last one takes no other's place: who deletes an object to
+# go back to an older backup would lose that one to it.
 done_with() {
   sync . || fail VolumeUnusable "cannot write the name of the backup $BACKUP_ID through to its volume"
-  [ "${FINAL:-}" != yes ] || rm -f .closed-*
-  keep_newest
+  beside=$((KEEP - 1))
+  [ "${FINAL:-}" != yes ] || { beside=$KEEP; rm -f .closed-*; }
+  keep_newest "$beside"
   report "{$(summary "$BACKUP_ID")}"
   exit 0
 }

@@ -13,10 +13,16 @@ pub struct Backup<'a> {
     pub database: &'a str,
     /// Whose it is: namespace and name, with a `/` between.
     pub owner: &'a str,
+    /// The UID of that.
+    pub owner_uid: &'a str,
     /// Where the server is reached: the Service's name.
     pub host: &'a str,
-    /// How many backups stay, 1 or more.
+    /// How many backups stay, 1 or more; one more when this is the last one.
     pub keep: u32,
+    /// The id of a backup that stays whatever its age.
+    pub from: Option<&'a str>,
+    /// Whether the data began with nothing: as many backups of earlier owners stay then beside those of this one.
+    pub is_fresh: bool,
     /// Whether the server is closed to writes before the dump and stays closed after it: what is committed after a
     /// dump has begun is in no backup. For the last one before a server goes. A backup that fails opens it again.
     pub is_final: bool,
@@ -61,12 +67,19 @@ impl Backup<'_> {
             variable("BACKUP_ID", self.id),
             variable("DATABASE", self.database),
             variable("OWNER", self.owner),
+            variable("OWNER_UID", self.owner_uid),
             variable("HOST", self.host),
             variable("KEEP", &self.keep.to_string()),
-            variable("FINAL", if self.is_final { "yes" } else { "no" }),
+            variable("FINAL", answer(self.is_final)),
+            variable("FROM", self.from.unwrap_or_default()),
+            variable("FRESH", answer(self.is_fresh)),
             variable("DUMP_OPTIONS", &self.version.dump_options().join(" ")),
         ]
     }
+}
+
+const fn answer(holds: bool) -> &'static str {
+    if holds { "yes" } else { "no" }
 }
 
 impl Restore<'_> {
