@@ -1,19 +1,17 @@
 //! What was observed, as a status: conditions from facts, nothing else.
 
+mod backup;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mysql_api::{
     MySQL, MySQLStatus,
-    database::{BackupRecord, Binding, ConditionType, Reason},
+    database::{Binding, ConditionType, Reason},
 };
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
-use super::{
-    job::{Phase, Request, Seen, Whose, told},
-    plan::Leave,
-    program::{BackupMade, Outcome},
-    volumes::Content,
-};
+pub use self::backup::{failure, last_word};
+use super::{job::Seen, plan::Leave, program::Outcome, volumes::Content};
 
 /// What a condition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +69,8 @@ pub struct Facts {
     pub server: Option<Said>,
     /// The last backup.
     pub backup: Option<Said>,
+    /// Whether backups were seen to, to the end: trouble that is not in `backup` is over then.
+    pub tended: bool,
     /// Whether the last backup is gone with its volume.
     pub backups_lost: bool,
     /// The change that is refused, if one is.
@@ -129,15 +129,9 @@ pub fn status(object: &MySQL, facts: &Facts, now: Timestamp) -> MySQLStatus {
     }
     let mut backup = facts.backup.clone();
     if let Some((job, words)) = &facts.ended {
-        backup = Some(record(&mut status, job, words.as_ref()));
+        backup = Some(backup::record(&mut status, job, words.as_ref()));
     }
-    if backup.is_none() && conditions::find(&status.conditions, ConditionType::BackupTaken.as_str()).is_none()
-    {
-        backup = Some(Said::no(
-            Reason::NoBackupYet,
-            "no backup was asked for yet; one is taken when this object is deleted",
-        ));
-    }
+    let backup = backup.or_else(|| backup::unmoved(&status, facts.tended));
     let parts = [
         (ConditionType::StorageReady, &facts.storage),
         (ConditionType::RestoreDone, &facts.restore),
@@ -269,85 +263,6 @@ pub fn had_data(object: &MySQL) -> bool {
     [ConditionType::RestoreDone, ConditionType::ServerReady]
         .into_iter()
         .any(|type_| conditions::is_true(conditions.unwrap_or_default(), type_.as_str()))
-}
-
-/// Writes down what became of a Job for a backup, and says it.
-fn record(status: &mut MySQLStatus, job: &Seen, words: Option<&Outcome>) -> Said {
-    if job.whose == Whose::Ours && status.recorded_job.as_deref() != Some(&job.uid) {
-        status.recorded_job = Some(job.uid.clone());
-    }
-    match &job.request {
-        Some(Request::Now(value)) => status.last_request = Some(told(value)),
-        Some(Request::Scheduled(at)) => status.last_schedule_time = Some(Time(*at)),
-        _ => {}
-    }
-    let id = job.id.clone().unwrap_or_default();
-    match (&job.phase, words) {
-        (Phase::Failed { .. }, words) => {
-            let why = failure(job, words);
-            Said::no(
-                Reason::BackupFailed,
-                format!("backup {id} failed: {why}; earlier backups are kept"),
-            )
-        }
-        (_, Some(Outcome::BackedUp(made))) => {
-            status.last_backup = Some(entry(made));
-            Said::yes(Reason::BackupDone, format!("backup {} is there", made.id))
-        }
-        _ => {
-            let known = status.last_backup.as_ref().is_some_and(|last| last.id == id);
-            if let Some(time) = asked_at(job).filter(|_| !known) {
-                status.last_backup = Some(BackupRecord {
-                    id: id.clone(),
-                    time: Time(time),
-                    bytes: None,
-                    sha256: None,
-                    server_version: None,
-                });
-            }
-            Said::yes(Reason::BackupDone, format!("backup {id} is there"))
-        }
-    }
-}
-
-/// Why a Job failed: in the words of its program, else in Kubernetes'.
-pub fn failure(job: &Seen, words: Option<&Outcome>) -> String {
-    match (words, &job.phase) {
-        (Some(Outcome::Failed(failure)), _) => format!("{}: {}", failure.reason, failure.error),
-        (_, Phase::Failed { why, .. }) => why.clone(),
-        _ => "it left no words".to_owned(),
-    }
-}
-
-/// What was last said about backups.
-pub fn last_word(object: &MySQL) -> String {
-    let conditions = object
-        .status
-        .as_ref()
-        .map(|status| status.conditions.as_slice())
-        .unwrap_or_default();
-    let found = conditions::find(conditions, ConditionType::BackupTaken.as_str());
-    found.map_or_else(|| "it failed".to_owned(), |condition| condition.message.clone())
-}
-
-/// For when a backup was asked for; where that is not said, when its Job was made.
-fn asked_at(job: &Seen) -> Option<Timestamp> {
-    match job.request {
-        Some(Request::Scheduled(at) | Request::Final(at)) => Some(at),
-        Some(Request::Now(_)) => job.made,
-        None => None,
-    }
-}
-
-fn entry(made: &BackupMade) -> BackupRecord {
-    let text = |text: &str| Some(text.chars().take(64).collect::<String>()).filter(|text| !text.is_empty());
-    BackupRecord {
-        id: made.id.chars().take(128).collect(),
-        time: Time(made.time),
-        bytes: i64::try_from(made.bytes).ok(),
-        sha256: text(&made.sha256),
-        server_version: text(&made.version),
-    }
 }
 
 /// The version in an image's tag: the numbers that it begins with.

@@ -210,6 +210,38 @@ async fn the_volume_with_the_backups_is_there_from_the_beginning_and_belongs_to_
     bed.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_that_was_wrong_is_no_trouble_once_it_is_right() {
+    let bed = Bed::new().await;
+    let schedule = |text: &str| json!({"backup": {"schedule": text}});
+    bed.create("wrong", spec(&schedule("61 * * * *"))).await;
+    bed.ready("wrong").await;
+    for (text, reason) in [("0 0 1 1 *", "NoBackupYet"), ("* * * * 9", "ScheduleInvalid")] {
+        let object = bed.databases.get("wrong").await.unwrap();
+        let before = object.status.unwrap().last_backup;
+        assert_eq!(before, None);
+        bed.patch("wrong", json!({"spec": schedule(text)})).await;
+        bed.until("wrong", "it says so", |object| {
+            says(object, "BackupTaken", "False", reason) && says(object, "Ready", "True", "Serving")
+        })
+        .await;
+    }
+    ask(&bed, "wrong", "1").await;
+    bed.until("wrong", "it is said, though there is one", |object| {
+        let status = object.and_then(|object| object.status.as_ref());
+        says(object, "BackupTaken", "False", "ScheduleInvalid")
+            && status.is_some_and(|status| status.last_backup.is_some())
+    })
+    .await;
+    bed.patch("wrong", json!({"spec": {"backup": {"schedule": null}}}))
+        .await;
+    bed.until("wrong", "the last one is there", |object| {
+        says(object, "BackupTaken", "True", "BackupDone")
+    })
+    .await;
+    bed.stop().await;
+}
+
 /// What the Job for backups was told.
 async fn told(bed: &Bed, name: &str, variable: &str) -> String {
     let job = bed.api::<Job>().get(&format!("backup-{name}-job")).await.unwrap();

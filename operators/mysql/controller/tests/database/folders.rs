@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     batch::v1::Job,
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -310,6 +311,81 @@ async fn a_volume_that_was_inherited_goes_with_its_claim_and_its_folder_is_told(
         let events = events.list(&ListParams::default()).await.unwrap().items;
         let mut notes = events.iter().filter_map(|event| event.note.as_deref());
         notes.any(|note| note.contains(&folder))
+    })
+    .await;
+    bed.stop().await;
+}
+
+/// Keeps everybody from making volumes for this namespace, in the words of a role that does not allow it.
+async fn forbid(bed: &Bed) {
+    let name = bed.namespace.name();
+    let allowed = format!("!has(object.spec.claimRef) || object.spec.claimRef.namespace != '{name}'");
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                        "resources": ["persistentvolumes"]}]);
+    let policy = json!({"metadata": {"name": name}, "spec": {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": rules},
+        "validations": [{"expression": allowed, "reason": "Forbidden"}]}});
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(bed.client.clone());
+    let policy = serde_json::from_value(policy).unwrap();
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    let binding = json!({"metadata": {"name": name},
+                         "spec": {"policyName": name, "validationActions": ["Deny"]}});
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(bed.client.clone());
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let volume = json!({"metadata": {"name": name}, "spec": {
+        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/nowhere"},
+        "claimRef": {"namespace": name, "name": "any"}}});
+    let volume: PersistentVolume = serde_json::from_value(volume).unwrap();
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let volumes: Api<PersistentVolume> = Api::all(bed.client.clone());
+    bed.eventually("the policy is kept", async || {
+        volumes.create(&dry, &volume).await.is_err()
+    })
+    .await;
+}
+
+async fn allow(bed: &Bed) {
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(bed.client.clone());
+    let name = bed.namespace.name();
+    bindings.delete(name, &DeleteParams::default()).await.unwrap();
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(bed.client.clone());
+    policies.delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn volumes_that_the_operator_may_not_make_are_said_until_it_may() {
+    let (mut bed, _) = Bed::of_folders(1).await;
+    forbid(&bed).await;
+    bed.start();
+    bed.create("role", spec(&json!({}))).await;
+    let object = bed
+        .until("role", "it is said", |object| {
+            says(object, "Ready", "False", "VolumesForbidden")
+        })
+        .await
+        .unwrap();
+    assert!(message(&object, "Ready").contains("install a StorageClass"));
+    allow(&bed).await;
+    bed.ready("role").await;
+    // The same of the other volume is no trouble of the server's.
+    forbid(&bed).await;
+    let claims = bed.api::<PersistentVolumeClaim>();
+    claims
+        .delete("backup-role-pvc", &DeleteParams::default())
+        .await
+        .unwrap();
+    bed.until("role", "it is said of the backups", |object| {
+        says(object, "BackupTaken", "False", "VolumesForbidden") && says(object, "Ready", "True", "Serving")
+    })
+    .await;
+    allow(&bed).await;
+    bed.until("role", "it is over", |object| {
+        says(object, "BackupTaken", "False", "NoBackupYet")
     })
     .await;
     bed.stop().await;

@@ -32,6 +32,18 @@ pub(super) async fn tend(
     serving: bool,
     facts: &mut Facts,
 ) -> Result<Progress, Stop> {
+    let progress = see_to(hand, desired, claim, serving, facts).await?;
+    facts.tended = true;
+    Ok(progress)
+}
+
+async fn see_to(
+    hand: &Hand<'_>,
+    desired: &Desired,
+    claim: Option<&PersistentVolumeClaim>,
+    serving: bool,
+    facts: &mut Facts,
+) -> Result<Progress, Stop> {
     let sight = look(hand, desired, facts).await?;
     let Some(claim) = claim else {
         let name = desired.names.backup_claim();

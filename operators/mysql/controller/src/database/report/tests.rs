@@ -2,7 +2,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::database::program::{Failure, Reason as Word};
+use crate::database::{
+    job::{Phase, Request, Seen},
+    program::{BackupMade, Failure, Outcome, Reason as Word},
+};
 
 fn object(spec: &Value) -> MySQL {
     let mut whole = json!({"image": "mysql:8.4.3", "database": "d", "storage_size": "1Gi"});
@@ -298,4 +301,41 @@ fn a_pause_that_is_over_is_told_no_more_also_of_a_spec_that_is_refused() {
     object.status = Some(paused(&object, Timestamp::UNIX_EPOCH));
     let status = prevented(&object, Reason::SizeInvalid, "it is wrong", Timestamp::UNIX_EPOCH);
     assert!(conditions::find(&status.conditions, ConditionType::Paused.as_str()).is_none());
+}
+
+/// What stood in the way of backups is seen as long as it does; how a backup ended is seen once.
+#[test]
+fn trouble_with_backups_is_over_when_it_is_not_seen_any_more() {
+    let mut before = object(&json!({}));
+    let mut facts = serving();
+    facts.tended = true;
+    let wrong = Said::no(Reason::ScheduleInvalid, "no such minute");
+    let missing = Said::no(Reason::BackupFailed, "backup-m-pvc is not there");
+    let ended_in = |phase, words| Some((ended(phase, Request::Now("1".into())), Some(words)));
+    let why = "BackoffLimitExceeded".to_owned();
+    let failure = Outcome::Failed(Failure {
+        reason: Word::VolumeFull,
+        error: "no space is left".into(),
+    });
+    let failed = ended_in(Phase::Failed { at: None, why }, failure);
+    let steps = [
+        (Some(wrong.clone()), None, "ScheduleInvalid"),
+        (None, None, "NoBackupYet"),
+        (None, ended_in(Phase::Succeeded, made("b1")), "BackupDone"),
+        (Some(missing), None, "BackupFailed"),
+        (None, None, "BackupDone"),
+        (None, failed, "BackupFailed"),
+        (None, None, "BackupFailed"),
+        (Some(wrong), None, "ScheduleInvalid"),
+    ];
+    for (backup, ended, reason) in steps {
+        (facts.backup, facts.ended) = (backup, ended);
+        let after = status(&before, &facts, now());
+        assert_eq!(says(&after, ConditionType::BackupTaken).1, reason);
+        before.status = Some(after);
+    }
+    // A pass that did not come so far as to look has nothing to say.
+    (facts.backup, facts.tended) = (None, false);
+    let after = status(&before, &facts, now());
+    assert_eq!(says(&after, ConditionType::BackupTaken).1, "ScheduleInvalid");
 }
