@@ -26,7 +26,7 @@ use mysql_api::{
 
 use self::{
     acknowledging::{is_starved, possible},
-    copying::donor,
+    copying::{donor, hindrance},
     election::first,
 };
 use crate::{
@@ -364,15 +364,11 @@ impl Plan {
                 self.copy(goal, member, donor, members);
             }
         } else if !led.purged.is_within(&survey.executed) {
-            let why = if survey.executed.is_empty() {
-                "cannot become a copy, for its MySQL is of another series than the primary's; launch members from one image"
-            } else {
-                "has data of its own; terminate its instance, and it is replaced by a copy"
-            };
             self.lack(Reason::Diverged, || {
                 format!(
-                    "{} lacks transactions that the primary has purged already, and {why}",
-                    member.name
+                    "{} lacks transactions that the primary has purged already, and {}",
+                    member.name,
+                    hindrance(survey, led)
                 )
             });
         } else if accounts {

@@ -86,7 +86,7 @@ fn is_settled(desired: &Desired, ledger: &Ledger) -> bool {
 }
 
 /// As [`turn`], but for replicas that an older spec was tried on in vain: what nothing is on is no loss, and everything works
-/// again only without it. `bare` are the members of whose servers nobody has ever seen a certificate.
+/// again only without it. `bare` are the members on whose servers nothing is.
 pub fn turn_of(
     (desired, ledger): (&Desired, &Ledger),
     leader: Option<i32>,
@@ -104,8 +104,8 @@ pub fn turn_of(
     in_vain.map_or(turn, |entry| Turn::Replace(entry.ordinal))
 }
 
-/// The members whose present instances have never shown a certificate: nobody has told their servers anything, so that no data
-/// are on them. None while no leader takes writes, for then each may matter.
+/// The members on whose servers no data are: those that show none and get none, and those whose present instances have never
+/// shown a certificate, so that nobody has told their servers anything. None while no leader takes writes, for then each may matter.
 pub fn bare(cluster: &MySQLCluster, ledger: &Ledger, formed: &Formed) -> BTreeSet<i32> {
     if !formed
         .standings
@@ -119,7 +119,8 @@ pub fn bare(cluster: &MySQLCluster, ledger: &Ledger, formed: &Formed) -> BTreeSe
         let entry = ledger.get(member.ordinal);
         let id = entry.and_then(|entry| entry.instance_id.as_ref());
         let is_known = member.certificate.is_some() || formed.certificates.contains_key(&member.ordinal);
-        id.is_some() && id == member.instance_id.as_ref() && !is_known
+        let is_bare = !is_known || formed.empty.contains(&member.ordinal);
+        id.is_some() && id == member.instance_id.as_ref() && is_bare
     });
     bare.map(|member| member.ordinal).collect()
 }

@@ -51,6 +51,17 @@ impl Acknowledgement {
     }
 }
 
+/// How a server takes text of which nobody says how it is meant. MySQL makes a copy only of a server that takes it alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Characters {
+    /// `character_set_server`.
+    pub server: String,
+    /// `character_set_filesystem`.
+    pub filesystem: String,
+    /// `collation_server`.
+    pub collation: String,
+}
+
 /// What one look at a server showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
@@ -62,6 +73,10 @@ pub struct Survey {
     pub uuid: String,
     /// Its version.
     pub version: String,
+    /// The operating system and the CPU that it is built for.
+    pub platform: String,
+    /// How it takes text.
+    pub characters: Characters,
     /// The transactions that it has.
     pub executed: GtidSet,
     /// Those of them that it cannot give to others any more.
@@ -95,6 +110,12 @@ impl Survey {
         Self {
             uuid: uuid.into(),
             version: "9.7.4".into(),
+            platform: "Linux x86_64".into(),
+            characters: Characters {
+                server: "utf8mb4".into(),
+                filesystem: "binary".into(),
+                collation: "utf8mb4_0900_ai_ci".into(),
+            },
             executed: GtidSet::default(),
             purged: GtidSet::default(),
             read_only: true,
@@ -138,6 +159,8 @@ pub enum Change {
     Detach,
     /// Follow nobody any more: it is about to lead.
     Lead,
+    /// Take text as another member does that it is to become a copy of, until it starts anew.
+    Resemble(Characters),
     /// Become a copy of this member: its data in place of the own, which must be none. Takes as long as it takes; the
     /// server restarts itself at the end.
     Copy(Address),

@@ -21,7 +21,7 @@ use self::statement::{literal, statements};
 use crate::{
     authority::{Authority, OPERATOR},
     gtid::GtidSet,
-    server::{Acknowledgement, Address, Change, Replication, ServerError, Servers, Survey},
+    server::{Acknowledgement, Address, Change, Characters, Replication, ServerError, Servers, Survey},
     version::{ReplicationWords, Version},
 };
 
@@ -154,7 +154,7 @@ impl Sql {
 }
 
 /// The file on a member that holds the certificate of a peer.
-fn peer_file(certificate: &str) -> String {
+pub(crate) fn peer_file(certificate: &str) -> String {
     use std::fmt::Write as _;
     let digest = Sha256::digest(certificate);
     let name = digest.iter().take(12).fold(String::new(), |mut hex, byte| {
@@ -250,6 +250,12 @@ async fn look(authority: &Authority, at: &Address) -> Result<Survey, Failure> {
     Ok(Survey {
         uuid: text(&row, "uuid")?,
         version: text(&row, "version")?,
+        platform: text(&row, "platform")?,
+        characters: Characters {
+            server: text(&row, "characters")?,
+            filesystem: text(&row, "filesystem")?,
+            collation: text(&row, "collation")?,
+        },
         executed: set("executed")?,
         purged: set("purged")?,
         read_only: number("read_only")? == 1,

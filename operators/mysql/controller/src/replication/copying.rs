@@ -34,6 +34,12 @@ impl Plan {
             && !members.iter().any(copying)
             && let Some(address) = donor.address.clone()
         {
+            if let (Some(own), Some(other)) = (&member.survey, &donor.survey)
+                && own.characters != other.characters
+            {
+                let characters = other.characters.clone();
+                self.changes.push((member.ordinal, Change::Resemble(characters)));
+            }
             self.changes.push((member.ordinal, Change::Copy(address)));
         }
     }
@@ -41,7 +47,7 @@ impl Plan {
 
 /// The member that one without data is to become a copy of: a replica that serves, else the leader. None for a member
 /// that has data, or that need not be one because the leader still has its whole, short history; and none of another
-/// series, which MySQL would refuse. A leader whose commits hang is none as long as its whole history can be repeated.
+/// series or for another machine, which MySQL would refuse. A leader whose commits hang is none as long as its whole history can be repeated.
 pub(super) fn donor<'a>(
     (head, led): (&'a Member, &Survey),
     survey: &Survey,
@@ -51,7 +57,9 @@ pub(super) fn donor<'a>(
     if !survey.executed.is_empty() || !is_long {
         return None;
     }
-    let alike = |theirs: &Survey| series(&theirs.version) == series(&survey.version);
+    let alike = |theirs: &Survey| {
+        series(&theirs.version) == series(&survey.version) && theirs.platform == survey.platform
+    };
     let serves = |theirs: &Survey| {
         let source = theirs.replication.as_ref();
         alike(theirs)
@@ -64,6 +72,21 @@ pub(super) fn donor<'a>(
         .find(|other| other.ordinal != head.ordinal && other.survey.as_ref().is_some_and(serves));
     let hangs = is_starved(led) && led.purged.is_empty();
     replica.or_else(|| (alike(led) && !hangs).then_some(head))
+}
+
+/// Why a member that lacks what the leader has purged cannot get it, and what to do.
+pub(super) fn hindrance(survey: &Survey, led: &Survey) -> String {
+    if !survey.executed.is_empty() {
+        return "has data of its own; terminate its instance, and it is replaced by a copy".into();
+    }
+    let (what, own, other) = if series(&survey.version) == series(&led.version) {
+        ("is built for another machine", &survey.platform, &led.platform)
+    } else {
+        ("is of another series", &survey.version, &led.version)
+    };
+    format!(
+        "cannot become a copy, for its MySQL {what} than the primary's ({own}, {other}); launch members of one image and kind of CPU: set the spec back, and it is replaced"
+    )
 }
 
 /// `9.7` of `9.7.4-log`.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 mod acknowledging;
+mod copying;
 mod lag;
 mod succession;
 
@@ -161,18 +162,8 @@ impl Fleet {
                 keeps_what_it_received(server);
                 server.replication = None;
             }
-            Change::Copy(donor) => {
-                assert!(server.executed.is_empty(), "data was overwritten");
-                let number: i32 = donor.host.split('.').nth(2).unwrap().parse().unwrap();
-                let copied = self.servers[&number].clone();
-                assert!(
-                    !is_starved(&copied),
-                    "the copy waits for commits that wait for it"
-                );
-                let server = self.servers.get_mut(&ordinal).unwrap();
-                (server.executed, server.purged) = (copied.executed.clone(), copied.executed);
-                server.accounts = copied.accounts;
-            }
+            Change::Resemble(characters) => server.characters = characters,
+            Change::Copy(donor) => self.copy(ordinal, &donor),
             Change::Resume(_) => {
                 assert!(server.syncs, "it acknowledges what is not on disk");
                 server.acknowledges = true;

@@ -27,6 +27,9 @@ pub(super) fn survey(version: Version) -> String {
     } = Semisync::of(version);
     format!(
         "SELECT @@server_uuid AS uuid, @@version AS version, \
+         CONCAT(@@version_compile_os, ' ', @@version_compile_machine) AS platform, \
+         @@global.character_set_server AS characters, @@global.collation_server AS collation, \
+         @@global.character_set_filesystem AS filesystem, \
          @@global.gtid_executed AS executed, @@global.gtid_purged AS purged, \
          @@global.read_only AS read_only, @@global.super_read_only AS super_read_only, \
          @@global.{source}_enabled AS source_enabled, \
@@ -101,6 +104,18 @@ pub(super) fn statements(change: &Change, authority: &Authority, version: Versio
         Change::Apply => vec![format!("{start} SQL_THREAD")],
         Change::Detach => vec![format!("{stop} IO_THREAD")],
         Change::Lead => vec![stop, words.reset.to_owned()],
+        // The collation last: a character set brings its own.
+        Change::Resemble(characters) => vec![
+            format!(
+                "SET GLOBAL character_set_filesystem = {}",
+                literal(&characters.filesystem)
+            ),
+            format!(
+                "SET GLOBAL character_set_server = {}",
+                literal(&characters.server)
+            ),
+            format!("SET GLOBAL collation_server = {}", literal(&characters.collation)),
+        ],
         // It cannot be copied to while it is super_read_only; ordinary users cannot write all the same.
         Change::Copy(donor) => vec![
             "SET GLOBAL super_read_only = OFF".into(),

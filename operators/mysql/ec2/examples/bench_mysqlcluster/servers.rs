@@ -56,7 +56,7 @@ impl Servers for Memory {
             }
             Change::Resume(_) => server.acknowledges = true,
             Change::Lead => server.replication = None,
-            Change::Copy(_) | Change::Apply | Change::Detach => {}
+            Change::Resemble(_) | Change::Copy(_) | Change::Apply | Change::Detach => {}
         }
         Ok(())
     }

@@ -36,6 +36,8 @@ pub(crate) struct Fleet {
     looks: Arc<Mutex<BTreeMap<String, usize>>>,
     /// Whether no machine prints anything.
     mute: Arc<AtomicBool>,
+    /// What servers that boot from now on are built for.
+    platform: Arc<Mutex<&'static str>>,
     _printing: Arc<Printing>,
 }
 
@@ -74,6 +76,7 @@ impl Fleet {
             copies: Arc::default(),
             looks: Arc::default(),
             mute,
+            platform: Arc::new(Mutex::new("Linux x86_64")),
             _printing: Arc::new(Printing(printing)),
         }
     }
@@ -85,6 +88,19 @@ impl Fleet {
         let (_, server) = found.unwrap();
         assert!(!server.read_only, "it takes no writes");
         server.executed = format!("{}:1-{transactions}", server.uuid).parse().unwrap();
+    }
+
+    /// The server of an instance cannot give its transactions to others any more.
+    pub(crate) fn purge(&self, instance: &str) {
+        let mut servers = self.servers.lock();
+        let found = servers.values_mut().find(|(id, _)| id == instance);
+        let (_, server) = found.unwrap();
+        server.purged = server.executed.clone();
+    }
+
+    /// What servers that boot from now on are built for.
+    pub(crate) fn build_for(&self, platform: &'static str) {
+        *self.platform.lock() = platform;
     }
 
     /// From now on machines print nothing, like those of an image without MySQL.
@@ -202,12 +218,13 @@ impl Fleet {
         if self.silent.lock().contains(&instance.id) {
             return Err(failed("no answer within 8 s"));
         }
+        let platform = *self.platform.lock();
         let mut servers = self.servers.lock();
         let server = servers
             .entry(at.host.clone())
-            .or_insert_with(|| (instance.id.clone(), fresh(&instance.id)));
+            .or_insert_with(|| (instance.id.clone(), fresh(instance, platform)));
         if server.0 != instance.id {
-            *server = (instance.id.clone(), fresh(&instance.id));
+            *server = (instance.id.clone(), fresh(instance, platform));
         }
         Ok(work(&mut server.1))
     }
@@ -265,8 +282,17 @@ fn complaint(instance: &InstanceView) -> Option<String> {
     ))
 }
 
-fn fresh(id: &str) -> Survey {
-    Survey::fresh(format!("{:0>8}-0000-4000-8000-000000000000", &id[id.len() - 8..]))
+/// A server as it boots, on such a machine, with the collation of its options.
+fn fresh(instance: &InstanceView, platform: &str) -> Survey {
+    let id = &instance.id;
+    let mut server = Survey::fresh(format!("{:0>8}-0000-4000-8000-000000000000", &id[id.len() - 8..]));
+    let user_data = String::from_utf8_lossy(instance.user_data.as_deref().unwrap_or_default());
+    let mut lines = user_data.lines();
+    if let Some(collation) = lines.find_map(|line| line.trim().strip_prefix("collation_server=")) {
+        collation.clone_into(&mut server.characters.collation);
+    }
+    platform.clone_into(&mut server.platform);
+    server
 }
 
 fn change_survey(server: &mut Survey, change: &Change) {
@@ -313,6 +339,7 @@ fn change_survey(server: &mut Survey, change: &Change) {
             }
         }
         Change::Lead => server.replication = None,
+        Change::Resemble(characters) => server.characters = characters.clone(),
         Change::Copy(_) => {}
     }
 }
@@ -342,6 +369,10 @@ impl Servers for Fleet {
             change_survey(server, change);
             if let Some(donor) = copied {
                 assert!(server.executed.is_empty(), "data is overwritten");
+                if (&donor.platform, &donor.characters) != (&server.platform, &server.characters) {
+                    server.copy_refused = Some("MySQL error 3868 (HY000)".to_owned());
+                    return;
+                }
                 server.copy_refused = None;
                 server.purged = donor.executed.clone();
                 (server.executed, server.accounts) = (donor.executed, donor.accounts);

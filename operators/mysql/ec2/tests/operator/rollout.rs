@@ -122,6 +122,58 @@ async fn a_primary_beyond_the_number_of_replicas_gives_its_place_to_one_that_sta
     bed.stop().await;
 }
 
+/// MySQL makes no copy of a server that takes text in another way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_collation_reaches_every_member_also_where_each_becomes_a_copy() {
+    let bed = Bed::new().await;
+    bed.create("collated", sample(3)).await;
+    let before = status(bed.until("collated", "it is ready", ready).await);
+    bed.fleet.write(&before.aws_instance_ids[0], 5000);
+    let options = json!({"spec": {"mySQLOptions": {"collation_server": "utf8mb4_bin"}}});
+    bed.patch("collated", options).await;
+    let after = status(bed.until("collated", "every member is replaced", replaced).await);
+    for id in &after.aws_instance_ids {
+        assert!(bed.fleet.transactions(id) >= 5000, "{id} has everything");
+    }
+    bed.stop().await;
+}
+
+/// It has no data, and will never get any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_nobody_can_be_copied_to_is_replaced_once_the_spec_is_set_back() {
+    let bed = Bed::new().await;
+    bed.create("built", sample(3)).await;
+    let before = status(bed.until("built", "it is ready", ready).await);
+    bed.fleet.purge(&before.aws_instance_ids[0]);
+    bed.fleet.build_for("Linux aarch64");
+    bed.patch("built", json!({"spec": {"aws": {"instanceType": "t3.small"}}}))
+        .await;
+    let cluster = bed
+        .until("built", "it is said", |cluster| {
+            says(cluster, "Ready", "False", "Diverged")
+        })
+        .await;
+    let conditions = status(cluster).conditions;
+    let told = conditions.iter().find(|condition| condition.type_ == "Ready");
+    let told = &told.unwrap().message;
+    assert!(
+        told.contains("built for another machine than the primary's (Linux aarch64, Linux x86_64)"),
+        "{told}"
+    );
+    assert_eq!(bed.ec2.world().instances().len(), 4, "nobody else is replaced");
+    bed.fleet.build_for("Linux x86_64");
+    let before_that = sample(3)["aws"]["instanceType"].clone();
+    bed.patch("built", json!({"spec": {"aws": {"instanceType": before_that}}}))
+        .await;
+    let current = |cluster: Option<&MySQLCluster>| {
+        ready(cluster) && says(cluster, "UpToDate", "True", "MembersCurrent")
+    };
+    let after = status(bed.until("built", "it is ready again", current).await);
+    assert_eq!(after.aws_instance_ids[..2], before.aws_instance_ids[..2]);
+    assert_eq!(after.launches[2].incarnation, 3);
+    bed.stop().await;
+}
+
 /// It keeps the cluster from working, which a rollout waits for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spec_that_is_rolled_back_frees_the_member_that_it_was_tried_on() {

@@ -169,9 +169,9 @@ impl Lab {
             .await
     }
 
-    /// Changes an option, and waits until every member was replaced by one that has it.
+    /// Changes an option in which MySQL lets no copy differ, and waits until every member was replaced by one that has it.
     async fn roll(&self, before: &MySQLClusterStatus) -> MySQLClusterStatus {
-        let options = json!({"spec": {"mySQLOptions": {"max_connections": "100"}}});
+        let options = json!({"spec": {"mySQLOptions": {"collation_server": "utf8mb4_bin"}}});
         self.clusters
             .patch(NAME, &PatchParams::default(), &Patch::Merge(&options))
             .await
@@ -316,6 +316,10 @@ async fn smoke_three_real_servers_replicate_survive_a_loss_grow_shrink_and_leave
         .await
         .unwrap();
     lab.everywhere(&status, ROWS + 1002).await;
+    let collation = lab
+        .sql(&through, &writer, "SELECT @@global.collation_server")
+        .await;
+    assert_eq!(collation.unwrap().trim(), "utf8mb4_bin", "its own after the copy");
 
     lab.clusters.delete(NAME, &DeleteParams::default()).await.unwrap();
     lab.until("it is gone", |cluster| cluster.is_none()).await;

@@ -5,7 +5,7 @@ mod goal;
 mod publishing;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -55,6 +55,8 @@ pub struct Formed {
     pub caught_up: bool,
     /// Whether no server that answers has any data.
     pub blank: bool,
+    /// The members whose servers have none, follow nobody and are not becoming copies.
+    pub empty: BTreeSet<i32>,
     /// How many replicas acknowledge to the leader, if it answered.
     pub acknowledging: Option<u32>,
     /// The leader that clients are still sent to although it did not answer: nothing shows that it does not lead.
@@ -102,6 +104,7 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
             bound: false,
             changed: !plan.changes.is_empty(),
             blank: is_blank(&members),
+            empty: empty(&members),
             acknowledging: topology.as_ref().and_then(|topology| {
                 let leader = members.iter().find(|member| member.ordinal == topology.primary)?;
                 Some(leader.survey.as_ref()?.acknowledging)
@@ -350,6 +353,15 @@ impl<I: Instances, S: Servers> Forming<'_, I, S> {
         }
         Ok(trouble.into_values().next())
     }
+}
+
+fn empty(members: &[Member]) -> BTreeSet<i32> {
+    let is_empty =
+        |survey: &Survey| survey.executed.is_empty() && survey.replication.is_none() && !survey.copying;
+    let empty = members
+        .iter()
+        .filter(|member| member.survey.as_ref().is_some_and(is_empty));
+    empty.map(|member| member.ordinal).collect()
 }
 
 fn is_blank(members: &[Member]) -> bool {
