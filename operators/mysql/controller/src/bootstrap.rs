@@ -15,7 +15,8 @@ use crate::{
     version::Version,
 };
 
-/// Where the options go; the distributions' my.cnf includes this folder.
+/// Where the options go. Debian's and Ubuntu's my.cnf includes this folder; to others the setup tells it. Whatever mysqld reads
+/// lies below `/etc/mysql` or with its data: their AppArmor profile lets it read nothing else of `/etc`.
 const PATH: &str = "/etc/mysql/mysql.conf.d/zz-cluster.cnf";
 
 /// The options that replication and safety depend on.
@@ -32,7 +33,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("datadir", "/var/lib/mysql"),
     // Where the operator puts the certificates of peers.
     ("secure_file_priv", "/var/lib/mysql-files"),
-    ("ssl_ca", "/etc/mysql-member/authority.pem"),
+    ("ssl_ca", "/etc/mysql/member/authority.pem"),
     ("ssl_cert", "/var/lib/mysql/member-cert.pem"),
     ("ssl_key", "/var/lib/mysql/member-key.pem"),
     ("super_read_only", "ON"),
@@ -80,9 +81,9 @@ pub fn user_data(desired: &Desired, ordinal: i32) -> String {
     );
     for (path, mode, content) in [
         (PATH, "0644", my_cnf(desired, ordinal).as_str()),
-        ("/etc/mysql-member/identity", "0644", &identity),
-        ("/etc/mysql-member/authority.pem", "0644", &desired.authority),
-        ("/etc/mysql-member/accounts.sql", "0644", &accounts()),
+        ("/etc/mysql/member/identity", "0644", &identity),
+        ("/etc/mysql/member/authority.pem", "0644", &desired.authority),
+        ("/etc/mysql/member/accounts.sql", "0644", &accounts()),
         ("/etc/systemd/system/mysql-member.service", "0644", UNIT),
         ("/usr/local/sbin/mysql-member-setup", "0755", SETUP),
     ] {
@@ -199,6 +200,34 @@ mod tests {
             .map(|line| line.trim_start_matches("      "))
             .collect();
         assert_eq!(setup, expected);
+    }
+
+    /// What the AppArmor profile of MySQL's packages for Debian and Ubuntu, `/etc/apparmor.d/usr.sbin.mysqld`, lets mysqld read
+    /// of what a member gives it: `/etc/mysql/** r`, `/var/lib/mysql/** rwk`, `/var/lib/mysql-files/** rwk`.
+    const READABLE: [&str; 3] = ["/etc/mysql/", "/var/lib/mysql/", "/var/lib/mysql-files/"];
+
+    #[test]
+    fn mysqld_is_given_no_path_that_its_packages_apparmor_profile_keeps_from_it() {
+        let options = my_cnf(&desired(3), 0);
+        let mut paths: Vec<&str> = options.split(['=', '\n']).collect();
+        let arguments = SETUP.split_whitespace().filter(|word| word.starts_with("--"));
+        paths.extend(arguments.filter_map(|word| Some(word.split_once('=')?.1)));
+        let peer = crate::sql::peer_file("PEM");
+        paths.extend([PATH, &peer]);
+        let given: Vec<&&str> = paths.iter().filter(|path| path.starts_with('/')).collect();
+        for expected in [
+            "accounts.sql",
+            "authority.pem",
+            "member-key.pem",
+            "zz-cluster.cnf",
+        ] {
+            assert!(given.iter().any(|path| path.ends_with(expected)), "{expected}");
+        }
+        for path in given {
+            let is_readable =
+                |folder: &&str| path.starts_with(*folder) || **path == folder[..folder.len() - 1];
+            assert!(READABLE.iter().any(is_readable), "{path}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 # operator in by its client certificate alone. Run at the first boot, and with `boot` at each: it does then what one that was cut
 # off has left to do, and only shows the certificate once all is done.
 set -eu
-. /etc/mysql-member/identity
+. /etc/mysql/member/identity
 data=/var/lib/mysql
-done=/etc/mysql-member/done
+done=/etc/mysql/member/done
+options=/etc/mysql/mysql.conf.d
 # Read before the cluster's options, which come after it.
-memory=/etc/mysql/mysql.conf.d/zy-memory.cnf
+memory=$options/zy-memory.cnf
 service=mysql
 ! systemctl cat mysqld.service > /dev/null 2>&1 || service=mysqld
 
@@ -17,6 +18,12 @@ say() { echo "mysql-member: $*" > /dev/console; }
 complaint() {
   { echo "$1"; tail -qn 30 /var/log/mysqld.log /var/log/mysql/error.log 2> /dev/null || true; } \
     | sed -n 's/.*\[ERROR\] \[[^]]*\] \[[^]]*\] //p' | head -n 1
+}
+
+# Whether mysqld gets the cluster's options.
+reads() {
+  id=$(grep '^server_id=' $options/zz-cluster.cnf)
+  mysqld --print-defaults | tr ' ' '\n' | grep -Fqx -e "--$id"
 }
 
 # Does what may fail on a machine that has just booted and is busy, up to five times.
@@ -94,8 +101,10 @@ mountpoint -q "$data" || attach
 chown mysql:mysql "$data" /var/lib/mysql-files
 chmod 750 "$data" /var/lib/mysql-files
 share || true
-[ ! -d /etc/my.cnf.d ] || ln -sf $memory /etc/mysql/mysql.conf.d/zz-cluster.cnf /etc/my.cnf.d/
 step="checking mysqld's options"
+# Oracle's my.cnf for RPMs includes no folder, and that of others not this one.
+reads || printf '\n!includedir %s\n' "$options" >> /etc/my.cnf
+reads || { say "mysqld does not read $options: its my.cnf must include that folder"; exit 1; }
 refusal=$(mysqld --validate-config --user=mysql 2>&1) || {
   say "mysqld refuses its options: $(complaint "$refusal")"
   exit 1
@@ -107,7 +116,7 @@ if [ ! -e "$data/.member-initialized" ]; then
   [ -z "$found" ] || [ -e "$data/.member-begun" ] || { say "$data holds data of another server: it is left alone"; exit 1; }
   touch "$data/.member-begun"
   find "$data" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .member-begun -exec rm -rf {} +
-  words=$(mysqld --initialize-insecure --user=mysql --init-file=/etc/mysql-member/accounts.sql 2>&1) || {
+  words=$(mysqld --initialize-insecure --user=mysql --init-file=/etc/mysql/member/accounts.sql 2>&1) || {
     say "mysqld cannot make a database in $data: $(complaint "$words")"
     exit 1
   }
@@ -121,6 +130,8 @@ if [ ! -e "$data/member-cert.pem" ]; then
   chown mysql:mysql "$data/member-key.pem" "$data/member-cert.new"
   mv "$data/member-cert.new" "$data/member-cert.pem"
 fi
+# Where SELinux is enforced mysqld may not read what was made on a volume without labels.
+! command -v restorecon > /dev/null || restorecon -R "$data" /var/lib/mysql-files || true
 step="starting $service"
 # A copied server ends itself to be started anew; whatever ends, comes back.
 mkdir -p "/etc/systemd/system/$service.service.d"

@@ -28,6 +28,9 @@ END
 cat > /usr/local/sbin/mysqld << 'END'
 #!/bin/sh
 case " $* " in
+  *" --print-defaults "*)
+    folder=$(sed -n 's/^!includedir //p' /etc/my.cnf)
+    [ -z "$folder" ] || sed -n 's/^\([a-z_]*=.*\)/--\1/p' "$folder"/*.cnf | tr '\n' ' ' ;;
   *" --validate-config "*)
     option=$(grep -h no_such /etc/mysql/mysql.conf.d/zz-cluster.cnf) || exit 0
     echo "2026-01-01T00:00:00Z 0 [ERROR] [MY-000067] [Server] unknown variable '$option'." >&2
@@ -37,7 +40,9 @@ esac
 END
 chmod +x /usr/local/sbin/systemctl /usr/local/sbin/mysqld
 for n in $(seq 0 31); do [ -b /dev/loop$n ] || mknod /dev/loop$n b 7 $n || true; done
-mkdir -p /var/lib/mysql
+mkdir -p /var/lib/mysql /etc/my.cnf.d
+# As Oracle's RPMs have it.
+printf '[mysqld]\ndatadir=/var/lib/mysql\nlog-error=/var/log/mysqld.log' > /etc/my.cnf
 : > /etc/fstab
 "#;
 
@@ -163,6 +168,13 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
         "a new disk gets a file system, a server and one line in fstab: {first}"
     );
 
+    let configured = "cat /etc/my.cnf";
+    let read = machine.sh(configured).await.unwrap();
+    assert!(
+        read.ends_with("\nlog-error=/var/log/mysqld.log\n!includedir /etc/mysql/mysql.conf.d"),
+        "mysqld is told where the member's options are: {read}"
+    );
+
     // Again while it is mounted, after a reboot, and after one that has not mounted it.
     machine.set_up().await.unwrap();
     assert_eq!(machine.mounted().await, first);
@@ -175,6 +187,7 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
     machine.sh("umount /var/lib/mysql").await.unwrap();
     machine.set_up().await.unwrap();
     assert_eq!(machine.mounted().await, first, "it is found by what is on it");
+    assert_eq!(machine.sh(configured).await.unwrap(), read, "it was told once");
     // An initialization that was cut off is made anew, on the same file system.
     machine.sh("rm /var/lib/mysql/.member-initialized").await.unwrap();
     machine.set_up().await.unwrap();
@@ -217,10 +230,24 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
         .says("mysql-member: mysqld refuses its options: unknown variable 'no_such_option=1'.")
         .await;
 
+    // A server that would start without any of the member's options.
+    machine.sh(INSERT).await.unwrap();
+    machine
+        .sh("rm /etc/my.cnf; ln -s /dev/null /etc/my.cnf")
+        .await
+        .unwrap();
+    machine.set_up().await.unwrap_err();
+    machine
+        .says(
+            "mysql-member: mysqld does not read /etc/mysql/mysql.conf.d: its my.cnf must include that folder",
+        )
+        .await;
+    machine.sh("rm /etc/my.cnf").await.unwrap();
+
     // What was cut off goes on at the next boot, which cloud-init's part in it does not.
     machine.sh(INSERT).await.unwrap();
     machine
-        .sh("rm -f /etc/mysql-member/done /run/asked")
+        .sh("rm -f /etc/mysql/member/done /run/asked")
         .await
         .unwrap();
     machine.set_up().await.unwrap_err();
