@@ -147,6 +147,8 @@ pub struct CloudError {
     pub action: &'static str,
     /// EC2's error code; nothing if there was no answer.
     pub code: Option<String>,
+    /// Whether the answer was that the request is at fault, and not EC2: HTTP 4xx.
+    pub declined: bool,
     /// The message, without anything that differs from call to call.
     pub message: String,
 }
@@ -162,6 +164,7 @@ impl CloudError {
         Self {
             action,
             code: Some(NOT_SENT.to_owned()),
+            declined: false,
             message: lost.to_string(),
         }
     }
@@ -171,6 +174,7 @@ impl CloudError {
         Self {
             action: "DescribeSubnets",
             code: Some(ANOTHER_ACCOUNT.to_owned()),
+            declined: false,
             message: format!(
                 "EC2 shows neither the cluster's instances nor {subnet}, the subnet that they were launched in, so that they do not count as gone: give the operator credentials of the account that they are in"
             ),

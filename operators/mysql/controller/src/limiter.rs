@@ -126,6 +126,7 @@ impl<I> Limited<I> {
             return Err(CloudError {
                 action,
                 code: Some(REFUSED.to_owned()),
+                declined: false,
                 message: "too many requests of this operator are waiting already; not sent".to_owned(),
             });
         };

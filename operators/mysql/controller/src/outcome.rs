@@ -14,6 +14,9 @@ use crate::cloud::CloudError;
 pub enum Verdict {
     /// It may or may not have happened: repeat it with the same token and parameters.
     Unknown,
+    /// It did not happen by what EC2 says, with a code that the table does not have: as [`Self::Unknown`] for as long as it is
+    /// wanted, and looked for once something else is.
+    Unlisted,
     /// It did not happen, because we ask too much too fast: repeat it later.
     Throttled,
     /// It did not and cannot happen in this zone now: another zone, or later.
@@ -48,7 +51,7 @@ impl Verdict {
     /// How long to wait before the next attempt.
     pub fn retry_after(self) -> Duration {
         match self {
-            Self::Unknown | Self::Mismatch | Self::Spent => Duration::from_secs(2),
+            Self::Unknown | Self::Unlisted | Self::Mismatch | Self::Spent => Duration::from_secs(2),
             Self::Throttled | Self::Young | Self::Unrecorded => Duration::from_secs(5),
             Self::Foreign => Duration::from_mins(1),
             Self::NoCapacity | Self::Denied => Duration::from_mins(5),
@@ -60,7 +63,7 @@ impl Verdict {
     /// The reason that a condition gives.
     pub fn reason(self) -> Reason {
         match self {
-            Self::Unknown => Reason::AWSAPIError,
+            Self::Unknown | Self::Unlisted => Reason::AWSAPIError,
             Self::Throttled => Reason::Throttled,
             Self::NoCapacity => Reason::InsufficientCapacity,
             Self::Quota => Reason::QuotaExceeded,
@@ -99,7 +102,9 @@ pub fn verdict(error: &CloudError) -> Verdict {
         | "MaxSpotInstanceCountExceeded"
         | "VolumeLimitExceeded"
         | "PendingVerification"
-        | "MaxIOPSLimitExceeded" => Verdict::Quota,
+        | "MaxIOPSLimitExceeded"
+        | "SecurityGroupsPerInstanceLimitExceeded"
+        | "SecurityGroupsPerInterfaceLimitExceeded" => Verdict::Quota,
         "UnauthorizedOperation"
         | "AuthFailure"
         | "AccessDenied"
@@ -127,7 +132,8 @@ pub fn verdict(error: &CloudError) -> Verdict {
         | "UnknownParameter" => Verdict::Refused,
         _ if is_unknown(code, &error.message) => Verdict::Young,
         _ if is_refusal(code) => Verdict::Refused,
-        // Server errors, and whatever EC2 adds one day: repeating a launch with its token is always safe.
+        // Whatever EC2 adds one day, and its own errors: repeating a launch with its token is always safe.
+        _ if error.declined => Verdict::Unlisted,
         _ => Verdict::Unknown,
     }
 }
@@ -169,7 +175,7 @@ mod tests {
     #[case(&["InternalError", "Unavailable", "ServiceUnavailable", "InternalFailure", "SomethingNew"], Verdict::Unknown)]
     #[case(&["RequestLimitExceeded", "Throttling", "EC2ThrottledException"], Verdict::Throttled)]
     #[case(&["InsufficientInstanceCapacity", "InsufficientFreeAddressesInSubnet", "Unsupported", "VolumeTypeNotAvailableInZone"], Verdict::NoCapacity)]
-    #[case(&["VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VolumeLimitExceeded", "PendingVerification"], Verdict::Quota)]
+    #[case(&["VcpuLimitExceeded", "InstanceLimitExceeded", "MaxSpotInstanceCountExceeded", "VolumeLimitExceeded", "PendingVerification", "SecurityGroupsPerInstanceLimitExceeded", "SecurityGroupsPerInterfaceLimitExceeded"], Verdict::Quota)]
     #[case(&["UnauthorizedOperation", "AuthFailure", "AccessDenied", "OptInRequired", "Blocked", "ExpiredToken", "InvalidClientTokenId", "RequestExpired", "AnotherAccount"], Verdict::Denied)]
     #[case(&["InvalidAMIID.Malformed", "InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSubnetID.Malformed", "InvalidGroup.Duplicate", "InvalidKeyPair.NotFound", "InvalidParameterValue", "InvalidParameterCombination", "InvalidBlockDeviceMapping", "UnsupportedOperation", "InvalidUserData.Malformed", "MissingParameter", "TagPolicyViolation"], Verdict::Refused)]
     #[case(&["InvalidSubnetID.NotFound", "InvalidGroup.NotFound", "InvalidSecurityGroupID.NotFound"], Verdict::Young)]
@@ -180,6 +186,7 @@ mod tests {
             let error = CloudError {
                 action: "RunInstances",
                 code: Some((*code).to_owned()),
+                declined: false,
                 message: String::new(),
             };
             assert_eq!(verdict(&error), expected, "{code}");
@@ -203,6 +210,7 @@ mod tests {
         let error = CloudError {
             action: "RunInstances",
             code: Some("InvalidParameterValue".into()),
+            declined: true,
             message: message.into(),
         };
         assert_eq!(verdict(&error), expected);
@@ -213,6 +221,7 @@ mod tests {
         let error = CloudError {
             action: "RunInstances",
             code: None,
+            declined: false,
             message: "connection reset".into(),
         };
         assert_eq!(verdict(&error), Verdict::Unknown);

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use mysql_controller::cloud::CloudError;
 
@@ -11,17 +11,18 @@ use mysql_controller::cloud::CloudError;
 const NO_CREDENTIALS: &str = "CredentialsNotLoaded";
 
 /// Converts an error of `action`. The message holds no request id: it ends up in a condition.
-pub(crate) fn failed<E, R>(action: &'static str) -> impl FnOnce(SdkError<E, R>) -> CloudError
+pub(crate) fn failed<E>(action: &'static str) -> impl FnOnce(SdkError<E, HttpResponse>) -> CloudError
 where
     E: ProvideErrorMetadata + Error + 'static,
-    R: std::fmt::Debug + 'static,
 {
     move |error| {
         if let SdkError::ServiceError(answer) = &error {
+            let declined = answer.raw().status().is_client_error();
             let answer = answer.err();
             return CloudError {
                 action,
                 code: answer.code().map(str::to_owned),
+                declined,
                 message: answer.message().unwrap_or("no message").to_owned(),
             };
         }
@@ -29,6 +30,7 @@ where
             return CloudError {
                 action,
                 code: Some(NO_CREDENTIALS.to_owned()),
+                declined: false,
                 message: "no AWS credentials were found in the environment, a profile, a web identity, the container's or the instance's metadata; pods on EC2 reach the latter only with a hop limit of 2".to_owned(),
             };
         }
@@ -41,6 +43,7 @@ where
         CloudError {
             action,
             code: None,
+            declined: false,
             message: message.to_owned(),
         }
     }

@@ -132,6 +132,7 @@ fn incomplete(action: &'static str) -> CloudError {
     CloudError {
         action,
         code: None,
+        declined: false,
         message: "the answer holds no instance".to_owned(),
     }
 }

@@ -256,7 +256,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             Verdict::Mismatch => self.search(ordinal, outcome).await,
             // Not launched, and the spec has changed since: what was frozen is not wanted any more, or the member is not, and
             // what is wanted may be allowed.
-            Verdict::Quota | Verdict::Denied | Verdict::Young
+            Verdict::Quota | Verdict::Denied | Verdict::Young | Verdict::Unlisted
                 if desired.is_some_and(|desired| {
                     ordinal >= desired.replicas || self.is_outdated(entry, parameters, desired)
                 }) =>
@@ -267,6 +267,7 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             | Verdict::Denied
             | Verdict::Young
             | Verdict::Unknown
+            | Verdict::Unlisted
             | Verdict::Throttled
             | Verdict::Unrecorded
             | Verdict::Foreign => {}

@@ -50,9 +50,11 @@ impl Evidence {
             .map_or(0, |hold| hold.attempts);
         let factor = 1u32 << attempts.min(10);
         let wait = match verdict {
-            Verdict::Unknown | Verdict::Throttled | Verdict::Young | Verdict::Unrecorded => {
-                (verdict.retry_after() * factor).min(LONGEST_WAIT)
-            }
+            Verdict::Unknown
+            | Verdict::Unlisted
+            | Verdict::Throttled
+            | Verdict::Young
+            | Verdict::Unrecorded => (verdict.retry_after() * factor).min(LONGEST_WAIT),
             _ => verdict.retry_after(),
         };
         let until = now.checked_add(wait).unwrap_or(now);

@@ -115,6 +115,7 @@ mod tests {
         let error = CloudError {
             action: "DescribeInstances",
             code: Some(code.into()),
+            declined: false,
             message: "no".into(),
         };
         Outage::new(&error, Timestamp::UNIX_EPOCH)

@@ -86,13 +86,19 @@ impl Cloud {
             CloudError {
                 action,
                 code: throttled.then(|| "RequestLimitExceeded".to_owned()),
+                declined: false,
                 message: broken.to_owned(),
             }
         })?;
-        answer.map_err(|ApiError { code, message }| CloudError {
-            action,
-            code: Some(code.into_owned()),
-            message,
+        answer.map_err(|error| {
+            let declined = error.status() < 500;
+            let ApiError { code, message } = error;
+            CloudError {
+                action,
+                code: Some(code.into_owned()),
+                declined,
+                message,
+            }
         })
     }
 

@@ -129,7 +129,13 @@ async fn a_step_of_the_wall_clock_proves_nothing(#[case] minutes: i64) {
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_launch_whose_answer_was_lost_is_not_given_up_because_its_repetition_is_refused(
-    #[values("UnauthorizedOperation", "InvalidAMIID.NotFound", "VcpuLimitExceeded")] code: &str,
+    #[values(
+        "UnauthorizedOperation",
+        "InvalidAMIID.NotFound",
+        "VcpuLimitExceeded",
+        "SomethingNew"
+    )]
+    code: &str,
     #[values(false, true)] crash: bool,
 ) {
     let mut stage = Stage::new();
@@ -162,6 +168,7 @@ async fn a_doubtful_launch_is_known_by_its_token_if_somebody_takes_its_tags_off(
 #[rstest]
 #[case("UnauthorizedOperation")]
 #[case("InvalidAMIID.NotFound")]
+#[case("SomethingNew")]
 #[tokio::test(start_paused = true)]
 async fn a_launch_of_which_nothing_came_is_made_anew_when_nothing_was_found_of_it_for_long_enough(
     #[case] code: &str,

@@ -319,7 +319,13 @@ impl Life {
             world.fail_next_launch(StateReason::new("Client.InternalError", "Client error on launch"));
         }
         if chance.happens(20) {
-            let code = ["", "", "UnauthorizedOperation", "InvalidAMIID.NotFound"][chance.below(4)];
+            let code = [
+                "",
+                "",
+                "UnauthorizedOperation",
+                "InvalidAMIID.NotFound",
+                "SomethingNew",
+            ][chance.below(5)];
             let code = Some(code).filter(|code| !code.is_empty());
             world.deny("RunInstances", code);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mysql_api::{MySQLCluster, cluster::LaunchPhase};
 use mysql_controller::{
     cloud::{CloudError, Instances as _},
     desired::{Desired, Owner, Settings},
@@ -13,6 +14,7 @@ use mysql_controller::{
 use mysql_ec2::Ec2;
 use reconcile::{clock::Clock, fence::Fence};
 use rstest::rstest;
+use serde_json::json;
 
 use crate::bed::{Bed, ec2, ready, sample, says, sdk};
 
@@ -56,6 +58,9 @@ pub(crate) fn parameters() -> LaunchParameters {
 #[case("VolumeTypeNotAvailableInZone", Verdict::NoCapacity, 300)]
 #[case("MaxSpotInstanceCountExceeded", Verdict::Quota, 600)]
 #[case("VolumeLimitExceeded", Verdict::Quota, 600)]
+#[case("SecurityGroupsPerInstanceLimitExceeded", Verdict::Quota, 600)]
+#[case("SecurityGroupsPerInterfaceLimitExceeded", Verdict::Quota, 600)]
+#[case("SomethingNew", Verdict::Unlisted, 2)]
 #[case("AccessDenied", Verdict::Denied, 300)]
 #[case("Blocked", Verdict::Denied, 300)]
 #[case("ExpiredToken", Verdict::Denied, 300)]
@@ -169,6 +174,39 @@ async fn a_refused_launch_is_a_condition_and_heals_by_itself(
     })
     .await;
     assert_eq!(bed.ec2.world().live("Name", &format!("mysql-{name}")).len(), 1);
+    bed.stop().await;
+}
+
+/// EC2 has codes that nobody has listed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_in_words_that_nobody_knows_is_given_up_once_something_else_is_wanted() {
+    let bed = Bed::new().await;
+    bed.ec2.world().deny("RunInstances", Some("SomethingNew"));
+    bed.create("unlisted", sample(2)).await;
+    bed.until("unlisted", "it is said", |cluster| {
+        says(cluster, "Provisioned", "False", "AWSAPIError")
+    })
+    .await;
+    bed.patch(
+        "unlisted",
+        json!({"spec": {"aws": {"instanceType": "t3.small"}, "replicas": 1}}),
+    )
+    .await;
+    let given_up = |cluster: Option<&MySQLCluster>| {
+        let launches = &cluster.unwrap().status.as_ref().unwrap().launches;
+        launches[0].incarnation == 2 && launches[1].phase == LaunchPhase::Over
+    };
+    bed.until("unlisted", "both launches are given up", given_up)
+        .await;
+    bed.ec2.world().deny("RunInstances", None);
+    bed.until("unlisted", "it is launched", |cluster| {
+        says(cluster, "Provisioned", "True", "InstancesRunning")
+    })
+    .await;
+    assert_eq!(bed.ec2.world().instances().len(), 1, "once");
+    let audit = bed.ec2.world().audit();
+    let last = audit.iter().rfind(|call| call.action == "RunInstances");
+    assert_eq!(last.unwrap().params["InstanceType"], "t3.small");
     bed.stop().await;
 }
 

@@ -380,6 +380,7 @@ mod tests {
         let error = CloudError {
             action: "TerminateInstances",
             code: Some("OperationNotPermitted".into()),
+            declined: true,
             message: "the instance i-1 may not be terminated".into(),
         };
         let (reason, message) = obstacle(&error.into()).unwrap();
