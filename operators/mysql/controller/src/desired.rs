@@ -148,7 +148,7 @@ impl Desired {
                 .iter()
                 .map(|tag| (tag.key.clone(), tag.value.clone()))
                 .collect(),
-            options: options(&spec.my_sql_options)?,
+            options: options(&spec.my_sql_options, spec.durability)?,
             deletion_policy: spec.deletion_policy,
             durability: spec.durability,
             authority: String::new(),
@@ -279,7 +279,10 @@ fn gibibytes(text: &str) -> Option<i32> {
 
 /// The user's options in their canonical spelling. mysqld takes `-` for `_`, the prefixes `loose_` and `skip_`/`disable_`, and
 /// sets nothing that the operator sets.
-fn options(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, SpecError> {
+fn options(
+    given: &BTreeMap<String, String>,
+    durability: Durability,
+) -> Result<BTreeMap<String, String>, SpecError> {
     let size: usize = given
         .iter()
         .map(|(name, value)| name.len() + value.len() + 2)
@@ -324,6 +327,11 @@ fn options(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>,
         };
         if locked(&plain) || locked(bare) {
             return Err(refused("is set by the operator; remove it"));
+        }
+        if bare == "sync_relay_log" && durability == Durability::Lossless && value.trim() != "1" {
+            return Err(refused(
+                "is 1 while durability is Lossless, for what a replica acknowledges is on its disk then; remove it, or set durability to Available",
+            ));
         }
         if canonical.insert(plain, value.clone()).is_some() {
             return Err(refused("is given twice, in two spellings"));

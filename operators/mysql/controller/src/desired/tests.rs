@@ -133,7 +133,22 @@ fn a_volume_is_what_ebs_has(
 #[case("x\n[client]", false)]
 fn locked_options_are_refused_in_every_spelling(#[case] name: &str, #[case] accepted: bool) {
     let given = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
-    assert_eq!(options(&given).is_ok(), accepted, "{name}");
+    assert_eq!(options(&given, Durability::Available).is_ok(), accepted, "{name}");
+}
+
+#[rstest]
+#[case("sync_relay_log", "10000", false)]
+#[case("loose-sync-relay-log", "0", false)]
+#[case("sync_relay_log", "1", true)]
+#[case("sync_relay_log_info", "10000", true)]
+fn nothing_is_acknowledged_that_is_not_on_disk_where_nothing_may_be_lost(
+    #[case] name: &str,
+    #[case] value: &str,
+    #[case] accepted: bool,
+) {
+    let given = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    assert_eq!(options(&given, Durability::Lossless).is_ok(), accepted, "{name}");
+    assert!(options(&given, Durability::Available).is_ok());
 }
 
 #[test]
@@ -143,10 +158,13 @@ fn a_value_cannot_smuggle_a_line_in() {
         "\n", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\u{feff}", "\u{ffff}",
     ] {
         let given = BTreeMap::from([("max_connections".to_owned(), format!("1{end}runcmd: [x]"))]);
-        assert!(options(&given).is_err(), "{end:?}");
+        assert!(options(&given, Durability::Available).is_err(), "{end:?}");
     }
     let given = BTreeMap::from([("max_connections".to_owned(), "1\nserver_id=7".to_owned())]);
-    assert_eq!(options(&given).unwrap_err().reason, Reason::OptionsInvalid);
+    assert_eq!(
+        options(&given, Durability::Available).unwrap_err().reason,
+        Reason::OptionsInvalid
+    );
 }
 
 #[test]
@@ -164,5 +182,8 @@ fn options_that_user_data_has_no_room_for_are_refused() {
     let given = (0..40)
         .map(|n| (format!("option_{n}"), "v".repeat(100)))
         .collect();
-    assert_eq!(options(&given).unwrap_err().reason, Reason::OptionsInvalid);
+    assert_eq!(
+        options(&given, Durability::Available).unwrap_err().reason,
+        Reason::OptionsInvalid
+    );
 }
