@@ -18,10 +18,14 @@ What this operator has of its own; the other templates are the same in every cha
 {{- range $name, $type := .Values.storageClasses }}
 - {{ printf "--storage-class=%s=%s" $name $type | quote }}
 {{- end }}
-- --operator-id={{ .Values.operatorId | default (include "operator.fullname" .) }}
+- --operator-id={{ include "operator.id" . }}
 - --gc-orphans={{ .Values.gcOrphans }}
 - --mysqlcluster-concurrency={{ .Values.concurrency }}
 - --mysql-concurrency={{ .Values.mysqlConcurrency }}
+{{- end -}}
+
+{{- define "operator.id" -}}
+{{- .Values.operatorId | default (include "operator.fullname" .) -}}
 {{- end -}}
 
 {{- define "operator.env" -}}{{- end -}}

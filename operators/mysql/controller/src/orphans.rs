@@ -178,12 +178,15 @@ impl<I: Instances> Sweeper<I> {
             .map(|identity| identity.cluster_uid)
             .unwrap_or_default();
         let what = if unwanted {
-            "it was to end with its cluster, and is terminated now"
+            "it was to end with its cluster, and is terminated now".to_owned()
         } else {
-            "if it is needed, create a MySQLCluster of that name with the annotation mysql.alx.ke/adopt=<that UID>, for one that has instances takes over no others; if not, terminate it"
+            format!(
+                "an operator of the same id, {}, in another Kubernetes cluster may have it: look before you terminate it, and give each its own id then; if it is needed here, create a MySQLCluster of that name with the annotation mysql.alx.ke/adopt=<that UID>, for one that has instances takes over no others",
+                self.operator_id
+            )
         };
         let note = format!(
-            "instance {} belongs to the MySQLCluster {namespace}/{name} (UID {uid}), which does not exist; {what}",
+            "instance {} belongs to the MySQLCluster {namespace}/{name} (UID {uid}), which does not exist in this Kubernetes cluster; {what}",
             orphan.id
         );
         tracing::warn!(instance = orphan.id, namespace, name, uid, "{note}");

@@ -12,7 +12,7 @@ use super::{Event, Outcome, PassError, Work};
 use crate::{
     cloud::{CloudError, Instance, Instances, Part},
     desired::Desired,
-    identity::{CLUSTER_UID, Identity, ORIGIN, RETAINED},
+    identity::{CLUSTER_UID, Identity, OPERATOR_ID, ORIGIN, RETAINED},
     ledger::Ledger,
     parameters::LaunchParameters,
     plan::Seen,
@@ -134,10 +134,16 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
             .filter(|_| entry.adopted_from.is_some())
             .map(String::as_str);
         let owners: BTreeSet<&str> = former.into_iter().chain([self.cluster_uid]).collect();
+        let ours = self.operator.operator_id.as_str();
+        // One that was launched under another id of this operator still has that, as has what was launched with it.
+        let before = shown.and_then(|instance| instance.tags.get(OPERATOR_ID));
+        let operators: BTreeSet<&str> = before.map(String::as_str).into_iter().chain([ours]).collect();
         let mut ids: Vec<String> = entry.instance_id.iter().cloned().collect();
-        for uid in owners {
-            let parts = cloud.parts(self.region, &self.operator.operator_id, uid).await?;
-            ids.extend(launched_along(entry, uid, &parts));
+        for operator in operators {
+            for uid in &owners {
+                let parts = cloud.parts(self.region, operator, uid).await?;
+                ids.extend(launched_along(entry, uid, &parts));
+            }
         }
         cloud.tag(self.region, &ids, tags, self.fence).await
     }

@@ -40,8 +40,12 @@ impl Bed {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
         let all = events.list(&ListParams::default()).await.unwrap();
         all.iter().any(|event| {
-            event.reason.as_deref() == Some("Orphaned")
-                && event.note.as_deref().is_some_and(|note| note.contains(id))
+            event.reason.as_deref() == Some("Orphaned") && event.note.as_deref().is_some_and(|note| {
+                // Whoever reads it may be about to terminate a database of another Kubernetes cluster.
+                let warns =
+                    "an operator of the same id, mysql-operator, in another Kubernetes cluster may have it";
+                note.contains(id) && (note.contains(warns) || note.contains("is terminated now"))
+            })
         })
     }
 }

@@ -1,10 +1,10 @@
 //! Tags of members that run: those of the spec reach instance, volumes and interface, and stay there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fake_ec2::Outcome;
 use mysql_api::MySQLCluster;
-use mysql_controller::identity::ORDINAL;
+use mysql_controller::identity::{OPERATOR_ID, ORDINAL};
 use serde_json::json;
 
 use crate::bed::{Bed, condition, eventually, ready, sample, says};
@@ -82,7 +82,7 @@ async fn another_tag_in_the_spec_reaches_everything_of_each_running_member_and_r
     assert_eq!(cluster.status.unwrap().members.len(), 3);
     assert!(bed.tagged("team", "orders").is_empty());
     assert_eq!(bed.ec2.world().instances().len(), 3, "nobody was replaced");
-    let given: std::collections::BTreeSet<_> = bed.given().into_iter().collect();
+    let given: BTreeSet<_> = bed.given().into_iter().collect();
     assert_eq!(
         given.len(),
         3,
@@ -92,6 +92,34 @@ async fn another_tag_in_the_spec_reaches_everything_of_each_running_member_and_r
         let instances = resources.iter().filter(|id| id.starts_with("i-")).count();
         assert_eq!(instances, 1, "one member at a time: {resources:?}");
     }
+    bed.stop().await;
+}
+
+/// The operator was given another id: what is there has the former one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_operator_id_reaches_everything_of_each_running_member() {
+    let bed = Bed::new().await;
+    bed.create("renumbered", sample(1)).await;
+    bed.until("renumbered", "it is ready", current).await;
+    let world = bed.ec2.world();
+    let id = world.instances()[0].tags[OPERATOR_ID].clone();
+    let before = bed.tagged(OPERATOR_ID, &id);
+    let answer = world.ask(REGION, "DescribeTags", &[]).unwrap();
+    let all: BTreeSet<_> = answer.split("<resourceId>").skip(1).collect();
+    for rest in all {
+        let resource = rest.split('<').next().unwrap();
+        let params = [
+            ("ResourceId.1", resource),
+            ("Tag.1.Key", OPERATOR_ID),
+            ("Tag.1.Value", "former"),
+        ];
+        world.ask(REGION, "CreateTags", &params).unwrap();
+    }
+    eventually("everything has the present id", async || {
+        bed.tagged(OPERATOR_ID, &id) == before && bed.tagged(OPERATOR_ID, "former").is_empty()
+    })
+    .await;
+    assert_eq!(world.instances().len(), 1);
     bed.stop().await;
 }
 
