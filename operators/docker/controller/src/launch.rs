@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use crate::{
     engine::{Container, ContainerPlan, ContainerState, Engine, EngineError, Failure, Network},
     identity::NAMESPACE_LABEL,
-    network, sabotage,
+    network, node, sabotage,
 };
 
 /// How often another address or port is tried.
@@ -60,6 +60,7 @@ pub async fn launch(
         engine.remove(&existing.id).await?;
     }
     let mut found = ensure_network(engine, &launch.plan.network).await?;
+    node::keep_from_proxies(&mut launch.plan, found.subnet);
     let mut taken = addresses_in_use(engine, &launch.plan.network, &found).await?;
     let mut ports = launch.host_ports.clone().into_iter();
     next_port(&mut launch, &mut ports);

@@ -203,27 +203,50 @@ pub fn scaled(text: &str, scale: i128) -> Option<i128> {
     Some(units * multiplier * scale / divisor / power)
 }
 
+/// Environment that says what goes through which proxy, and what through none.
+const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", NO_PROXY];
+const NO_PROXY: &str = "NO_PROXY";
+/// Names of Services, as every cluster has them.
+const SERVICES: [&str; 3] = [".svc", ".svc.cluster", ".svc.cluster.local"];
+
 /// The proxy settings of this process, which its machines need as well, under both spellings of each name.
 fn proxy_environment(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+    PROXIES
         .into_iter()
         .flat_map(|name| {
             let lower = name.to_ascii_lowercase();
             let value = read(name)
                 .or_else(|| read(&lower))
                 .filter(|value| !value.is_empty());
-            let value = value.map(|value| {
-                if name == "NO_PROXY" {
-                    format!("{value},.svc,.svc.cluster,.svc.cluster.local")
-                } else {
-                    value
-                }
-            });
             value
                 .into_iter()
                 .flat_map(move |value| [format!("{name}={value}"), format!("{lower}={value}")])
         })
         .collect()
+}
+
+/// Where `plan` hands on any proxy setting, adds what must go through none of them: its neighbours on the network of
+/// `subnet`, the control plane's endpoint among them, itself, and Services.
+pub fn keep_from_proxies(plan: &mut ContainerPlan, subnet: Option<(Ipv4Addr, u8)>) {
+    let value = |name: &str| {
+        let mut entries = plan.environment.iter();
+        entries.find_map(|entry| entry.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    };
+    if PROXIES.iter().all(|name| value(name).is_none()) {
+        return;
+    }
+    let subnet = subnet.map(|(base, prefix)| format!("{base}/{prefix}"));
+    let kept: Vec<_> = subnet
+        .into_iter()
+        .chain(value(NO_PROXY))
+        .chain([plan.hostname.clone()])
+        .chain(SERVICES.map(str::to_owned))
+        .collect();
+    for name in [NO_PROXY.to_owned(), NO_PROXY.to_ascii_lowercase()] {
+        plan.environment
+            .retain(|entry| entry.split('=').next() != Some(name.as_str()));
+        plan.environment.push(format!("{name}={}", kept.join(",")));
+    }
 }
 
 #[cfg(test)]

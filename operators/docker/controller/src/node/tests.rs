@@ -167,8 +167,38 @@ fn proxies_are_handed_on_under_both_spellings() {
         [
             "HTTPS_PROXY=http://p:1",
             "https_proxy=http://p:1",
-            "NO_PROXY=10.0.0.0/8,.svc,.svc.cluster,.svc.cluster.local",
-            "no_proxy=10.0.0.0/8,.svc,.svc.cluster,.svc.cluster.local",
+            "NO_PROXY=10.0.0.0/8",
+            "no_proxy=10.0.0.0/8",
+        ]
+    );
+}
+
+#[test]
+fn neighbours_and_services_go_through_no_proxy_where_there_is_one() {
+    let subnet = Some(([172, 30, 0, 0].into(), 16));
+    let kept = |environment: &[&str]| {
+        let mut plan = ContainerPlan {
+            hostname: "m".into(),
+            environment: environment.iter().map(|entry| (*entry).to_owned()).collect(),
+            ..ContainerPlan::default()
+        };
+        keep_from_proxies(&mut plan, subnet);
+        plan.environment
+    };
+    assert_eq!(kept(&["KUBECONFIG=/k"]), ["KUBECONFIG=/k"]);
+    assert_eq!(
+        kept(&["HTTP_PROXY=http://p:1", "http_proxy=http://p:1"])[2..],
+        [
+            "NO_PROXY=172.30.0.0/16,m,.svc,.svc.cluster,.svc.cluster.local",
+            "no_proxy=172.30.0.0/16,m,.svc,.svc.cluster,.svc.cluster.local",
+        ]
+    );
+    assert_eq!(
+        kept(&["NO_PROXY=a", "no_proxy=a", "KUBECONFIG=/k"]),
+        [
+            "KUBECONFIG=/k",
+            "NO_PROXY=172.30.0.0/16,a,m,.svc,.svc.cluster,.svc.cluster.local",
+            "no_proxy=172.30.0.0/16,a,m,.svc,.svc.cluster,.svc.cluster.local",
         ]
     );
 }
