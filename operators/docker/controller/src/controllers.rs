@@ -12,13 +12,14 @@ use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
 use crate::{
     contract::{self, MANAGED_BY},
+    load_balancer::home::Home,
     storage::Storage,
 };
 
 /// What is the same for all reconcilers of this process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Network of clusters that name none.
+    /// Network of clusters that name none and have nothing yet.
     pub network: String,
     /// Image of load balancers whose cluster names none.
     pub load_balancer_image: String,
@@ -35,10 +36,13 @@ impl Settings {
             && !cluster.annotations().contains_key(MANAGED_BY)
     }
 
-    /// The network that the machines of `cluster` share.
-    fn network_of(&self, cluster: &DockerCluster) -> String {
-        let named = cluster.spec.network.as_ref();
-        named.map_or_else(|| self.network.clone(), |network| network.name.clone())
+    /// What is said of the network that the machines of a cluster share, whose DockerCluster this is, if it has one.
+    fn home(&self, cluster: Option<&DockerCluster>) -> Home {
+        let named = cluster.and_then(|cluster| cluster.spec.network.as_ref());
+        Home {
+            named: named.map(|network| network.name.clone()),
+            default: self.network.clone(),
+        }
     }
 }
 

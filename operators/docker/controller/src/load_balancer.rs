@@ -5,12 +5,14 @@
 //! - A configuration counts as in use only when it was read back and the master process said that it was loaded.
 //! - A load balancer that stopped is started; one whose port was taken meanwhile is made anew on another, and so is one
 //!   whose network is gone.
+//! - A cluster stays on the network that it is on, whatever the default has become.
 //! - One that is made anew gets the address that the endpoint names, if that is free; else what is wrong is told.
 //! - Its servers are found by their labels, so a new InfraCluster, or a new management cluster, finds the same ones.
 
 pub mod config;
 mod container;
 mod deviation;
+pub mod home;
 mod reload;
 
 use std::{
@@ -29,6 +31,7 @@ use crate::{
     identity::{CLUSTER_LABEL, ClusterId, MACHINE_LABEL, NAMESPACE_LABEL, ROLE_LABEL, Role},
 };
 use config::Server;
+use home::Home;
 
 /// Label: the port on which the load balancer listens.
 const PORT_LABEL: &str = "capdkc.cluster.x-k8s.io/port";
@@ -45,13 +48,20 @@ pub struct Request {
     /// Image.
     pub image: String,
     /// Network.
-    pub network: String,
+    pub home: Home,
     /// The address that it should have, since others know it by that; none for any.
     pub address: Option<Ipv4Addr>,
     /// Port on which it listens.
     pub port: u16,
     /// Port of the host; none for one that is chosen.
     pub host_port: Option<u16>,
+}
+
+/// What a load balancer is made from.
+struct Wanted<'a> {
+    request: &'a Request,
+    network: String,
+    servers: Vec<Server>,
 }
 
 /// The load balancer that a cluster has.
@@ -87,6 +97,18 @@ pub enum Error {
     /// What was read back is not what was written.
     #[error("load balancer {0} does not hold the configuration that was just written; it is written again")]
     NotWritten(String),
+    /// The cluster's endpoint is at a container that is not of this cluster, and the cluster has none.
+    #[error(
+        "controlPlaneEndpoint names {address}, which another container on network {network} has, and no machine of this \
+         cluster is a container of this provider. If another provider has made the cluster, finish it there; if not, free \
+         that address"
+    )]
+    Elsewhere {
+        /// The address.
+        address: Ipv4Addr,
+        /// Its network.
+        network: String,
+    },
 }
 
 /// The load balancers of all clusters. Clones share what is known of them.
@@ -159,15 +181,22 @@ impl<E: Engine> LoadBalancers<E> {
         let mut known = lane.lock().await;
         let mut containers = self.engine.containers(&request.cluster.labels()).await?;
         known.note(&containers, None);
-        let servers = self.servers(&request.cluster, &containers, &request.network, &known.leaving);
+        let network = request.home.beside(&containers);
+        let servers = self.servers(&request.cluster, &containers, &network, &known.leaving);
+        let wanted = Wanted {
+            request,
+            network,
+            servers,
+        };
         let existing = load_balancer_of(&containers);
         let is_other = match existing.map(|container| container.state) {
             None | Some(ContainerState::Created) => {
-                self.launch(request, &servers, existing, &mut known).await?;
+                self.refuse_elsewhere(&wanted, &containers).await?;
+                self.launch(&wanted, existing, &mut known).await?;
                 true
             }
             Some(ContainerState::Stopped) => {
-                self.restart(request, &servers, existing, &mut known).await?;
+                self.restart(&wanted, existing, &mut known).await?;
                 true
             }
             Some(ContainerState::Running | ContainerState::Restarting) => false,
@@ -179,16 +208,19 @@ impl<E: Engine> LoadBalancers<E> {
         let Some(container) = load_balancer_of(&containers).cloned() else {
             return Err(Error::NoAddress(name));
         };
+        // Where it is, and not where it would be made: those whom it cannot reach are no servers of it.
+        let home = home::of(&container);
+        let servers = self.servers(&request.cluster, &containers, &home, &known.leaving);
         self.configure(&container, &servers, &mut known).await?;
         let address = container
             .addresses
-            .get(&request.network)
+            .get(&home)
             .or_else(|| container.addresses.values().next());
         let address = *address.ok_or(Error::NoAddress(name))?;
         let balancer = LoadBalancer {
             address,
             host_port: container.ports.get(&request.port).copied(),
-            trouble: self.trouble(request, &container, address).await?,
+            trouble: self.trouble(request, &containers, &container, address).await?,
             notes: deviation::notes(request, &container),
         };
         Ok((balancer, containers))
@@ -204,7 +236,7 @@ impl<E: Engine> LoadBalancers<E> {
         else {
             return Ok(false);
         };
-        let network = home_of(container);
+        let network = home::of(container);
         known.note(&containers, leaving);
         let servers = self.servers(cluster, &containers, &network, &known.leaving);
         self.configure(container, &servers, &mut known).await?;
@@ -289,37 +321,10 @@ fn load_balancer_of(containers: &[Container]) -> Option<&Container> {
     containers.iter().find(is)
 }
 
-/// The network that a load balancer was made for. One that says nothing of it is of an earlier version, and on one only.
-fn home_of(container: &Container) -> String {
-    let home = container.labels.get(HOME_LABEL);
-    home.or_else(|| container.addresses.keys().next())
-        .cloned()
-        .unwrap_or_default()
-}
-
 /// The cluster that a container with these labels belongs to.
 pub fn cluster_of(labels: &BTreeMap<String, String>) -> Option<ClusterId> {
     Some(ClusterId::new(
         labels.get(NAMESPACE_LABEL)?,
         labels.get(CLUSTER_LABEL)?,
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_load_balancer_that_was_connected_to_a_second_network_stays_at_home_on_its_first() {
-        let networks = ["a-second", "home"].map(|name| (name.to_owned(), Ipv4Addr::LOCALHOST));
-        let mut container = Container {
-            labels: [(HOME_LABEL.to_owned(), "home".to_owned())].into(),
-            addresses: networks.into(),
-            ..Container::default()
-        };
-        assert_eq!(home_of(&container), "home");
-        container.labels.clear();
-        container.addresses.remove("a-second");
-        assert_eq!(home_of(&container), "home");
-    }
 }

@@ -95,7 +95,7 @@ impl<E: Engine + Clone> Clusters<E> {
         Request {
             cluster,
             image: image(&self.settings.load_balancer_image, spec),
-            network: self.settings.network_of(object),
+            home: self.settings.home(Some(object)),
             address: endpoint.host.parse().ok(),
             port: port.unwrap_or(6443),
             host_port: balancer.host_port.and_then(|port| u16::try_from(port).ok()),
@@ -254,7 +254,7 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         if !staying.is_empty() {
             return Ok(Progress::waiting(MACHINES_WAIT));
         }
-        let network = self.settings.network_of(&object);
+        let network = self.settings.home(Some(object.as_ref())).beside(&[]);
         self.load_balancers.remove(&cluster, &network).await?;
         Ok(Progress::Settled)
     }

@@ -2,10 +2,7 @@
 
 use docker_api::{ImagePullPolicy, PortProtocol};
 
-use super::{
-    Error, HOME_LABEL, IMAGE_LABEL, Known, LoadBalancers, PORT_LABEL, Request,
-    config::{self, Server},
-};
+use super::{Error, HOME_LABEL, IMAGE_LABEL, Known, LoadBalancers, PORT_LABEL, Wanted, config};
 use crate::{
     engine::{Container, ContainerPlan, Engine, Failure, PublishedPort},
     launch::{Launch, launch},
@@ -16,11 +13,11 @@ impl<E: Engine> LoadBalancers<E> {
     /// Makes the container anew, in the place of `existing`.
     pub(super) async fn launch(
         &self,
-        request: &Request,
-        servers: &[Server],
+        wanted: &Wanted<'_>,
         existing: Option<&Container>,
         known: &mut Known,
     ) -> Result<(), Error> {
+        let request = wanted.request;
         known.forget();
         self.engine
             .ensure_image(&request.image, ImagePullPolicy::IfNotPresent, None)
@@ -33,12 +30,12 @@ impl<E: Engine> LoadBalancers<E> {
         };
         let files = vec![(
             config::PATH.to_owned(),
-            config::render(request.port, servers).into_bytes(),
+            config::render(request.port, &wanted.servers).into_bytes(),
         )];
         Ok(launch(
             &self.engine,
             Launch {
-                plan: plan(request, name),
+                plan: plan(wanted, name),
                 address: request.address,
                 host_ports,
                 files,
@@ -51,13 +48,12 @@ impl<E: Engine> LoadBalancers<E> {
     /// Starts the container that stopped; makes it anew where that cannot be.
     pub(super) async fn restart(
         &self,
-        request: &Request,
-        servers: &[Server],
+        wanted: &Wanted<'_>,
         existing: Option<&Container>,
         known: &mut Known,
     ) -> Result<(), Error> {
         known.forget();
-        let name = request.cluster.load_balancer_name();
+        let name = wanted.request.cluster.load_balancer_name();
         match self.engine.start(&name).await {
             // Somebody took its place, or removed its network, while it was down.
             Err(error)
@@ -66,17 +62,18 @@ impl<E: Engine> LoadBalancers<E> {
                     Failure::PortTaken | Failure::AddressTaken | Failure::NotFound
                 ) =>
             {
-                self.launch(request, servers, existing, known).await
+                self.launch(wanted, existing, known).await
             }
             other => Ok(other?),
         }
     }
 }
 
-fn plan(request: &Request, name: String) -> ContainerPlan {
+fn plan(wanted: &Wanted<'_>, name: String) -> ContainerPlan {
+    let (request, network) = (wanted.request, &wanted.network);
     let mut labels = request.cluster.load_balancer_labels();
     labels.insert(PORT_LABEL.into(), request.port.to_string());
-    labels.insert(HOME_LABEL.into(), request.network.clone());
+    labels.insert(HOME_LABEL.into(), network.clone());
     labels.insert(IMAGE_LABEL.into(), request.image.clone());
     let port = PublishedPort {
         container_port: request.port,
@@ -93,7 +90,7 @@ fn plan(request: &Request, name: String) -> ContainerPlan {
                 .map(str::to_owned)
                 .into(),
         ),
-        network: request.network.clone(),
+        network: network.clone(),
         ports: vec![port],
         name,
         ..ContainerPlan::default()

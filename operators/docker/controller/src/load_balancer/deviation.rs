@@ -5,31 +5,63 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Error, IMAGE_LABEL, LoadBalancers, Request};
+use super::{Error, IMAGE_LABEL, LoadBalancers, Request, Wanted, home};
 use crate::{
     engine::{Container, ContainerState, Engine},
+    identity::{MACHINE_LABEL, ROLE_LABEL, Role},
     network,
 };
 
 impl<E: Engine> LoadBalancers<E> {
+    /// Fails where the endpoint is at somebody else's container, and the cluster has none of ours: another provider runs
+    /// it, and a second load balancer would serve nobody.
+    pub(super) async fn refuse_elsewhere(
+        &self,
+        wanted: &Wanted<'_>,
+        containers: &[Container],
+    ) -> Result<(), Error> {
+        let is_machine = |container: &Container| container.labels.contains_key(MACHINE_LABEL);
+        let address = wanted.request.address;
+        let Some(address) = address.filter(|_| !containers.iter().any(is_machine)) else {
+            return Ok(());
+        };
+        let found = self.engine.network(&wanted.network).await?;
+        if found.is_some_and(|network| network.in_use.contains(&address)) {
+            let network = wanted.network.clone();
+            return Err(Error::Elsewhere { address, network });
+        }
+        Ok(())
+    }
+
     /// What keeps those away who look for `container` where the endpoint says: it is at `address`, and should be at
     /// another of its network. An endpoint elsewhere, such as a name, is not ours to judge.
     pub(super) async fn trouble(
         &self,
         request: &Request,
+        containers: &[Container],
         container: &Container,
         address: Ipv4Addr,
     ) -> Result<Option<String>, Error> {
         let Some(wanted) = request.address.filter(|wanted| *wanted != address) else {
             return Ok(None);
         };
-        let network = self.engine.network(&request.network).await?;
+        let home = home::of(container);
+        let network = self.engine.network(&home).await?;
         let subnet = network.and_then(|network| network.subnet);
         if !subnet.is_some_and(|subnet| network::contains(subnet, wanted)) {
             return Ok(None);
         }
-        let (name, network) = (&container.name, &request.network);
-        let advice = if container.kept.contains(network) {
+        let (name, network) = (&container.name, &home);
+        let of_control_plane = |container: &Container| {
+            container.labels.get(ROLE_LABEL).map(String::as_str) == Some(Role::ControlPlane.as_str())
+        };
+        let advice = if !containers.iter().any(of_control_plane) {
+            format!(
+                "no control plane machine of this cluster is a container of this provider: if another has made the \
+                 cluster, finish it there and leave {wanted} to it; if the cluster is new, make it anew with an address \
+                 that is free"
+            )
+        } else if container.kept.contains(network) {
             format!("free that address, then have the load balancer made anew: docker rm --force {name}")
         } else {
             format!(
@@ -46,7 +78,7 @@ impl<E: Engine> LoadBalancers<E> {
 /// What people should know of a load balancer that serves.
 pub(super) fn notes(request: &Request, container: &Container) -> Vec<String> {
     let mut notes = Vec::new();
-    let network = &request.network;
+    let network = &home::of(container);
     if !container.kept.contains(network) {
         notes.push(format!(
             "network {network} assigns addresses itself, so a restart of Docker may move load balancer and machines, which \
@@ -75,7 +107,10 @@ pub(super) fn notes(request: &Request, container: &Container) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{HOME_LABEL, home::Home},
+        *,
+    };
     use crate::identity::ClusterId;
 
     #[test]
@@ -83,7 +118,10 @@ mod tests {
         let request = Request {
             cluster: ClusterId::new("ns", "c"),
             image: "haproxy:2".into(),
-            network: "nodes".into(),
+            home: Home {
+                named: None,
+                default: "other".into(),
+            },
             address: None,
             port: 6443,
             host_port: Some(30_002),
@@ -91,7 +129,9 @@ mod tests {
         let mut container = Container {
             name: "c_lb.ns".into(),
             state: ContainerState::Running,
-            labels: [(IMAGE_LABEL.to_owned(), "haproxy:1".to_owned())].into(),
+            labels: [(IMAGE_LABEL, "haproxy:1"), (HOME_LABEL, "nodes")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
             ports: [(6443, 30_001)].into(),
             ..Container::default()
         };
@@ -112,6 +152,7 @@ mod tests {
         container.ports.insert(6443, 30_002);
         // Of an earlier version, which did not say what it was made from.
         container.labels.clear();
+        container.addresses.insert("nodes".into(), Ipv4Addr::LOCALHOST);
         assert_eq!(notes(&request, &container), Vec::<String>::new());
     }
 }

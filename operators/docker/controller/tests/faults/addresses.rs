@@ -7,7 +7,7 @@ use docker_controller::{
     contract::View,
     engine::{ContainerEvent, ContainerPlan, ContainerState},
     identity::ClusterId,
-    load_balancer::{LoadBalancers, Request},
+    load_balancer::{LoadBalancers, Request, home::Home},
 };
 use serde_json::{Value, json};
 use testkit::fault::{FaultPlan, Schedule};
@@ -131,6 +131,68 @@ async fn a_load_balancer_gets_the_address_that_the_endpoint_names() -> Result<()
         "{:?}",
         scene.address()
     );
+    operator.stop().await;
+    Ok(())
+}
+
+/// Such as one that upstream's provider runs: freeing the address would cut off its control plane.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_endpoint_is_another_providers_gets_no_second_load_balancer() -> Result<()> {
+    const THEIRS: &str = "c1-lb";
+    let scene = Scene::set().await?;
+    let balancer = ContainerPlan {
+        name: THEIRS.into(),
+        network: NETWORK.into(),
+        address: Some([172, 21, 7, 7].into()),
+        ..ContainerPlan::default()
+    };
+    {
+        let mut daemon = scene.world.daemon.lock();
+        daemon.networks.insert(NETWORK.into(), SUBNET);
+        daemon.create(&balancer)?;
+        daemon.start(THEIRS)?;
+    }
+    let endpoint = json!({"spec": {"controlPlaneEndpoint": {"host": "172.21.7.7", "port": 6443}}});
+    scene.objects.patch("DockerCluster", "c1", &endpoint).await?;
+    let operator = scene.start();
+    let object = scene
+        .told(|message| message.contains("If another provider has made the cluster, finish it there"))
+        .await?;
+    ensure!(is(&object, "LoadBalancerAvailable", "False"), "{object:#}");
+    ensure!(scene.address().is_none(), "there is a second load balancer");
+    scene.world.daemon.lock().remove(THEIRS)?;
+    let there = |object: &Value| is(object, "LoadBalancerAvailable", "True");
+    scene.wait("DockerCluster", "c1", there).await?;
+    ensure!(
+        scene.address() == Some([172, 21, 7, 7].into()),
+        "{:?}",
+        scene.address()
+    );
+    operator.stop().await;
+    Ok(())
+}
+
+/// One that an earlier version has made beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_load_balancer_does_not_advise_to_take_the_address_of_the_first() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    let there = |object: &Value| is(object, "LoadBalancerAvailable", "True");
+    scene.wait("DockerCluster", "c1", there).await?;
+    operator.stop().await;
+    let theirs = {
+        let mut daemon = scene.world.daemon.lock();
+        let model = daemon.find(&scene.balancer())?;
+        let theirs = model.address.context("it has no address")?;
+        let next = Ipv4Addr::from(u32::from(theirs) - 1);
+        (model.address, model.plan.address) = (Some(next), Some(next));
+        theirs
+    };
+    let operator = scene.start();
+    let message = format!("finish it there and leave {theirs} to it");
+    let object = scene.told(|told| told.contains(&message)).await?;
+    let told = message_of(&object, "LoadBalancerAvailable").unwrap_or_default();
+    ensure!(!told.contains("docker rm"), "{told}");
     operator.stop().await;
     Ok(())
 }
@@ -283,7 +345,10 @@ async fn a_load_balancer_that_is_well_is_looked_at_by_one_list() -> Result<()> {
     let request = Request {
         cluster: ClusterId::new("ns", "c1"),
         image: "haproxy:1".into(),
-        network: NETWORK.into(),
+        home: Home {
+            named: None,
+            default: NETWORK.into(),
+        },
         address: None,
         port: 6443,
         host_port: None,

@@ -130,6 +130,12 @@ impl Operator {
 
     /// With these settings, but for the network.
     pub fn start_with(world: &World, plan: &FaultPlan, settings: Settings) -> Self {
+        let network = NETWORK.into();
+        Self::start_on(world, plan, Settings { network, ..settings })
+    }
+
+    /// With these settings.
+    pub fn start_on(world: &World, plan: &FaultPlan, settings: Settings) -> Self {
         let mut options = Options::new(NAME);
         options.namespaces = vec![world.namespace.name().to_owned()];
         options.clock = world.clock.clone();
@@ -138,10 +144,6 @@ impl Operator {
             daemon: world.daemon.clone(),
             boundary: plan.boundary(),
             noted: Arc::default(),
-        };
-        let settings = Settings {
-            network: NETWORK.into(),
-            ..settings
         };
         let concurrency = Concurrency {
             clusters: 2,

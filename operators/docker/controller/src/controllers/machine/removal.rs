@@ -66,12 +66,11 @@ impl<E: Engine + Clone> Machines<E> {
             Some(key) => Self::docker_cluster(&key, pass).await?,
             None => None,
         };
+        if found.as_ref().is_some_and(|found| self.settings.manages(found)) {
+            return Ok(());
+        }
         // Asked for since a container that is gone cannot tell any more.
-        networks.insert(match found {
-            Some(found) if self.settings.manages(&found) => return Ok(()),
-            Some(found) => self.settings.network_of(&found),
-            None => self.settings.network.clone(),
-        });
+        networks.insert(self.settings.home(found.as_ref()).beside(&[]));
         for name in networks {
             self.load_balancers.remove_network(&name).await?;
         }

@@ -20,12 +20,19 @@ impl<E: Engine + Clone> Machines<E> {
         scope: &Scope,
         pass: &Pass<DockerMachine>,
     ) -> Result<Option<String>, Error> {
-        let Some(key) = scope.cluster.docker_cluster() else {
-            return Ok(Some(self.settings.network.clone()));
-        };
-        let found = Self::docker_cluster(&key, pass).await?;
-        let stays = found.filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
-        Ok(stays.map(|cluster| self.settings.network_of(&cluster)))
+        let mut named = None;
+        if let Some(key) = scope.cluster.docker_cluster() {
+            let found = Self::docker_cluster(&key, pass).await?;
+            let stays = found.filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
+            let Some(found) = stays else { return Ok(None) };
+            named = Some(found);
+        }
+        let home = self.settings.home(named.as_ref());
+        let mut neighbours = Vec::new();
+        if home.named.is_none() {
+            neighbours = self.engine.containers(&scope.id.labels()).await?;
+        }
+        Ok(Some(home.beside(&neighbours)))
     }
 
     pub(super) async fn docker_cluster(
