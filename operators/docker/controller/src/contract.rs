@@ -3,6 +3,7 @@
 //! Only the fields that the contract names are known here; whatever else a Cluster or Machine says is skipped.
 
 pub mod live;
+pub mod moved;
 pub mod view;
 
 use std::collections::BTreeMap;

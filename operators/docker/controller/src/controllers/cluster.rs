@@ -25,7 +25,7 @@ pub use self::error::Error;
 use self::successor::Successor;
 use super::Settings;
 use crate::{
-    contract::{self, Cluster, View, live},
+    contract::{self, Cluster, View, live, moved},
     engine::{Container, ContainerEvent, Engine},
     identity::{ClusterId, ROLE_LABEL, Role},
     load_balancer::{LoadBalancer, LoadBalancers, Request, cluster_of},
@@ -208,6 +208,7 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
         let Some(cluster) = Self::id(&object) else {
             return Ok(Progress::Settled);
         };
+        moved::take_back(object.as_ref(), &cluster.name, Self::NAME, pass).await?;
         let ensured = self.balancer(&object, cluster.clone(), pass).await;
         let balancer = ensured.as_ref().map(|(balancer, _)| balancer);
         if let Ok(balancer) = balancer {
@@ -240,6 +241,10 @@ impl<E: Engine + Clone> Reconciler for Clusters<E> {
             pass.write_status(&status::paused(&object, pass.clock().now()))
                 .await?;
             return Ok(Progress::waiting(super::machine::MOVE_WAIT));
+        }
+        if moved::is_moved(object.as_ref()) {
+            // The move was broken off before it took the finalizer away: the target runs behind the load balancer.
+            return Ok(Progress::Settled);
         }
         if let Some(owner) = &owner {
             match self.successor((owner, &cluster), pass).await? {

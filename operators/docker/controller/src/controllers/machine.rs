@@ -13,6 +13,7 @@
 mod error;
 mod follow;
 mod plan;
+mod publish;
 mod removal;
 mod repeat;
 mod status;
@@ -22,12 +23,8 @@ use std::{sync::Arc, time::Duration};
 
 use docker_api::{DockerMachine, DockerMachineTemplate, Reason};
 use futures::{StreamExt as _, stream::BoxStream};
-use kube::{
-    Api, ResourceExt as _,
-    api::{Patch, PatchParams},
-};
-use reconcile::{Gate, ObjectKey, Pass, Progress, Reconciler, clock::Clock, error::ApiError, task::Tasks};
-use serde_json::json;
+use kube::ResourceExt as _;
+use reconcile::{Gate, ObjectKey, Pass, Progress, Reconciler, clock::Clock, task::Tasks};
 
 pub use self::error::Error;
 use self::{
@@ -37,7 +34,7 @@ use self::{
 use super::Settings;
 use crate::{
     bootstrap::Outcome,
-    contract::{self, Cluster, Machine, View, live},
+    contract::{self, Cluster, Machine, View, live, moved},
     engine::{Container, Engine},
     identity::{self, ClusterId, MACHINE_LABEL, NAMESPACE_LABEL, Role},
     launch::{Launch, launch},
@@ -242,33 +239,6 @@ impl<E: Engine + Clone> Machines<E> {
         };
         Ok(launch(&self.engine, launching, existing).await?)
     }
-
-    /// Writes the id into the spec: Cluster API reads it from there, and status does not survive a move.
-    async fn publish_id(
-        &self,
-        object: &DockerMachine,
-        container: &Container,
-        pass: &Pass<DockerMachine>,
-    ) -> Result<(), Error> {
-        if status::is_published(object) {
-            return Ok(());
-        }
-        let patch = json!({
-            "metadata": {"uid": pass.uid()},
-            "spec": {"providerID": identity::provider_id(&container.name)},
-        });
-        let api: Api<DockerMachine> = Api::namespaced(pass.client().clone(), &pass.key().namespace);
-        let written = api
-            .patch(
-                &pass.key().name,
-                &PatchParams::apply(Self::NAME),
-                &Patch::Merge(&patch),
-            )
-            .await;
-        written
-            .map(|_| ())
-            .map_err(|e| ApiError::new(format!("set the id of DockerMachine {}", pass.key()), e).into())
-    }
 }
 
 fn observe(object: &DockerMachine, scope: &Scope, picture: &Picture) -> Observed {
@@ -311,6 +281,7 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
         let Some(scope) = self.scope(&object) else {
             return Ok(Progress::Settled);
         };
+        moved::take_back(object.as_ref(), &scope.id.name, Self::NAME, pass).await?;
         let mut picture = Picture::new(scope.machine.spec.failure_domain.clone());
         let result = self.advance(&object, &scope, pass, &mut picture).await;
         if picture.is_paused {
@@ -362,6 +333,10 @@ impl<E: Engine + Clone> Reconciler for Machines<E> {
             pass.write_status(&status::paused(&object, pass.clock().now()))
                 .await?;
             return Ok(Progress::waiting(MOVE_WAIT));
+        }
+        if moved::is_moved(object.as_ref()) {
+            // The move was broken off before it took the finalizer away: the target runs on the container.
+            return Ok(Progress::Settled);
         }
         if !status::is_deleting(&object) {
             pass.write_status(&status::deleting(&object, None, pass.clock().now()))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use docker_controller::contract::moved::DELETE_FOR_MOVE;
 use serde_json::{Value, json};
 use testkit::{
     control_plane::ControlPlane,
@@ -142,6 +143,66 @@ async fn a_failed_container_that_moves_is_not_replaced_though_the_pause_was_not_
     operator.stop().await;
     if id(&scene) != before {
         bail!("the container was replaced");
+    }
+    Ok(())
+}
+
+/// As `clusterctl move` does it: there is no other annotation afterwards.
+fn moved() -> Value {
+    json!({"metadata": {"annotations": {DELETE_FOR_MOVE: ""}}})
+}
+
+/// It was killed between its deletions and the removal of the finalizers, and somebody has helped the Cluster away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_move_that_broke_off_has_deleted_goes_without_what_the_target_runs_on() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    operator.stop().await;
+    scene.pause(true).await?;
+    let left = [("DockerMachine", WORKER), ("DockerCluster", "c1")];
+    for (kind, name) in left {
+        scene.objects.patch(kind, name, &moved()).await?;
+        scene.objects.delete(kind, name).await?;
+    }
+    scene.objects.delete("Cluster", "c1").await?;
+    let operator = scene.start();
+    for (kind, name) in left {
+        scene.wait(kind, name, Value::is_null).await?;
+    }
+    operator.stop().await;
+    for container in [CONTROL_PLANE, WORKER, "c1_lb"] {
+        if !scene.has_container(container) {
+            bail!("{container} was removed, on which the target runs");
+        }
+    }
+    Ok(())
+}
+
+/// A move that is tried again copies it; it must not keep a later deletion from removing anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_of_a_move_that_came_along_is_taken_back_once_the_cluster_is_not_paused() -> Result<()> {
+    let scene = Scene::set().await?;
+    let operator = scene.start();
+    up(&scene.world, &scene.objects).await?;
+    operator.stop().await;
+    for (kind, name) in [
+        ("DockerMachine", CONTROL_PLANE),
+        ("DockerMachine", WORKER),
+        ("DockerCluster", "c1"),
+    ] {
+        scene.objects.patch(kind, name, &moved()).await?;
+    }
+    let operator = scene.start();
+    let unmarked = |object: &Value| object["metadata"]["annotations"][DELETE_FOR_MOVE].is_null();
+    for (kind, name) in [("DockerMachine", WORKER), ("DockerCluster", "c1")] {
+        scene.wait(kind, name, unmarked).await?;
+    }
+    scene.wait("DockerMachine", CONTROL_PLANE, unmarked).await?;
+    scene.leaves_no_load_balancer("c1").await?;
+    operator.stop().await;
+    if scene.has_container(WORKER) {
+        bail!("DockerMachine {WORKER} has left its container behind");
     }
     Ok(())
 }
