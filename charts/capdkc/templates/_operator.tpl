@@ -11,6 +11,11 @@ The label of what clusterctl installs of this operator.
 */}}
 {{- define "operator.provider" -}}infrastructure-capdkc{{- end -}}
 
+{{/*
+The label of what clusterctl installs of another provider for the same kinds: upstream's.
+*/}}
+{{- define "operator.rival" -}}infrastructure-docker{{- end -}}
+
 {{- define "operator.probePort" -}}9440{{- end -}}
 
 {{- define "operator.args" -}}

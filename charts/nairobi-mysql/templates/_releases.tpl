@@ -15,6 +15,7 @@ The namespaces that this release serves, by commas; `*` for all.
 {{/*
 Two that serve one namespace would act on the same objects, each with a lease of its own. That includes a provider that
 clusterctl installed, and this very release under the name that it had before. Two watch filters have no object in common.
+Another provider of the same kinds knows nothing of what ours serves, and must not be there at all.
 */}}
 {{- define "operator.refuseOverlap" -}}
 {{- if .Values.refuseOverlap -}}
@@ -27,6 +28,10 @@ clusterctl installed, and this very release under the name that it had before. T
 {{- $theirs := get (.metadata.annotations | default dict) $key | default "*" | splitList "," -}}
 {{- $charts := and (eq (get $labels "app.kubernetes.io/name") $.Chart.Name) (eq (get $labels "app.kubernetes.io/component") "controller-manager") -}}
 {{- $provider := include "operator.provider" $ -}}
+{{- $rival := include "operator.rival" $ -}}
+{{- if and $rival (eq (get $labels "cluster.x-k8s.io/provider") $rival) -}}
+{{- fail (printf "Deployment %s in namespace %s serves the same kinds: finish the clusters that it runs, then remove it (clusterctl delete --infrastructure %s, without --include-crd), or set refuseOverlap=false" .metadata.name $namespace (trimPrefix "infrastructure-" $rival)) -}}
+{{- end -}}
 {{- $clusterctls := and $provider (eq (get $labels "cluster.x-k8s.io/provider") $provider) -}}
 {{- $release := ternary "of clusterctl" (get $labels "app.kubernetes.io/instance") (not $charts) -}}
 {{- $here := and $charts (eq $namespace $.Release.Namespace) (eq $release $.Release.Name) -}}

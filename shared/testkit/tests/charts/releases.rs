@@ -126,16 +126,31 @@ async fn two_releases_serve_one_cluster_when_their_namespaces_are_disjoint_and_n
 
 #[tokio::test]
 async fn the_chart_is_not_installed_beside_a_provider_that_clusterctl_installed() -> Result<()> {
+    beside(
+        "infrastructure-capdkc",
+        "release of clusterctl in namespace default",
+    )
+    .await?;
+    // Upstream's, which serves the same kinds.
+    beside(
+        "infrastructure-docker",
+        "clusterctl delete --infrastructure docker",
+    )
+    .await
+}
+
+/// The chart is refused where a provider with this label is, in these words.
+async fn beside(label: &str, words: &str) -> Result<()> {
     let plane = ControlPlane::start(Options::default()).await?;
     let deployments: Api<Deployment> = Api::namespaced(plane.client(), "default");
-    let labels = serde_json::json!({"cluster.x-k8s.io/provider": "infrastructure-capdkc"});
+    let labels = serde_json::json!({"cluster.x-k8s.io/provider": label});
     let provider = serde_json::json!({
-        "metadata": {"name": "capdkc-controller-manager", "labels": labels},
+        "metadata": {"name": "provider", "labels": labels},
         "spec": {
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "manager", "image": "capdkc"}]},
+                "spec": {"containers": [{"name": "manager", "image": "provider"}]},
             },
         },
     });
@@ -148,10 +163,7 @@ async fn the_chart_is_not_installed_beside_a_provider_that_clusterctl_installed(
     };
     let refused = releases.install("docker", &["docker.socket.enabled=true"]).await;
     let why = refused.err().context("two serve one cluster")?.to_string();
-    ensure!(
-        why.contains("release of clusterctl in namespace default"),
-        "{why}"
-    );
+    ensure!(why.contains(words), "{why}");
     Ok(())
 }
 

@@ -5,6 +5,8 @@ What this operator has of its own; the other templates are the same in every cha
 
 {{- define "operator.provider" -}}{{- end -}}
 
+{{- define "operator.rival" -}}{{- end -}}
+
 {{- define "operator.probePort" -}}8081{{- end -}}
 
 {{- define "operator.args" -}}
