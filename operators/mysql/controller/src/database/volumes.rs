@@ -130,10 +130,12 @@ pub fn goes_with(claim: &PersistentVolumeClaim, names: &Names, uid: &str) -> boo
     }
 }
 
-/// Whether the volume stays that a backup went to, or is to go to, which was begun with the claim of this UID.
-pub fn stays(claim: &PersistentVolumeClaim, begun_with: Option<&str>) -> bool {
+/// Whether the volume stays that a backup went to, or is to go to, which was begun with the claim of this UID; `taken` is its
+/// id, which stands on another claim if it went to that.
+pub fn stays(claim: &PersistentVolumeClaim, begun_with: Option<&str>, taken: Option<&str>) -> bool {
+    let is_there = taken.is_some() && claim.annotations().get(NEWEST).map(String::as_str) == taken;
     claim.metadata.deletion_timestamp.is_none()
-        && begun_with.is_none_or(|uid| claim.uid().as_deref() == Some(uid))
+        && (is_there || begun_with.is_none_or(|uid| claim.uid().as_deref() == Some(uid)))
 }
 
 /// The database that a data volume holds, if its rows would be in no backup of `wanted`.

@@ -216,3 +216,43 @@ async fn a_deletion_that_waits_for_the_volume_with_the_backups_says_so() {
     assert_eq!(bed.kubelet.disks.newest(&backups), ["row"]);
     bed.stop().await;
 }
+
+/// Which claim a Pod has is settled when it is given a node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_whose_pod_waits_for_a_node_while_the_volume_is_made_again_is_on_that() {
+    let (mut bed, _) = Bed::of_folders(1).await;
+    bed.kubelet.disks.be_strict();
+    bed.start();
+    bed.create("room", spec(&json!({}))).await;
+    bed.ready("room").await;
+    assert!(bed.kubelet.disks.write(&bed.data("room").await, "row"));
+    let before = bed.claim("backup-room-pvc").await;
+    // What has filled the folder holds the claim until then.
+    bed.api::<Job>()
+        .delete("restore-room-job", &DeleteParams::background())
+        .await
+        .unwrap();
+    bed.eventually("nobody holds it", async || {
+        let selector = ListParams::default().labels("batch.kubernetes.io/job-name=restore-room-job");
+        bed.api::<Pod>().list(&selector).await.unwrap().items.is_empty()
+    })
+    .await;
+    bed.kubelet.be_full(true);
+    bed.delete("room").await;
+    bed.eventually("it was begun", async || {
+        bed.job("backup-room-job").await.is_some()
+    })
+    .await;
+    let claims = bed.api::<PersistentVolumeClaim>();
+    claims
+        .delete("backup-room-pvc", &DeleteParams::default())
+        .await
+        .unwrap();
+    another(&bed, "backup-room-pvc", &before).await;
+    bed.kubelet.be_full(false);
+    bed.gone("room").await;
+    let backups = bed.claim("backup-room-pvc").await;
+    assert_eq!(bed.kubelet.disks.newest(&backups), ["row"]);
+    assert_eq!(bed.kubelet.disks.runs("backup"), 1);
+    bed.stop().await;
+}

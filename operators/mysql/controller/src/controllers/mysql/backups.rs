@@ -227,7 +227,11 @@ async fn note(hand: &Hand<'_>, desired: &Desired, seen: &Seen, pods: &[Pod]) -> 
     let claim = hand.get::<PersistentVolumeClaim>(&name).await?;
     // On one in the place of that which it went to it is not.
     let begun_with = seen.claim.as_deref();
-    let claim = claim.filter(|claim| begun_with.is_none_or(|uid| claim.uid().as_deref() == Some(uid)));
+    let went_to = |claim: &PersistentVolumeClaim| {
+        begun_with.is_none_or(|uid| claim.uid().as_deref() == Some(uid))
+            || pods.iter().any(|pod| is_placed_with(pod, claim))
+    };
+    let claim = claim.filter(went_to);
     if let Some(claim) = &claim {
         // That it is tied is worth less than that the backup is known.
         nodes::mildly(nodes::taken(hand, claim, pods).await)?;
@@ -238,6 +242,22 @@ async fn note(hand: &Hand<'_>, desired: &Desired, seen: &Seen, pods: &[Pod]) -> 
         hand.merge::<PersistentVolumeClaim>(&name, &patch).await?;
     }
     Ok(())
+}
+
+/// Whether this Pod was given a node when the claim was there, and not an earlier one of its name: which claim a Pod has is
+/// settled then.
+fn is_placed_with(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    let made = claim.metadata.creation_timestamp.as_ref();
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    let mut placed =
+        conditions.filter(|condition| condition.type_ == "PodScheduled" && condition.status == "True");
+    placed.any(|placed| {
+        let at = placed.last_transition_time.as_ref();
+        at.zip(made).is_some_and(|(at, made)| at.0 >= made.0)
+    })
 }
 
 /// Begins a backup.

@@ -65,6 +65,7 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
         .get::<PersistentVolumeClaim>(&wanted.names.backup_claim())
         .await?;
     let begun_with = seen.as_ref().and_then(|seen| seen.claim.as_deref());
+    let taken = seen.as_ref().and_then(|seen| seen.id.as_deref());
     let status = object.status.clone().unwrap_or_default();
     let uid = object.uid().unwrap_or_default();
     let now = hand.pass.clock().now();
@@ -81,7 +82,9 @@ pub(super) async fn run(hand: &Hand<'_>, object: &MySQL, facts: &mut Facts) -> R
             .as_ref()
             .is_some_and(|claim| going::is_unserved(claim, &servers)),
         held: held(late, claim.as_ref(), seen.as_ref(), &wanted),
-        kept: backups.as_ref().is_some_and(|backups| stays(backups, begun_with)),
+        kept: backups
+            .as_ref()
+            .is_some_and(|backups| stays(backups, begun_with, taken)),
         now,
     });
     if let Farewell::Go(leave) = step {
