@@ -67,13 +67,15 @@ async fn the_known_commands_install_mysql_from_a_clean_clone_under_the_known_nam
     let shell = Shell::new(&plane).await?;
     shell.run("helm lint charts/nairobi-mysql/")?;
     shell.run("helm package charts/nairobi-mysql/ --version 0.1.0")?;
-    shell.run(
+    let notes = shell.run(
         "kubectl create namespace nairobi-mysql-system
          helm install nairobi-mysql ./nairobi-mysql-0.1.0.tgz \
              --namespace nairobi-mysql-system \
              --set image.tag=v0.1.0 \
              --set leaderElect=true",
     )?;
+    // Another Kubernetes cluster's operator in the same AWS account must not have it too.
+    ensure!(notes.contains("Its id is nairobi-mysql,"), "{notes}");
     shell.run("kubectl get crd mysqlclusters.mysql.alx.ke")?;
     let (client, namespace) = (plane.client(), "nairobi-mysql-system");
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);

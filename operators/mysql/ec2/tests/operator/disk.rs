@@ -156,6 +156,22 @@ impl Machine {
     }
 }
 
+/// A server that would start without any of the member's options.
+async fn refuses_to_start_without_options(machine: &Machine) {
+    machine.sh(INSERT).await.unwrap();
+    machine
+        .sh("rm /etc/my.cnf; ln -s /dev/null /etc/my.cnf")
+        .await
+        .unwrap();
+    machine.set_up().await.unwrap_err();
+    machine
+        .says(
+            "mysql-member: mysqld does not read /etc/mysql/mysql.conf.d: its my.cnf must include that folder",
+        )
+        .await;
+    machine.sh("rm /etc/my.cnf").await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is_never_written_to() {
     let machine = Machine::boot().await;
@@ -230,19 +246,7 @@ async fn smoke_a_blank_disk_becomes_the_data_volume_once_and_a_disk_with_data_is
         .says("mysql-member: mysqld refuses its options: unknown variable 'no_such_option=1'.")
         .await;
 
-    // A server that would start without any of the member's options.
-    machine.sh(INSERT).await.unwrap();
-    machine
-        .sh("rm /etc/my.cnf; ln -s /dev/null /etc/my.cnf")
-        .await
-        .unwrap();
-    machine.set_up().await.unwrap_err();
-    machine
-        .says(
-            "mysql-member: mysqld does not read /etc/mysql/mysql.conf.d: its my.cnf must include that folder",
-        )
-        .await;
-    machine.sh("rm /etc/my.cnf").await.unwrap();
+    refuses_to_start_without_options(&machine).await;
 
     // What was cut off goes on at the next boot, which cloud-init's part in it does not.
     machine.sh(INSERT).await.unwrap();
