@@ -126,6 +126,11 @@ impl<K: Kind> Pass<K> {
         &self.key
     }
 
+    /// Whether a change or a wake has led to this pass, and not only the time that the last one asked for.
+    pub fn is_caused(&self) -> bool {
+        self.context.queue.is_caused(&self.key)
+    }
+
     /// The newest state of the object that this pass knows, its own writes included.
     pub fn current(&self) -> Arc<K> {
         self.current.lock().clone()

@@ -88,6 +88,8 @@ struct State {
 struct Waiting {
     priority: Priority,
     since: Duration,
+    /// Whether something was added, and not only a delay has passed.
+    caused: bool,
 }
 
 /// One priority's keys, namespaces taking turns.
@@ -121,7 +123,7 @@ impl Lane {
 
 impl State {
     /// Says whether the key was not waiting yet.
-    fn enqueue(&mut self, key: ObjectKey, mut priority: Priority, now: Duration) -> bool {
+    fn enqueue(&mut self, key: ObjectKey, mut priority: Priority, now: Duration, caused: bool) -> bool {
         // An immediate add supersedes a delayed one, and who waited for that one still does.
         if let Some((_, waiting)) = self.due.remove(&key) {
             priority = priority.max(waiting);
@@ -130,6 +132,9 @@ impl State {
             priority = Priority::Background;
         }
         let processing = self.processing.contains_key(&key);
+        if let Some(waiting) = self.waiting.get_mut(&key) {
+            waiting.caused |= caused;
+        }
         let added = match self.waiting.get_mut(&key) {
             Some(waiting) if waiting.priority >= priority => return false,
             // The entry in the lower lane becomes stale and is skipped when its turn comes.
@@ -138,7 +143,12 @@ impl State {
                 false
             }
             None => {
-                self.waiting.insert(key.clone(), Waiting { priority, since: now });
+                let waiting = Waiting {
+                    priority,
+                    since: now,
+                    caused,
+                };
+                self.waiting.insert(key.clone(), waiting);
                 true
             }
         };
@@ -159,7 +169,7 @@ impl State {
                 && let Some((_, priority)) =
                     self.due.get(&key).copied().filter(|(current, _)| *current == due)
             {
-                added += u64::from(self.enqueue(key, priority, now));
+                added += u64::from(self.enqueue(key, priority, now, false));
             }
         }
         (added, None)
@@ -226,7 +236,8 @@ impl Queue {
     /// Adds `key` now.
     pub fn add(&self, key: ObjectKey, priority: Priority) {
         let shared = &self.shared;
-        let added = shared.state.lock().enqueue(key, priority, shared.clock.elapsed());
+        let now = shared.clock.elapsed();
+        let added = shared.state.lock().enqueue(key, priority, now, true);
         shared.metrics.added(u64::from(added));
         shared.changed.notify_one();
     }
@@ -260,6 +271,13 @@ impl Queue {
         let taken = self.shared.state.lock().processing.get(key).copied();
         let priority = taken.map_or(Priority::Background, |taken| taken.priority);
         self.add_after(key.clone(), delay, priority);
+    }
+
+    /// Whether a key that is being worked on was added since it was taken last, and not only delayed: something may have
+    /// changed.
+    pub fn is_caused(&self, key: &ObjectKey) -> bool {
+        let taken = self.shared.state.lock().processing.get(key).copied();
+        taken.is_none_or(|taken| taken.caused)
     }
 
     /// The next key, when there is one. Cancel-safe. One caller at a time is expected: the dispatcher.

@@ -171,9 +171,10 @@ impl Evidence {
         self.due = Some(at);
     }
 
-    /// A pass begins. One that comes before it was asked for has a cause: somebody may have changed what clients are told.
-    pub fn begin(&mut self, now: Timestamp) {
-        if self.due.is_some_and(|due| now < due) {
+    /// A pass begins. One that comes before it was asked for has a cause, as one has of which that is known: somebody may have
+    /// changed what clients are told.
+    pub fn begin(&mut self, caused: bool, now: Timestamp) {
+        if caused || self.due.is_some_and(|due| now < due) {
             self.published = None;
         }
     }
@@ -183,9 +184,9 @@ impl Evidence {
         self.settled = until;
     }
 
-    /// Until when all of it need not be looked at, in a pass that comes as it was asked for.
-    pub fn settled_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let is_expected = self.due.is_some_and(|due| now >= due);
+    /// Until when all of it need not be looked at, in a pass that comes as it was asked for and has no other cause.
+    pub fn settled_until(&self, caused: bool, now: Timestamp) -> Option<Timestamp> {
+        let is_expected = !caused && self.due.is_some_and(|due| now >= due);
         self.settled.filter(|until| is_expected && now < *until)
     }
 
@@ -315,11 +316,14 @@ mod tests {
         let mut evidence = Evidence::default();
         evidence.published(7, at(0));
         evidence.expect(at(60));
-        evidence.begin(at(60));
+        evidence.begin(false, at(60));
         assert!(evidence.is_published(7, at(60)), "as it was asked for");
         assert!(!evidence.is_published(8, at(60)), "something else is to be told");
-        evidence.begin(at(59));
-        assert!(!evidence.is_published(7, at(59)), "something has caused it");
+        evidence.begin(true, at(60));
+        assert!(!evidence.is_published(7, at(60)), "something has caused it");
+        evidence.published(7, at(0));
+        evidence.begin(false, at(59));
+        assert!(!evidence.is_published(7, at(59)), "nobody has asked for it");
         evidence.published(7, at(60));
         assert!(
             !evidence.is_published(7, at(3660)),
@@ -334,17 +338,22 @@ mod tests {
         let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
         let mut evidence = Evidence::default();
         evidence.expect(at(10));
-        assert_eq!(evidence.settled_until(at(10)), None, "nothing is known");
+        assert_eq!(evidence.settled_until(false, at(10)), None, "nothing is known");
         evidence.settle_until(Some(at(60)));
-        assert_eq!(evidence.settled_until(at(10)), Some(at(60)));
+        assert_eq!(evidence.settled_until(false, at(10)), Some(at(60)));
         assert_eq!(
-            evidence.settled_until(at(9)),
+            evidence.settled_until(false, at(9)),
             None,
             "it comes before it was asked for"
         );
-        assert_eq!(evidence.settled_until(at(60)), None);
+        assert_eq!(
+            evidence.settled_until(true, at(10)),
+            None,
+            "something has happened besides"
+        );
+        assert_eq!(evidence.settled_until(false, at(60)), None);
         evidence.settle_until(None);
-        assert_eq!(evidence.settled_until(at(10)), None);
+        assert_eq!(evidence.settled_until(false, at(10)), None);
     }
 
     #[test]

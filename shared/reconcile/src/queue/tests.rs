@@ -48,6 +48,44 @@ async fn a_key_in_work_is_not_handed_out_again_until_done_and_then_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_only_time_brings_is_told_from_what_something_has_caused() {
+    let queue = queue(&Clock::system());
+    let (x, y) = (key("a", "x"), key("a", "y"));
+    let delay = Duration::from_secs(10);
+    let later = |keys: &[&ObjectKey]| {
+        for key in keys {
+            queue.again_after(key, delay);
+            queue.done(key);
+        }
+    };
+    queue.add(x.clone(), Priority::User);
+    assert_eq!(queue.next().await, x);
+    assert!(queue.is_caused(&x), "it was added");
+    later(&[&x]);
+    assert_eq!(queue.next().await, x);
+    assert!(!queue.is_caused(&x), "only its time has come");
+    later(&[&x]);
+    // Its time has come, and something has happened besides.
+    tokio::time::advance(2 * delay).await;
+    queue.add(x.clone(), Priority::Background);
+    assert_eq!(queue.next().await, x);
+    assert!(queue.is_caused(&x));
+    // While it is worked on, and while it waits for its turn.
+    queue.add(x.clone(), Priority::User);
+    later(&[&x]);
+    assert_eq!(queue.next().await, x);
+    assert!(queue.is_caused(&x));
+    queue.add(y.clone(), Priority::User);
+    assert_eq!(queue.next().await, y);
+    later(&[&x, &y]);
+    let first = queue.next().await;
+    let second = if first == x { &y } else { &x };
+    queue.add(second.clone(), Priority::Background);
+    assert_eq!(queue.next().await, *second);
+    assert!(queue.is_caused(second) && !queue.is_caused(&first));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_users_change_overtakes_ten_thousand_resyncs() {
     let queue = queue(&Clock::system());
     for n in 0..10_000 {

@@ -216,7 +216,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
             expect(pass, evidence, soon);
             return Ok(Progress::waiting(soon));
         }
-        evidence.lock().begin(pass.clock().steady());
+        evidence.lock().begin(pass.is_caused(), pass.clock().steady());
         let records = StatusRecords { pass };
         let (current, known) = (pass.current(), ledger(&pass.current()));
         let surplus = self.surplus(&current, (desired, authority), &known).await;

@@ -30,7 +30,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         evidence: &Mutex<Evidence>,
     ) -> Option<Duration> {
         let now = pass.clock().steady();
-        let until = evidence.lock().settled_until(now)?;
+        let until = evidence.lock().settled_until(pass.is_caused(), now)?;
         let cluster = pass.current();
         let observed = cluster.status.as_ref()?.observed_generation;
         let topology = super::topology(&cluster).filter(|_| observed == cluster.metadata.generation)?;

@@ -91,7 +91,7 @@ impl<I: Instances, S: Servers> Clusters<I, S> {
         let (before, ledger) = (pass.current(), ledger(cluster));
         let replicas = cluster.spec.replicas.min(places(&ledger));
         let group = Group::new(owner, &region, (replicas, cluster.spec.durability));
-        evidence.lock().begin(pass.clock().steady());
+        evidence.lock().begin(pass.is_caused(), pass.clock().steady());
         let seen = shown_last(&before, &ledger);
         let known = (&ledger, &*evidence);
         let formed = self.tend(pass, (&group, &authority), known, &seen).await?;
