@@ -19,4 +19,8 @@ reconcile::sabotages! {
     REPEAT_CONTROL_PLANE: &str = "repeat-control-plane";
     /// The load balancer learns of a machine's end only from its own reconciler.
     SKIP_DEREGISTRATION: &str = "skip-deregistration";
+    /// What comes to a cluster that names no network is put on the default one, wherever the cluster is.
+    FOLLOW_DEFAULT_NETWORK: &str = "follow-default-network";
+    /// What a move has deleted goes with all that it stands for.
+    TEAR_DOWN_MOVED: &str = "tear-down-moved";
 }

@@ -13,13 +13,14 @@ use reconcile::{Kind, Pass, error::ApiError};
 use serde_json::json;
 
 use super::{Cluster, is_paused, live};
+use crate::sabotage;
 
 /// Annotation: the object is deleted since it was moved to another management cluster.
 pub const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
 
 /// Whether what `object` stands for is another management cluster's by now.
 pub fn is_moved(object: &impl Resource) -> bool {
-    object.annotations().contains_key(DELETE_FOR_MOVE)
+    object.annotations().contains_key(DELETE_FOR_MOVE) && !sabotage::active(sabotage::TEAR_DOWN_MOVED)
 }
 
 /// Takes the mark back from an object that is to stay, which is of the Cluster `cluster`; `manager` writes.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{HOME_LABEL, load_balancer_of};
-use crate::{engine::Container, identity::MACHINE_LABEL};
+use crate::{engine::Container, identity::MACHINE_LABEL, sabotage};
 
 /// What is said of a cluster's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +21,13 @@ impl Home {
     /// The network of what is made next for the cluster that has `containers`: as its spec says, else that of its load
     /// balancer, else that of its machines.
     pub fn beside(&self, containers: &[Container]) -> String {
-        let of_balancer = || {
-            load_balancer_of(containers)
-                .map(of)
-                .filter(|home| !home.is_empty())
-        };
+        let of_balancer = load_balancer_of(containers)
+            .map(of)
+            .filter(|home| !home.is_empty());
+        let found = || of_balancer.or_else(|| self.of_machines(containers));
         self.named
             .clone()
-            .or_else(of_balancer)
-            .or_else(|| self.of_machines(containers))
+            .or_else(|| found().filter(|_| !sabotage::active(sabotage::FOLLOW_DEFAULT_NETWORK)))
             .unwrap_or_else(|| self.default.clone())
     }
 
