@@ -160,21 +160,25 @@ async fn what_a_move_that_broke_off_has_deleted_goes_without_what_the_target_run
     up(&scene.world, &scene.objects).await?;
     operator.stop().await;
     scene.pause(true).await?;
-    let left = [("DockerMachine", WORKER), ("DockerCluster", "c1")];
-    for (kind, name) in left {
+    let left = [
+        ("DockerMachine", WORKER, WORKER),
+        ("DockerCluster", "c1", "c1_lb"),
+    ];
+    for (kind, name, _) in left {
         scene.objects.patch(kind, name, &moved()).await?;
         scene.objects.delete(kind, name).await?;
     }
     scene.objects.delete("Cluster", "c1").await?;
     let operator = scene.start();
-    for (kind, name) in left {
+    for (kind, name, container) in left {
         scene.wait(kind, name, Value::is_null).await?;
-    }
-    operator.stop().await;
-    for container in [CONTROL_PLANE, WORKER, "c1_lb"] {
         if !scene.has_container(container) {
             bail!("{container} was removed, on which the target runs");
         }
+    }
+    operator.stop().await;
+    if !scene.has_container(CONTROL_PLANE) {
+        bail!("{CONTROL_PLANE} was removed, on which the target runs");
     }
     Ok(())
 }
