@@ -93,7 +93,13 @@ pub fn turn_of(
     (healthy, bare): (bool, &BTreeSet<i32>),
 ) -> Turn {
     let turn = turn(desired, ledger, leader, healthy);
-    if leader.is_none() || turn != Turn::Waiting(Obstacle::Unsettled) || !is_settled(desired, ledger) {
+    let may = match turn {
+        Turn::Waiting(Obstacle::Unsettled) => true,
+        // Others are too few to do without one for a while, and nobody does with this one.
+        Turn::Waiting(Obstacle::TooFew) => !desired.template.termination_protection,
+        _ => false,
+    };
+    if leader.is_none() || !may || !is_settled(desired, ledger) {
         return turn;
     }
     let outdated = outdated(desired, ledger);
@@ -201,6 +207,19 @@ mod tests {
         let (ledger, bare) = (ledger(&desired, older), bare.iter().copied().collect());
         let known = (&desired, &ledger);
         assert_eq!(turn_of(known, Some(0), (false, &bare)), expected);
+    }
+
+    #[test]
+    fn nor_does_one_of_two_wait_for_a_third() {
+        let mut two = desired(2);
+        let (bare, none) = (BTreeSet::from([1]), BTreeSet::new());
+        let older = ledger(&two, &[1]);
+        let turn = |two: &Desired, bare| turn_of((two, &older), Some(0), (false, bare));
+        assert_eq!(turn(&two, &bare), Turn::Replace(1));
+        let expected = Turn::Waiting(Obstacle::TooFew);
+        assert_eq!(turn(&two, &none), expected);
+        two.template.termination_protection = true;
+        assert_eq!(turn(&two, &bare), expected);
     }
 
     #[test]

@@ -298,18 +298,23 @@ impl<I: Instances, R: Records> Work<'_, I, R> {
         !desired.subnets.contains(&frozen.subnet) || today != *frozen
     }
 
-    /// Looks for the instance of a launch by its token. One that has lost our tags is known by it as well, unless they are
-    /// another operator's now.
+    /// Looks for the instance of a launch by its token. One that has lost our tags, or has those of an id that this operator
+    /// had, is known by it as well, unless it is another cluster's now.
     pub(super) async fn search(&self, ordinal: i32, outcome: &mut Outcome) {
-        let Some(token) = outcome.ledger.get(ordinal).map(|entry| entry.token.clone()) else {
+        let Some(entry) = outcome.ledger.get(ordinal) else {
             return;
         };
+        let (token, own) = (
+            entry.token.clone(),
+            self.identity(entry.ordinal, entry.incarnation),
+        );
         let Ok(found) = self.operator.cloud.with_token(self.region, &token).await else {
             return;
         };
         let ours = found.into_iter().find(|instance| {
             let operator = instance.tags.get(OPERATOR_ID);
             operator.is_none_or(|id| *id == self.operator.operator_id)
+                || instance.identity().as_ref() == Some(&own)
         });
         if let Some(instance) = ours {
             self.record(ordinal, instance, outcome);

@@ -85,7 +85,7 @@ pub(super) fn hindrance(survey: &Survey, led: &Survey) -> String {
         ("is of another series", &survey.version, &led.version)
     };
     format!(
-        "cannot become a copy, for its MySQL {what} than the primary's ({own}, {other}); launch members of one image and kind of CPU: set the spec back, and it is replaced"
+        "cannot become a copy, for its MySQL {what} than the primary's ({own}, {other}); launch members of one image and kind of CPU: set the spec back, and it is replaced, or terminate its instance, as with terminationProtection"
     )
 }
 

@@ -146,14 +146,19 @@ async fn a_launch_whose_answer_was_lost_is_not_given_up_because_its_repetition_i
 }
 
 /// Listings of what is ours do not show it then, and its token does.
+#[rstest]
+#[case::without_tags(&[(OPERATOR_ID, None), (CLUSTER_UID, None)])]
+#[case::of_an_id_that_the_operator_had(&[(OPERATOR_ID, Some("former"))])]
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_launch_is_known_by_its_token_if_somebody_takes_its_tags_off() {
+async fn a_doubtful_launch_is_known_by_its_token_whatever_became_of_its_tags(
+    #[case] tags: &[(&str, Option<&str>)],
+) {
     let mut stage = Stage::new();
     *stage.cloud.doom.lock() = Some(Fate::Lost);
     stage.pass(Duration::from_secs(1)).await;
     let id = stage.cloud.world.instances().remove(0).id;
-    for tag in [OPERATOR_ID, CLUSTER_UID] {
-        stage.cloud.world.retag(&id, tag, None);
+    for (tag, value) in tags {
+        stage.cloud.world.retag(&id, tag, *value);
     }
     stage.deny(Some("UnauthorizedOperation"));
     stage.edit();
