@@ -21,6 +21,7 @@ use super::{
     nodes::Tie,
     schedule::{Schedule, ScheduleError},
     size,
+    volumes::Lineage,
 };
 use crate::version::Version;
 
@@ -148,8 +149,8 @@ pub struct Desired {
     pub restore: RestoreSettings,
     /// The backup that the spec names to restore from, whatever the data began with: it is not removed.
     pub pinned: Option<String>,
-    /// Whether the data began with nothing, whatever backups there were.
-    pub is_fresh: bool,
+    /// Where the data are from.
+    pub lineage: Lineage,
     /// The newest backup that is known of: the volume for backups has one, or is the wrong one.
     pub expected: Option<String>,
     /// UID of the claim that backups go to, where there is one.
@@ -203,7 +204,7 @@ impl Desired {
             service: spec.service.clone().unwrap_or_default().type_,
             options: options(&spec.config)?,
             pinned: spec.restore.as_ref().and_then(|restore| restore.from.clone()),
-            is_fresh: false,
+            lineage: Lineage::default(),
             restore: spec.restore.clone().unwrap_or_default(),
             expected: None,
             backups_claim: None,

@@ -63,11 +63,11 @@ pub fn backup(desired: &Desired, request: &Request, now: Timestamp, running: Opt
         id: &id,
         database: &desired.database,
         owner: &owner,
-        owner_uid: &desired.uid,
+        data_uid: &desired.lineage.claim,
         host: desired.names.name(),
         keep: u32::try_from(desired.keep).unwrap_or(1).max(1),
         from: desired.pinned.as_deref(),
-        is_fresh: desired.is_fresh,
+        is_fresh: desired.lineage.is_fresh,
         is_final: matches!(request, Request::Final(_)),
         version: desired.version,
     };

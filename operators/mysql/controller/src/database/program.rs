@@ -182,7 +182,7 @@ mod tests {
                 "FROM",
                 "FINAL",
                 "FRESH",
-                "OWNER_UID",
+                "DATA_UID",
             ] {
                 assert!(
                     !program.contains(&format!("$({name})")),

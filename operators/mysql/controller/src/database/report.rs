@@ -10,7 +10,7 @@ use mysql_api::{
 };
 use reconcile::conditions::{self, ConditionStatus, DesiredCondition};
 
-pub use self::backup::{failure, last_word};
+pub use self::backup::{failure, last_word, tells_of_a_failure};
 use super::{job::Seen, plan::Leave, program::Outcome, volumes::Content};
 
 /// What a condition says.
@@ -71,6 +71,8 @@ pub struct Facts {
     pub backup: Option<Said>,
     /// Whether backups were seen to, to the end: trouble that is not in `backup` is over then.
     pub tended: bool,
+    /// The Job that failed last, which is written down; it is told of again once what was told of since is over.
+    pub failed: Option<(Seen, Option<Outcome>)>,
     /// Whether the last backup is gone with its volume.
     pub backups_lost: bool,
     /// The change that is refused, if one is.
@@ -131,7 +133,7 @@ pub fn status(object: &MySQL, facts: &Facts, now: Timestamp) -> MySQLStatus {
     if let Some((job, words)) = &facts.ended {
         backup = Some(backup::record(&mut status, job, words.as_ref()));
     }
-    let backup = backup.or_else(|| backup::unmoved(&status, facts.tended));
+    let backup = backup.or_else(|| backup::unmoved(&status, facts));
     let parts = [
         (ConditionType::StorageReady, &facts.storage),
         (ConditionType::RestoreDone, &facts.restore),

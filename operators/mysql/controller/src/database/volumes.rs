@@ -24,7 +24,7 @@ use kube::{ResourceExt as _, api::ObjectMeta};
 use mysql_api::database::{Reason, RestorePolicy, RestoreSettings};
 use serde_json::{Value, json};
 
-pub use self::content::{Content, DATA};
+pub use self::content::{BEGAN_EMPTY, Content, DATA, Lineage};
 use super::{
     desired::{Desired, SpecError, Volume},
     names::{MADE_FOR, Names, Owned, owned},

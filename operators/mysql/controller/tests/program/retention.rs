@@ -17,7 +17,7 @@ const THERE: &str = "cd /backup && ls | tr '\\n' ' '";
 async fn take(site: &Site, server: &Server<'_>, id: &str, change: impl FnOnce(Backup<'_>) -> Backup<'_>) {
     let uid = id.get(..1).unwrap();
     let asked = Backup {
-        owner_uid: uid,
+        data_uid: uid,
         ..order(id)
     };
     assert_eq!(site.backup(&change(asked), server, &[]).await.backup().id, id);
@@ -80,7 +80,7 @@ async fn smoke_a_server_that_began_empty_removes_no_backup_of_what_it_has_not() 
         take(&site, &server, id, |order| order).await;
     }
     // As manifests were before they said whose they are.
-    site.shell("sed -i '/ownerUid/d' /backup/a1/manifest.json").await;
+    site.shell("sed -i '/dataUid/d' /backup/a1/manifest.json").await;
     for id in ["b1", "b2", "b3"] {
         take(&site, &server, id, fresh).await;
     }

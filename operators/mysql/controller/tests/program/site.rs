@@ -293,7 +293,7 @@ pub(crate) fn order(id: &str) -> Backup<'_> {
         id,
         database: DATABASE,
         owner: "shop/orders",
-        owner_uid: "a",
+        data_uid: "a",
         host: "127.0.0.1",
         keep: 2,
         from: None,

@@ -20,7 +20,7 @@ use crate::database::{
     job::{self, Phase, Request, Seen, Whose},
     plan::{self, Asked, Backup},
     pods::{self, Stuck},
-    report::{Facts, Said},
+    report::{self, Facts, Said},
     volumes::NEWEST,
 };
 
@@ -202,6 +202,11 @@ pub(super) async fn look(hand: &Hand<'_>, desired: &Desired, facts: &mut Facts) 
                 note(hand, desired, &seen, &all).await?;
             }
             facts.ended = Some((seen.clone(), job::last_words(&all)));
+        }
+        // Something else was told of meanwhile, and may be over.
+        (Whose::Ours, Phase::Failed { .. }) if !report::tells_of_a_failure(&object) => {
+            let all = pods_of(hand, &seen.uid).await?;
+            facts.failed = Some((seen.clone(), job::last_words(&all)));
         }
         _ => {}
     }

@@ -35,7 +35,7 @@ use crate::database::{
     pods::{self, Stuck},
     report::{Facts, Said},
     server,
-    volumes::{Content, goes_with, stays},
+    volumes::{Content, Lineage, goes_with, stays},
 };
 
 /// With it the garbage collector removes children before their owner.
@@ -213,7 +213,7 @@ pub(super) async fn confine(
         .get::<PersistentVolumeClaim>(&wanted.names.backup_claim())
         .await?;
     wanted.backups_claim = backups.as_ref().and_then(kube::ResourceExt::uid);
-    wanted.is_fresh = data.is_some_and(|data| Content::of(data) == Content::Empty);
+    wanted.lineage = data.map(Lineage::of).unwrap_or_default();
     for claim in data.into_iter().chain(&backups) {
         wanted.identity = wanted.identity.on(claim);
         wanted.ties.extend(tie(claim));

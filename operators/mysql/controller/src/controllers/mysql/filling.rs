@@ -26,7 +26,7 @@ use crate::database::{
     program::Outcome,
     report::{Facts, Said},
     server,
-    volumes::{Content, DATA, SERVED, is_set_aside},
+    volumes::{BEGAN_EMPTY, Content, DATA, SERVED, is_set_aside},
 };
 
 /// Fills the data folder, before a server may have it.
@@ -211,9 +211,11 @@ pub(super) async fn note(
     content: Option<&Content>,
     image: Option<&str>,
 ) -> Result<(), Stop> {
+    let empty = content.filter(|content| **content == Content::Empty);
+    let empty = empty.map(|_| (BEGAN_EMPTY, "true".to_owned()));
     let content = content.map(|content| (DATA, content.annotation()));
     let image = image.map(|image| (SERVED, image.to_owned()));
-    let annotations: BTreeMap<_, _> = content.into_iter().chain(image).collect();
+    let annotations: BTreeMap<_, _> = content.into_iter().chain(empty).chain(image).collect();
     let patch = json!({"metadata": {
         "uid": data.metadata.uid,
         "resourceVersion": data.metadata.resource_version,

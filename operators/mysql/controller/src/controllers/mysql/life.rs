@@ -26,7 +26,7 @@ use crate::database::{
     pods,
     report::{Facts, Said},
     server,
-    volumes::{Content, NEWEST, Role, Standing, capacity, filling as manner, goes_with, standing},
+    volumes::{Content, Lineage, NEWEST, Role, Standing, capacity, filling as manner, goes_with, standing},
 };
 
 /// When a server that does not come up is looked at again: its Pod's troubles send no event.
@@ -158,7 +158,7 @@ async fn claims(
     }
     desired.backups_claim = backups.as_ref().and_then(kube::ResourceExt::uid);
     desired.identity = desired.identity.on(&data);
-    desired.is_fresh = Content::of(&data) == Content::Empty;
+    desired.lineage = Lineage::of(&data);
     desired.ties = std::iter::once(&data).chain(&there).filter_map(tie).collect();
     desired.restore = manner(&data, desired.restore.clone());
     let mut storage = volumes::said(&data, desired);

@@ -2,9 +2,9 @@
 # A backup is a folder with dump.sql.gz and manifest.json that comes to be whole or not at all: it is made under another
 # name, checked, written through and renamed. Run again with the same BACKUP_ID it tells of what is there; a last one is
 # taken again, unless the server was closed all the time.
-# Environment: BACKUP_ID, DATABASE, HOST, KEEP, OWNER (namespace/name), OWNER_UID, DUMP_OPTIONS, FINAL (`yes` closes the
+# Environment: BACKUP_ID, DATABASE, HOST, KEEP, OWNER (namespace/name), DATA_UID, DUMP_OPTIONS, FINAL (`yes` closes the
 # server to writes first and leaves it closed once the backup is there, beside the KEEP before it), FROM (the id of a backup
-# that is not to be removed; may be empty), FRESH (`yes`: the data began with nothing, not with what an earlier owner had).
+# that is not to be removed; may be empty), FRESH (`yes`: the data, on the claim DATA_UID, began with nothing).
 cd /backup || fail VolumeUnusable "there is no backup volume at /backup"
 case $BACKUP_ID in '' | .* | *.partial | *[!A-Za-z0-9._-]*) fail Misused "BACKUP_ID is no name of a folder" ;; esac
 case $KEEP in '' | 0* | *[!0-9]*) fail Misused "KEEP is no number of at least 1" ;; esac
@@ -91,7 +91,7 @@ describe() {
   "format": 1,
   "id": "$BACKUP_ID",
   "owner": "$(json "$OWNER")",
-  "ownerUid": "$OWNER_UID",
+  "dataUid": "$DATA_UID",
   "database": "$(json "$DATABASE")",
   "databaseHex": "$(database_digits)",
   "time": "$time",
@@ -130,15 +130,15 @@ of_this() {
 }
 
 # surplus NUMBER: the ids of the backups that are more than the newest NUMBER, this one not counted. Those of another database
-# are no older ones of this: they stay for somebody to look at. Those of an earlier owner are none either while the data
-# have nothing of theirs: as many of them stay.
+# are no older ones of this: they stay for somebody to look at. Those of earlier data are none either while the data that are
+# there have nothing of theirs: as many of them stay.
 surplus() {
   own=0
   earlier=0
   of_this | while read -r old; do
     if [ "$old" = "$BACKUP_ID" ]; then
       continue
-    elif [ "$FRESH" = yes ] && [ "$(field "$old/manifest.json" ownerUid)" != "$OWNER_UID" ]; then
+    elif [ "$FRESH" = yes ] && [ "$(field "$old/manifest.json" dataUid)" != "$DATA_UID" ]; then
       earlier=$((earlier + 1))
       [ "$earlier" -gt "$KEEP" ] || continue
     else

@@ -13,15 +13,15 @@ pub struct Backup<'a> {
     pub database: &'a str,
     /// Whose it is: namespace and name, with a `/` between.
     pub owner: &'a str,
-    /// The UID of that.
-    pub owner_uid: &'a str,
+    /// The UID of the claim that the data are on, which stays with them when another object inherits it.
+    pub data_uid: &'a str,
     /// Where the server is reached: the Service's name.
     pub host: &'a str,
     /// How many backups stay, 1 or more; one more when this is the last one.
     pub keep: u32,
     /// The id of a backup that stays whatever its age.
     pub from: Option<&'a str>,
-    /// Whether the data began with nothing: as many backups of earlier owners stay then beside those of this one.
+    /// Whether the data began with nothing: as many backups of other data stay then beside those of these.
     pub is_fresh: bool,
     /// Whether the server is closed to writes before the dump and stays closed after it: what is committed after a
     /// dump has begun is in no backup. For the last one before a server goes. A backup that fails opens it again.
@@ -67,7 +67,7 @@ impl Backup<'_> {
             variable("BACKUP_ID", self.id),
             variable("DATABASE", self.database),
             variable("OWNER", self.owner),
-            variable("OWNER_UID", self.owner_uid),
+            variable("DATA_UID", self.data_uid),
             variable("HOST", self.host),
             variable("KEEP", &self.keep.to_string()),
             variable("FINAL", answer(self.is_final)),

@@ -13,7 +13,7 @@ use super::{
         job::{Phase, Request, Seen, Whose, told},
         program::{BackupMade, Outcome},
     },
-    Said,
+    Facts, Said,
 };
 
 /// What is said of a Job that failed begins with it, and nothing else that is said of backups does.
@@ -21,7 +21,7 @@ const FAILED: &str = "backup ";
 
 /// What is to be said when a pass has observed nothing of backups; nothing leaves what was said. How a backup ended is
 /// observed once and stays; what stood in the way of backups is over when a pass that has `tended` to them does not see it.
-pub(super) fn unmoved(status: &MySQLStatus, tended: bool) -> Option<Said> {
+pub(super) fn unmoved(status: &MySQLStatus, facts: &Facts) -> Option<Said> {
     let before = conditions::find(&status.conditions, ConditionType::BackupTaken.as_str());
     let ended = |reason: &str, message: &str| {
         let lasting = [Reason::BackupDone, Reason::BackupsLost, Reason::NoBackupYet];
@@ -29,7 +29,11 @@ pub(super) fn unmoved(status: &MySQLStatus, tended: bool) -> Option<Said> {
         of_a_job || lasting.iter().any(|lasting| lasting.as_str() == reason)
     };
     match before {
-        Some(before) if !tended || ended(&before.reason, &before.message) => None,
+        Some(before) if !facts.tended || ended(&before.reason, &before.message) => None,
+        _ if facts.failed.is_some() => facts
+            .failed
+            .as_ref()
+            .map(|(job, words)| failed(job, words.as_ref())),
         _ => Some(status.last_backup.as_ref().map_or_else(
             || {
                 let message = "no backup was asked for yet; one is taken when this object is deleted";
@@ -38,6 +42,20 @@ pub(super) fn unmoved(status: &MySQLStatus, tended: bool) -> Option<Said> {
             |last| done(&last.id),
         )),
     }
+}
+
+fn failed(job: &Seen, words: Option<&Outcome>) -> Said {
+    let id = job.id.as_deref().unwrap_or_default();
+    let why = failure(job, words);
+    Said::no(
+        Reason::BackupFailed,
+        format!("{FAILED}{id} failed: {why}; earlier backups are kept"),
+    )
+}
+
+/// Whether the last thing that was said about backups is that a Job for one failed.
+pub fn tells_of_a_failure(object: &MySQL) -> bool {
+    last_word(object).starts_with(FAILED)
 }
 
 fn done(id: &str) -> Said {
@@ -56,11 +74,7 @@ pub(super) fn record(status: &mut MySQLStatus, job: &Seen, words: Option<&Outcom
     }
     let id = job.id.clone().unwrap_or_default();
     match (&job.phase, words) {
-        (Phase::Failed { .. }, words) => {
-            let why = failure(job, words);
-            let message = format!("{FAILED}{id} failed: {why}; earlier backups are kept");
-            Said::no(Reason::BackupFailed, message)
-        }
+        (Phase::Failed { .. }, words) => failed(job, words),
         (_, Some(Outcome::BackedUp(made))) => {
             status.last_backup = Some(entry(made));
             done(&made.id)

@@ -318,6 +318,7 @@ fn trouble_with_backups_is_over_when_it_is_not_seen_any_more() {
         error: "no space is left".into(),
     });
     let failed = ended_in(Phase::Failed { at: None, why }, failure);
+    let is_there = failed.clone();
     let steps = [
         (Some(wrong.clone()), None, "ScheduleInvalid"),
         (None, None, "NoBackupYet"),
@@ -326,10 +327,19 @@ fn trouble_with_backups_is_over_when_it_is_not_seen_any_more() {
         (None, None, "BackupDone"),
         (None, failed, "BackupFailed"),
         (None, None, "BackupFailed"),
-        (Some(wrong), None, "ScheduleInvalid"),
+        (Some(wrong.clone()), None, "ScheduleInvalid"),
     ];
     for (backup, ended, reason) in steps {
         (facts.backup, facts.ended) = (backup, ended);
+        let after = status(&before, &facts, now());
+        assert_eq!(says(&after, ConditionType::BackupTaken).1, reason);
+        before.status = Some(after);
+    }
+    // The Job that failed before that is there yet.
+    facts.ended = None;
+    facts.failed = is_there;
+    for (backup, reason) in [(None, "BackupFailed"), (Some(wrong), "ScheduleInvalid")] {
+        facts.backup = backup;
         let after = status(&before, &facts, now());
         assert_eq!(says(&after, ConditionType::BackupTaken).1, reason);
         before.status = Some(after);

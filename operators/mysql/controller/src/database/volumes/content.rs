@@ -16,6 +16,28 @@ const KEPT: &str = "kept";
 /// Value of [`DATA`] until somebody has looked at what the kind's first operator has left.
 const UNSEEN: &str = "unseen";
 
+/// Annotation on the claim of the data volume: what is on it began with nothing, whoever has inherited it since.
+pub const BEGAN_EMPTY: &str = "otus.homework/began-empty";
+
+/// Where the data on a volume are from, by which its backups are told from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// UID of the volume's claim.
+    pub claim: String,
+    /// Whether they began with nothing, whatever backups there were.
+    pub is_fresh: bool,
+}
+
+impl Lineage {
+    /// Of the data on the volume of this claim.
+    pub fn of(claim: &PersistentVolumeClaim) -> Self {
+        Self {
+            claim: claim.uid().unwrap_or_default(),
+            is_fresh: claim.annotations().contains_key(BEGAN_EMPTY),
+        }
+    }
+}
+
 /// What a server finds on the data volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {

@@ -152,6 +152,26 @@ fn what_a_volume_holds_stands_on_its_claim(#[case] content: Content) {
     assert_eq!(Content::of(&claim), content);
 }
 
+#[test]
+fn that_data_began_with_nothing_is_known_also_of_a_volume_that_another_object_inherits() {
+    let claim = |annotations| claimed(&json!({"uid": "c", "annotations": annotations}));
+    let inherited = claim(json!({DATA: "kept", BEGAN_EMPTY: "true"}));
+    let patch = inheritance(
+        &inherited,
+        Role::Data,
+        &Names::new("m").unwrap(),
+        "u",
+        Some("shop"),
+    );
+    assert!(
+        patch["metadata"]["annotations"].get(BEGAN_EMPTY).is_none(),
+        "it stays"
+    );
+    let lineage = Lineage::of(&inherited);
+    assert_eq!((lineage.claim.as_str(), lineage.is_fresh), ("c", true));
+    assert!(!Lineage::of(&claim(json!({DATA: "restored:b1"}))).is_fresh);
+}
+
 #[rstest]
 #[case::the_first_operators(json!({}), "unseen")]
 #[case::not_looked_at_yet(json!({"annotations": {DATA: "unseen"}}), "unseen")]
