@@ -1,6 +1,8 @@
 //! `dynamoctl delete-partition`, the shipped program, against a DynamoDB implementation: what it does, prints, and its exit
 //! codes.
 
+mod place;
+
 use std::{
     io::Write as _,
     process::{Child, Command, Output, Stdio},
@@ -247,42 +249,6 @@ async fn what_cannot_be_is_refused_by_naming_the_flag_and_nothing_is_deleted() {
         "{said:?}"
     );
     assert_eq!(world.counts().await, (50, BYSTANDERS));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_a_table_is_looked_for_is_as_with_awss_own_tools_and_said() {
-    let world = World::new(50).await;
-    let folder = world.home.path().join(".aws");
-    std::fs::create_dir(&folder).unwrap();
-    let profiles = "[profile prod]\nregion = eu-west-3\n[profile bare]\n";
-    std::fs::write(folder.join("config"), profiles).unwrap();
-    let (url, value) = (world.proxy.endpoint(), written(KeyType::S, VICTIM));
-    let prod = ("AWS_PROFILE", "prod");
-    for (flags, environment, region) in [
-        (vec![], vec![("AWS_REGION", "")], "us-east-1"),
-        (vec![], vec![prod], "eu-west-3"),
-        (vec![], vec![("AWS_PROFILE", "bare")], "us-east-1"),
-        (
-            vec![],
-            vec![prod, ("AWS_DEFAULT_REGION", "eu-west-2")],
-            "eu-west-2",
-        ),
-        (
-            vec!["-r", "eu-west-1"],
-            vec![prod, ("AWS_REGION", "eu-west-2")],
-            "eu-west-1",
-        ),
-    ] {
-        let mut command = world.command(&["-t", "Orders", "-p", &value, "--dry-run"]);
-        command
-            .args(&flags)
-            .envs(environment.clone())
-            .env("AWS_ENDPOINT_URL", &url);
-        let said = run(command).await;
-        assert_eq!((said.code, said.figure("items (")), (0, 50), "{said:?}");
-        let place = format!("Orders at {} (region {region}): ", url.trim_end_matches('/'));
-        assert!(said.out.contains(&place), "{flags:?} {environment:?}: {said:?}");
-    }
 }
 
 /// `script` gives the program a terminal.
