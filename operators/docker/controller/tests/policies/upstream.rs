@@ -35,6 +35,10 @@ const KINDS: [&str; 4] = [
     "DockerMachineTemplate",
 ];
 
+/// What docs/docker.md has people do to upstream's definitions before ours come. They ask a webhook of the provider that has gone,
+/// which a merge leaves in them; the API server takes it beside no other strategy.
+const HANDED_OVER: &str = r#"{"spec":{"conversion":{"strategy":"None","webhook":null}}}"#;
+
 fn module() -> PathBuf {
     let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/testkit/tools");
     let go = |arguments: &[&str]| {
@@ -144,6 +148,29 @@ async fn upstreams_manifests_apply_unchanged_and_what_it_has_stored_stays() {
     let made = serde_json::from_value(stored.clone()).unwrap();
     api(&stored).create(&PostParams::default(), &made).await.unwrap();
 
+    let definitions: Api<CustomResourceDefinition> = Api::all(plane.client());
+    // As its kustomization has them.
+    let webhook = json!({"spec": {"conversion": {"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"],
+        "clientConfig": {"service": {"namespace": "capd-system", "name": "capd-webhook-service", "path": "/convert"}},
+    }}}});
+    let docs = include_str!("../../../../../docs/docker.md");
+    assert!(docs.contains(HANDED_OVER), "docs/docker.md has another patch");
+    let handed_over: Value = serde_json::from_str(HANDED_OVER).unwrap();
+    for ours in docker_api::crds() {
+        let name = ours.metadata.name.clone().unwrap();
+        let merged = async |patch: &Value| {
+            let params = PatchParams::default();
+            definitions.patch(&name, &params, &Patch::Merge(patch)).await
+        };
+        merged(&webhook).await.unwrap();
+        // As clusterctl brings it.
+        let brought = serde_json::to_value(&ours).unwrap();
+        let refused = merged(&brought).await.unwrap_err().to_string();
+        assert!(refused.contains("strategy is not set to Webhook"), "{refused}");
+        merged(&handed_over).await.unwrap();
+        merged(&brought).await.unwrap();
+    }
     plane.apply_crds(&docker_api::crds()).await.unwrap();
     let found = api(&stored).get("stored").await.unwrap();
     assert_eq!(found.data["spec"], spec, "what was stored reads as before");
