@@ -47,7 +47,7 @@ pub enum EndpointError {
     },
     /// Not allowed by the administrator.
     #[error(
-        "`endpointURL` {0:?} is not allowed here; an administrator can allow it with the operator's flag {FLAG} (chart value `{CHART_VALUE}`); then create the job again"
+        "`endpointURL` {0:?} is not allowed here; an administrator can allow it with the operator's flag {FLAG} (chart value `{CHART_VALUE}`)"
     )]
     NotAllowed(String),
     /// It leads to an address that is never connected to.

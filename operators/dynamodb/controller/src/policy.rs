@@ -36,8 +36,8 @@ impl Policy {
     ///
     /// # Errors
     /// Terminal, with reason `EndpointNotAllowed` or `AccessDenied`; the message names the flag. A change of flags
-    /// restarts the operator, and a job that is refused before it has begun must be created anew; for one that has, see
-    /// [`for_now`].
+    /// restarts the operator, and a job that is refused before it has begun must be created anew; see [`for_good`], and
+    /// [`for_now`] for one that has.
     pub fn admit(&self, job: &Job, key: &ObjectKey) -> Result<(), Failure> {
         self.endpoints
             .check(&job.endpoint, &job.target.region)
@@ -60,6 +60,12 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// A refusal of a job that has not begun: it does not come back to it when the flags allow it.
+pub fn for_good(mut refusal: Failure) -> Failure {
+    refusal.message += "; once that is done, create the job again";
+    refusal
 }
 
 /// A refusal of a job that has begun: the flags were others then, and may be so again. It waits for that.

@@ -3,14 +3,17 @@
 use std::fmt;
 
 use anyhow::Context as _;
-use aws_config::{meta::region::ProvideRegion as _, profile::ProfileFileRegionProvider};
+use aws_config::{
+    BehaviorVersion, Region, meta::region::ProvideRegion as _, profile::ProfileFileRegionProvider,
+};
 
 use super::wording::at_a_terminal;
 use crate::endpoint::Endpoint;
 
 /// The settings that AWS's command line reads, in its order.
 const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-const ENDPOINT: [&str; 2] = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"];
+const ENDPOINT: &str = "AWS_ENDPOINT_URL_DYNAMODB";
+const ANY_ENDPOINT: &str = "AWS_ENDPOINT_URL, or the profile's endpoint_url";
 const NO_ENDPOINT: &str = "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS";
 
 /// An endpoint, and a region that it can have.
@@ -21,8 +24,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// What was given, empty if not; else what the environment says; else the region of the profile whose credentials
-    /// are used.
+    /// What was given, empty if not; else what the environment says; else the profile whose credentials are used.
     ///
     /// # Errors
     /// What is said cannot be; the message names who said it.
@@ -34,8 +36,15 @@ impl Place {
             region = profile.map(|region| (region.to_string(), "the profile's region"));
         }
         let ignored = environment(NO_ENDPOINT).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let names: &[&str] = if ignored { &[] } else { &ENDPOINT };
-        let url = first((endpoint_url, "--endpoint-url"), names, environment);
+        let names: &[&str] = if ignored { &[] } else { &[ENDPOINT] };
+        let mut url = first((endpoint_url, "--endpoint-url"), names, environment);
+        if url.is_none() {
+            // A region is there, or the host would be asked for its own.
+            let any = Region::from_static(dynamodb_api::DEFAULT_REGION);
+            let settings = aws_config::defaults(BehaviorVersion::latest()).region(any).load();
+            let found = settings.await.endpoint_url().map(str::to_owned);
+            url = found.map(|url| (url, ANY_ENDPOINT));
+        }
         Self::new(url, region)
     }
 
@@ -43,7 +52,7 @@ impl Place {
     fn new(url: Option<Setting>, region: Option<Setting>) -> anyhow::Result<Self> {
         let (url, from) = url.unwrap_or_default();
         let endpoint = Endpoint::parse(&url).map_err(at_a_terminal);
-        let endpoint = if ENDPOINT.contains(&from) {
+        let endpoint = if [ENDPOINT, ANY_ENDPOINT].contains(&from) {
             endpoint.context(from)?
         } else {
             endpoint?
@@ -113,7 +122,7 @@ mod tests {
         for (url, region, blamed) in [
             (None, said("local", "--region"), "--region: "),
             (None, said("local", "AWS_REGION"), "AWS_REGION: "),
-            (said("http://x/y", "AWS_ENDPOINT_URL"), None, "AWS_ENDPOINT_URL: "),
+            (said("http://x/y", ENDPOINT), None, "AWS_ENDPOINT_URL_DYNAMODB: "),
             (said("http://x/y", "--endpoint-url"), None, "--endpoint-url"),
         ] {
             let refusal = format!("{:#}", Place::new(url, region).unwrap_err());

@@ -305,7 +305,7 @@ impl Reconciler for Jobs {
         if !has_begun(pass)
             && let Some(failure) = refusal.take()
         {
-            return self.refuse(failure, Some(&job), pass).await;
+            return self.refuse(policy::for_good(failure), Some(&job), pass).await;
         }
         let refusal = refusal.as_ref().map(policy::for_now);
         let outcome = self.advance(&job, refusal, &object, pass).await;

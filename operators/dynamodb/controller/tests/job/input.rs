@@ -48,7 +48,7 @@ const ANY_KEY: &[Case] = &[
         "endpoint-not-allowed",
         |spec| spec.endpoint_url = Some("http://127.0.0.1:9".into()),
         "EndpointNotAllowed",
-        &["--allowed-endpoints", "allowedEndpoints"],
+        &["--allowed-endpoints", "allowedEndpoints", "create the job again"],
     ),
     (
         "endpoint-of-the-seed",

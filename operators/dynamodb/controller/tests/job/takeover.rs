@@ -85,6 +85,11 @@ async fn a_job_that_has_begun_waits_while_the_operators_flags_forbid_it_and_goes
     let other = bed.operator_with(|_, policy| policy.endpoints = "aws".parse().unwrap());
     let status = bed.until("x", "Unknown", "EndpointNotAllowed").await;
     assert!(conditions::is_true(&status.conditions, "Stalled"), "{status:?}");
+    let told = &conditions::find(&status.conditions, "Succeeded").unwrap().message;
+    assert!(
+        told.contains("waits until") && !told.contains("create the job"),
+        "{told}"
+    );
     // One that has not begun is refused for good.
     bed.create("new", bed.spec()).await;
     bed.until("new", "False", "EndpointNotAllowed").await;
