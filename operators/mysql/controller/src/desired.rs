@@ -132,6 +132,11 @@ impl Desired {
             let message = format!("cloudConfig.provider {provider:?} is not available; only \"aws\" is");
             return Err(invalid(message));
         }
+        let given = spec.cloud_config.as_ref();
+        if given.is_some_and(|given| given.cpu_request.is_some() || given.memory_request.is_some()) {
+            let message = "cloudConfig.cpuRequest and cloudConfig.memoryRequest mean nothing on EC2, where aws.instanceType says what a member has; remove them";
+            return Err(invalid(message.into()));
+        }
         if let Some(unfit) = crate::endpoints::unfit(owner.name) {
             return Err(invalid(unfit));
         }

@@ -66,6 +66,17 @@ fn the_instance_class_is_the_type_of_members_where_aws_names_none(
 }
 
 #[test]
+fn what_means_nothing_on_ec2_is_not_taken_in_silence() {
+    for field in ["cpuRequest", "memoryRequest"] {
+        let mut spec = spec(1);
+        spec.cloud_config = serde_json::from_value(serde_json::json!({field: "4"})).unwrap();
+        let error = Desired::resolve(OWNER, &spec, &Settings::default()).unwrap_err();
+        assert_eq!(error.reason, Reason::SpecInvalid);
+        assert!(error.message.contains(field), "{}", error.message);
+    }
+}
+
+#[test]
 fn a_cluster_without_aws_says_what_to_do() {
     let mut spec = MySQLClusterSpec { aws: None, ..spec(1) };
     for provider in ["aws", "gcp"] {

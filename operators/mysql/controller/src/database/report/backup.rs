@@ -16,7 +16,7 @@ use super::{
     Facts, Said,
 };
 
-/// What is said of a Job that failed begins with it, and nothing else that is said of backups does.
+/// What is said of a Job that failed begins with it, and no other `BackupFailed` does.
 const FAILED: &str = "backup ";
 
 /// What is to be said when a pass has observed nothing of backups; nothing leaves what was said. How a backup ended is

@@ -33,7 +33,7 @@ impl Lineage {
     pub fn of(claim: &PersistentVolumeClaim) -> Self {
         Self {
             claim: claim.uid().unwrap_or_default(),
-            is_fresh: claim.annotations().contains_key(BEGAN_EMPTY),
+            is_fresh: claim.annotations().contains_key(BEGAN_EMPTY) || Content::of(claim) == Content::Empty,
         }
     }
 }

@@ -169,6 +169,7 @@ fn that_data_began_with_nothing_is_known_also_of_a_volume_that_another_object_in
     );
     let lineage = Lineage::of(&inherited);
     assert_eq!((lineage.claim.as_str(), lineage.is_fresh), ("c", true));
+    assert!(Lineage::of(&claim(json!({DATA: "empty"}))).is_fresh);
     assert!(!Lineage::of(&claim(json!({DATA: "restored:b1"}))).is_fresh);
 }
 
