@@ -55,7 +55,7 @@ pub(super) fn apiserver(program: &Path, folder: &Path, ports: Ports, extra: &[St
         .args(["--service-account-issuer", "https://kubernetes.default.svc"])
         .args(["--service-account-key-file", "pki/sa.pub"])
         .args(["--service-account-signing-key-file", "pki/sa.key"])
-        .args(["--service-cluster-ip-range", "10.0.0.0/24", "--allow-privileged"])
+        .args(["--service-cluster-ip-range", "10.0.0.0/16", "--allow-privileged"])
         .args([
             "--authorization-mode",
             "RBAC",
